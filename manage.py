@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Django's command line; runs itself in the repository's virtual environment when started outside it."""
+
+import os
+import sys
+from pathlib import Path
+
+VENV_PYTHON = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
+    try:
+        from django.core.management import execute_from_command_line
+    except ImportError:
+        # `python3 manage.py ...` in a second terminal, with the environment not activated.
+        if VENV_PYTHON.exists() and Path(sys.prefix) != VENV_PYTHON.parent.parent:
+            os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])  # noqa: S606
+        sys.exit("Django is not installed here. Run `make up` or `make demo` once: it creates .venv with everything.")
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

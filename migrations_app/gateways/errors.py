@@ -1,0 +1,34 @@
+"""What can go wrong between us and a gateway. Every message is a sentence that an operator can act on."""
+
+
+class GatewayError(Exception):
+    """The root: a gateway did not do, or could not be asked, what we wanted."""
+
+
+class InvalidTable(GatewayError):
+    """The routing table cannot be expressed on this gateway; names the route and the field."""
+
+
+class StaleGeneration(GatewayError):
+    """The gateway has a higher generation than the one offered. Nothing was written."""
+
+    def __init__(self, offered: int, current: int) -> None:
+        super().__init__(f"generation {offered} is older than generation {current}, which the gateway already has")
+        self.offered = offered
+        self.current = current
+
+
+class Rejected(GatewayError):
+    """The gateway, or its validator, refuses the configuration. What ran before keeps running."""
+
+
+class NotConfirmed(GatewayError):
+    """The configuration was handed over, but the gateway did not say in time that it runs it."""
+
+
+class Unreachable(GatewayError):
+    """The gateway does not answer."""
+
+
+class FolderBusy(GatewayError):
+    """Another process holds the lock of the gateway's folder for longer than we wait."""
