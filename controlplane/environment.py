@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,12 +156,12 @@ def write_runtime(state: Path, values: Mapping[str, str]) -> None:
     temporary.replace(state / RUNTIME_FILE)
 
 
-def load_runtime(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Defaults for the settings that the environment leaves open: `{**load_runtime(), **os.environ}` is the whole.
+def load_runtime(environ: MutableMapping[str, str] | None = None) -> dict[str, str]:
+    """Fill in the settings that the environment leaves open from the running, or last, supervisor; return those.
 
-    Empty when the environment is about another installation: SWITCHYARD_MODE other than local, or a DATABASE_URL that
-    is not the one the supervisor wrote. Half of one installation and half of another would move traffic on the wrong
-    gateway.
+    Nothing happens when the environment is about another installation: SWITCHYARD_MODE other than local, or a
+    DATABASE_URL that is not the one the supervisor wrote. Half of one installation and half of another would move
+    traffic on the wrong gateway.
     """
     environ = os.environ if environ is None else environ
     if environ.get("SWITCHYARD_MODE", "local") != "local":
@@ -169,4 +169,6 @@ def load_runtime(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     runtime = read_runtime(current_state_dir(environ))
     if environ.get("DATABASE_URL", runtime.get("DATABASE_URL")) != runtime.get("DATABASE_URL"):
         return {}
-    return {key: value for key, value in runtime.items() if key not in environ}
+    added = {key: value for key, value in runtime.items() if key not in environ}
+    environ.update(added)
+    return added
