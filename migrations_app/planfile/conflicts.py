@@ -1,0 +1,95 @@
+"""What a changed plan must not change: the promises of started weeks, and what carries traffic. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from migrations_app.planfile.diff import compare_prerequisites
+from migrations_app.planfile.schema import Plan, ServicePart, WeekPart, format_soak
+
+
+def conflicts(old: Plan, new: Plan, *, started: Collection[int], on: Collection[str]) -> list[str]:
+    """A sentence for each change that is refused; empty when the new plan may be loaded.
+
+    `started` are the numbers of the weeks that have been started, `on` the flags with traffic on the new side. Dates,
+    titles, owners, help and notes may always change.
+    """
+    if old.plan.key != new.plan.key:
+        return [
+            f"This database holds the plan '{old.plan.key}'; the plan '{new.plan.key}' needs a database of its own."
+        ]
+    return [
+        *_weeks(old, new, started),
+        *_services(old, new, on),
+        *_gateway(old, new, bool(started) or bool(on)),
+        *_new_services(old, new),
+    ]
+
+
+def _weeks(old: Plan, new: Plan, started: Collection[int]) -> Iterator[str]:
+    after = {week.number: week for week in new.weeks}
+    for week in old.weeks:
+        if week.number not in started:
+            continue
+        if week.number not in after:
+            yield f"Week {week.number} has been started and cannot be removed."
+            continue
+        for change in _promise_changes(week, after[week.number]):
+            yield f"Week {week.number} has been started: {change}."
+
+
+def _promise_changes(old: WeekPart, new: WeekPart) -> Iterator[str]:
+    if old.risk != new.risk:
+        yield f"its risk cannot change from {old.risk} to {new.risk}"
+    if old.soak != new.soak:
+        yield f"its soak cannot change from {format_soak(old.soak)} to {format_soak(new.soak)}"
+    if old.moves_traffic != new.moves_traffic:
+        yield "moves_traffic cannot change"
+    if old.after != new.after:
+        yield f"the weeks it comes after cannot change from {list(old.after)} to {list(new.after)}"
+    for flag in sorted(set(old.flags) - set(new.flags)):
+        yield f"its flag {flag} cannot be removed"
+    for flag in sorted(set(new.flags) - set(old.flags)):
+        yield f"the flag {flag} cannot be added to it"
+    if set(old.done_when) != set(new.done_when):
+        yield "what it is done when cannot change"
+    for key, change in compare_prerequisites(old, new):
+        yield f"its prerequisite '{key}' cannot be {change}"
+
+
+def _services(old: Plan, new: Plan, on: Collection[str]) -> Iterator[str]:
+    after = {service.key: service for service in new.services}
+    for service in old.services:
+        if service.flag not in on:
+            continue
+        if service.key not in after:
+            yield f"Service '{service.key}' carries traffic ({service.flag} is on) and cannot be removed."
+            continue
+        for change in _traffic_changes(service, after[service.key]):
+            yield f"Service '{service.key}' carries traffic ({service.flag} is on): {change}. Roll it back first."
+
+
+def _traffic_changes(old: ServicePart, new: ServicePart) -> Iterator[str]:
+    if old.flag != new.flag:
+        yield f"its flag cannot change to {new.flag}"
+    if set(old.routes) != set(new.routes):
+        yield f"its routes cannot change from {', '.join(old.routes)} to {', '.join(new.routes)}"
+    if old.upstream != new.upstream:
+        yield f"its upstream cannot change from {old.upstream} to {new.upstream}"
+    if old.strip != new.strip:
+        yield f"strip cannot change from '{old.strip}' to '{new.strip}'"
+
+
+def _gateway(old: Plan, new: Plan, begun: bool) -> Iterator[str]:
+    if begun and old.gateway != new.gateway:
+        yield "The gateway's key and adapter cannot change once a week has been started."
+
+
+def _new_services(old: Plan, new: Plan) -> Iterator[str]:
+    known = {service.key for service in old.services}
+    for service in new.services:
+        if service.weight and service.key not in known:
+            yield (
+                f"Service '{service.key}' would begin with {service.weight} % on the new side, past its week's gate."
+                " A weight counts only in the first load; leave it out and enable the week."
+            )

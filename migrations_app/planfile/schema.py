@@ -1,0 +1,285 @@
+"""The plan document: what a plan file may say. Pydantic models, no Django.
+
+Units: timeouts are seconds, weights are per cent of a flag's traffic on the new side, `soak` is a length of time such
+as `48h`, dates are whole days in the plan's time zone and both ends count. Rules between values are in `rules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+import zoneinfo
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+from migrations_app.planfile.checks import CHECK_PARAMETERS
+
+RiskWord = Literal["low", "medium", "high"]
+KindWord = Literal["manual", "automatic"]
+AdapterWord = Literal["envoy", "memory"]
+
+_KEY = r"[a-z0-9]+(-[a-z0-9]+)*"
+_CHECK = r"[a-z][a-z0-9_]*"
+_FLAG = r"[A-Z][A-Z0-9_]*"
+_SEGMENT = r"/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"  # no empty, '.' or '..' segment: gateways normalise those away
+_PATH = rf"({_SEGMENT})+"
+_HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+_ADDRESS = rf"(?:http://)?(?P<host>{_HOST}):(?P<port>[0-9]{{1,5}})/?"
+_SOAK = r"(?P<count>[0-9]{1,4})(?P<unit>[mhd])"
+_SOAK_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+MAX_SOAK = timedelta(days=90)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """`127.0.0.1:3000` -> host and port. IPv6 hosts come without their brackets. ValueError says what is wrong."""
+    match = re.fullmatch(_ADDRESS, address)
+    if match is None:
+        if address.startswith("https://"):
+            raise ValueError("https is not spoken to upstreams; give the plain address, such as 127.0.0.1:3000")
+        raise ValueError(f"'{address}' is not an address; write host:port, such as 127.0.0.1:3000")
+    port = int(match["port"])
+    if not 1 <= port <= 65535:
+        raise ValueError(f"port {port} is outside 1-65535")
+    return match["host"].strip("[]"), port
+
+
+def join_address(host: str, port: int) -> str:
+    """Host and port -> `127.0.0.1:3000`, with brackets around an IPv6 host."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def format_soak(soak: timedelta) -> str:
+    """A length of time -> `48h`, or in minutes when it is not whole hours."""
+    minutes = round(soak.total_seconds() / 60)
+    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
+
+
+def _clean(text: str, allowed: str) -> str:
+    for character in text:
+        if unicodedata.category(character) in {"Cc", "Cs"} and character not in allowed:
+            if character == "\n":
+                raise ValueError("must be on one line")
+            raise ValueError(f"the control character {ord(character):#04x} does not belong in a plan")
+    return text
+
+
+def _matches(pattern: str, meant: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"'{value}' is not {meant}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _parse_address(value: str) -> str:
+    return join_address(*split_address(value))
+
+
+def _parse_timezone(value: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(value)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"'{value}' is not a time zone; write one such as UTC or Europe/Berlin") from None
+    return value
+
+
+def _parse_date(value: object) -> date:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"there is no day {value}") from None
+    if isinstance(value, date):
+        return value
+    raise ValueError("expected a date such as 2026-11-23")
+
+
+def _parse_soak(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(_SOAK, value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("expected a length of time such as 30m, 48h or 3d")
+    soak = int(match["count"]) * _SOAK_UNITS[match["unit"]]
+    if soak > MAX_SOAK:
+        raise ValueError(f"longer than {MAX_SOAK.days} days")
+    return soak
+
+
+def _lists(value: Any) -> Any:
+    """JSON has no tuples: parameters are equal however they came here."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _clean(text, ""))]
+Prose = Annotated[str, Field(max_length=4000), AfterValidator(lambda text: _clean(text, "\n\t"))]
+Key = Annotated[
+    str,
+    Field(max_length=64, json_schema_extra={"pattern": f"^{_KEY}$"}),
+    _matches(_KEY, "a key; write lower-case letters, digits and single hyphens, such as user-data"),
+]
+FlagKey = Annotated[
+    str,
+    Field(max_length=64, json_schema_extra={"pattern": f"^{_FLAG}$"}),
+    _matches(_FLAG, "a flag key; write it like an environment variable, such as USE_AUTH_SERVICE"),
+]
+CheckName = Annotated[
+    str,
+    Field(max_length=64, json_schema_extra={"pattern": f"^{_CHECK}$"}),
+    _matches(_CHECK, "the name of a check, such as flags_on"),
+]
+UrlPath = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": f"^{_PATH}$"}),
+    _matches(_PATH, "a path; write one such as /api/auth, with no slash at the end"),
+]
+Strip = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": f"^({_PATH})?$"}),
+    _matches(f"({_PATH})?", "a path to take off; write one such as /api, or '' to take off nothing"),
+]
+AddressText = Annotated[str, Field(max_length=262), AfterValidator(_parse_address)]
+Day = Annotated[date, BeforeValidator(_parse_date)]
+Soak = Annotated[
+    timedelta,
+    BeforeValidator(_parse_soak),
+    PlainSerializer(format_soak),
+    WithJsonSchema({"type": "string", "pattern": f"^{_SOAK.replace('?P<count>', '').replace('?P<unit>', '')}$"}),
+]
+Parameters = Annotated[dict[str, Any], AfterValidator(_lists)]
+
+
+class Part(BaseModel):
+    """The base of every part: unknown keys are refused, no value is guessed from another type, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_strip_whitespace=True)
+
+
+class PlanHeader(Part):
+    """What the plan is called, and what it is measured by."""
+
+    key: Annotated[Key, Field(description="Names the plan for good; a database holds one plan.")]
+    title: Line
+    summary: Prose = ""
+    timezone: Annotated[
+        str, Field(max_length=64, description="An IANA time zone."), AfterValidator(_parse_timezone)
+    ] = "UTC"
+    targets: Annotated[tuple[Line, ...], Field(description="What the new system must reach, a sentence each.")] = ()
+    roll_back_when: Annotated[tuple[Line, ...], Field(description="When to move back, a sentence each.")] = ()
+
+
+class GatewayPart(Part):
+    """The gateway that all routes of the plan run on."""
+
+    key: Key
+    adapter: Annotated[AdapterWord, Field(description="envoy: the real proxy; memory: in this process, for tests.")]
+
+
+class MonolithPart(Part):
+    """The old side. Everything that no route matches goes here too."""
+
+    title: Line = "Monolith"
+    address: Annotated[AddressText, Field(description="host:port or http://host:port.")]
+    health_path: UrlPath = "/health"
+
+
+class ServicePart(Part):
+    """One service of the new side: its flag, its path prefixes and where it listens."""
+
+    key: Key
+    title: Line
+    area: Annotated[Line, Field(description="What it does, in the support team's words, such as Sign-in.")]
+    owner: Line
+    flag: FlagKey
+    routes: Annotated[tuple[UrlPath, ...], Field(min_length=1, description="Path prefixes that the flag moves.")]
+    strip: Annotated[Strip, Field(description="Taken off the front of the path on the new side only.")] = "/api"
+    upstream: Annotated[AddressText, Field(description="host:port or http://host:port.")]
+    health_path: UrlPath = "/health"
+    timeout: Annotated[float, Field(gt=0, le=300, description="Seconds for a whole request, retries included.")] = 15.0
+    new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
+    weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side when the plan is first loaded.")] = 0
+
+
+class Planned(Part):
+    """The planned first and last day of a week; both count."""
+
+    start: Day
+    end: Day
+
+
+class PrerequisitePart(Part):
+    """One checklist line: ticked by a person, or held by an automatic check."""
+
+    key: Annotated[Key, Field(description="Unique within its week; sign-offs hang on it.")]
+    title: Line
+    kind: KindWord
+    check: Annotated[CheckName | None, Field(description="The automatic check.")] = None
+    parameters: Annotated[Parameters, Field(description="The check's parameters.")] = Field(default_factory=dict)
+    help: Annotated[Prose, Field(description="How to bring it about, and what counts as evidence.")] = ""
+
+
+class WeekPart(Part):
+    """One stage of the plan. May last longer than a week, and may move no traffic."""
+
+    number: Annotated[int, Field(ge=1, le=999)]
+    title: Line
+    risk: RiskWord
+    impact: Line
+    owner: Annotated[str, Field(max_length=200), AfterValidator(lambda text: _clean(text, ""))] = ""
+    planned: Planned
+    flags: tuple[FlagKey, ...] = ()
+    moves_traffic: Annotated[bool, Field(description="false for a week with no flags, so that none is forgotten.")] = True
+    after: Annotated[
+        tuple[int, ...],
+        Field(description="Numbers of the weeks that come before it."),
+        AfterValidator(lambda numbers: tuple(sorted(numbers))),
+    ] = ()
+    prerequisites: tuple[PrerequisitePart, ...] = ()
+    soak: Annotated[Soak, Field(description="How long it must stay stable, such as 48h.")] = timedelta(0)
+    done_when: Annotated[tuple[Line, ...], Field(min_length=1, description="A sentence each.")]
+    notes: Prose = ""
+
+
+class Plan(Part):
+    """A whole plan file."""
+
+    plan: PlanHeader
+    gateway: GatewayPart
+    monolith: MonolithPart
+    services: tuple[ServicePart, ...] = ()
+    weeks: Annotated[tuple[WeekPart, ...], Field(min_length=1)]
+
+    def service_of_flag(self) -> dict[str, ServicePart]:
+        """Flag key -> its service."""
+        return {service.flag: service for service in self.services}
+
+
+def fingerprint(plan: Plan) -> str:
+    """Twelve hexadecimal digits that change with anything the plan says (not with comments or layout)."""
+    document = json.dumps(plan.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(document.encode()).hexdigest()[:12]
+
+
+def json_schema() -> str:
+    """The JSON Schema of plan files for editors, as text that ends with a line break."""
+    schema = Plan.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Switchyard plan"
+    check = schema["$defs"]["PrerequisitePart"]["properties"]["check"]
+    check.update({"anyOf": [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]})
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
