@@ -1,0 +1,76 @@
+"""`python -m demo.fault NAME FAULT` and `python -m demo.fault list`: break a process while it runs, and mend it."""
+
+import sys
+import time
+import uuid
+
+from demo.estate import MEMBERS, Settings, SettingsError
+from demo.faults import Fault, FaultError, Files, read, write
+
+# A process looks for a new fault ten times a second.
+CONFIRM_S = 3.0
+USAGE = f"""usage: python -m demo.fault NAME down|hang|slow MS|errors PERCENT|none
+       python -m demo.fault list
+NAME is one of: {", ".join(MEMBERS)}"""
+
+
+def put(name: str, fault: Fault, settings: Settings) -> str | None:
+    """Ask a process to take a fault and wait until it has. Returns None, or one sentence saying why it has not."""
+    files = Files(settings.state_folder, name, settings.port(MEMBERS[name]))
+    if not files.running():
+        return f"{name} is not running"
+    ticket = uuid.uuid4().hex
+    write(files.ask, {"fault": fault.words(), "ticket": ticket})
+    end = time.monotonic() + CONFIRM_S
+    while time.monotonic() < end:
+        state = read(files.state)
+        if state.get("ticket") == ticket:
+            return str(state["error"]) or None
+        if not files.running():
+            return f"{name} stopped before it took the fault"
+        time.sleep(0.02)
+    asked = read(files.ask).get("ticket")
+    return f"another command came between for {name}" if asked != ticket else f"{name} did not confirm within 3 s"
+
+
+def listing(settings: Settings) -> list[str]:
+    """One line for each member: name, port, and what it runs."""
+    lines = []
+    for name, member in MEMBERS.items():
+        port = settings.port(member)
+        files = Files(settings.state_folder, name, port)
+        what = "not running"
+        if files.running():
+            state = read(files.state)
+            words = state.get("fault") or ["none"]
+            what = "no fault" if words == ["none"] else f"{Fault.parse(words)}, since {state.get('since')}"
+        lines.append(f"{name:<13} {port:>5}  {what}")
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status 0 when the process has confirmed, 1 when it has not, 2 for words that are not a command."""
+    try:
+        settings = Settings.read()
+        match arguments:
+            case ["list"]:
+                print("\n".join(listing(settings)))
+                return 0
+            case [name, *words] if name in MEMBERS and words:
+                fault = Fault.parse(words)
+            case _:
+                print(USAGE)
+                return 2
+    except (SettingsError, FaultError) as error:
+        print(f"fault: {error}")
+        return 2
+    started = time.monotonic()
+    if problem := put(name, fault, settings):
+        print(f"fault: {problem}")
+        return 1
+    print(f"{name}: {fault}, confirmed in {(time.monotonic() - started) * 1000:.0f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
