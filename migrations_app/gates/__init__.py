@@ -1,0 +1,1 @@
+"""Gates: why a week may, or may not, start."""

@@ -74,7 +74,7 @@ class RoutingTable:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A routing table in the gateway's own language. `files` maps a path relative to the gateway's folder to its bytes."""
+    """A routing table in the gateway's own language. `files`: path relative to the gateway's folder -> bytes."""
 
     generation: int
     files: Mapping[str, bytes]
@@ -122,6 +122,7 @@ class Capabilities:
     split: bool  # weights between 0 and 100
     traffic: bool  # counters per service and side
     survives_restart: bool  # restarts from its last good configuration without us
+    validates: bool = True  # asks the gateway's own validator before a configuration of a new shape is handed over
 
 
 class Gateway(ABC):

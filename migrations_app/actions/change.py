@@ -1,0 +1,156 @@
+"""The frame of every change: lock, replay, guard, save, audit, hint. Traffic moves in `shift` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Max
+from django.utils import timezone
+
+from migrations_app.actor import Actor
+from migrations_app.audit import record
+from migrations_app.choices import AuditKind, WeekStatus
+from migrations_app.errors import GateClosed, NotFound, Stale
+from migrations_app.gates.load import verdicts
+from migrations_app.gates.verdict import Verdict
+from migrations_app.gateways.base import MONOLITH_WEIGHT
+from migrations_app.models import AuditEvent, Flag, Gateway, Plan, Week
+
+from .hints import ask_to_reconcile
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an action did. `changed` is False when things already were so, or when the same click came again.
+
+    `generation` is the one that the gateway must reach for the result to be true; `event` is the audit event, if any.
+    """
+
+    generation: int
+    changed: bool
+    event: AuditEvent | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What is asked of the routing table: these flags of this week to this weight (0-100 %)."""
+
+    kind: AuditKind
+    subject: str
+    week: Week
+    flags: tuple[Flag, ...]
+    weight: int
+    part_of_week: bool  # then only the services of these flags must be healthy
+
+
+def shift(
+    find: Callable[[], Move],
+    *,
+    actor: Actor,
+    reason: str = "",
+    seen: int | None = None,
+    request_key: UUID | None = None,
+) -> Change:
+    """Carry a move out in one transaction, at one new generation, with one audit event.
+
+    Whatever goes up needs the gate of its week open and a page that is not stale; what only goes down, a rollback,
+    needs neither. Flags that already have the weight are left alone. `find` is called with the plan locked. Raises NotFound,
+    Stale, and GateClosed, which is an audit event too.
+    """
+    move: Move | None = None
+    try:
+        with transaction.atomic():
+            plan = lock_plan()
+            move = find()
+            if earlier := replayed(request_key):
+                return Change(earlier.generation or plan.generation, changed=False, event=earlier)
+            flags = [flag for flag in move.flags if flag.weight != move.weight]
+            if not flags:
+                return Change(plan.generation, changed=False)
+            verdict = None
+            if any(flag.weight < move.weight for flag in flags):
+                refuse_stale(move.week, seen)
+                verdict = _verdict(move)
+                if not verdict.open:
+                    raise GateClosed(verdict)
+            # The event goes first: the database lets no weight rise that no open gate vouches for.
+            event = record(
+                move.kind,
+                actor=actor,
+                subject=move.subject,
+                week_number=move.week.number,
+                reason=reason,
+                before={flag.key: flag.weight for flag in flags},
+                after={flag.key: move.weight for flag in flags},
+                verdict=verdict,
+                generation=_take_generation(plan),
+                request_key=request_key,
+            )
+            for flag in flags:
+                flag.weight, flag.generation, flag.changed_at = move.weight, plan.generation, event.at
+                flag.save(update_fields=["weight", "generation", "changed_at"])
+            _set_status(move.week)
+            transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
+            return Change(plan.generation, changed=True, event=event)
+    except GateClosed as refusal:
+        # The change was undone, so the refusal is kept in a transaction of its own, with the gate as it was.
+        with transaction.atomic():
+            record(
+                AuditKind.ENABLE_REFUSED,
+                actor=actor,
+                subject=move.subject if move else "",
+                week_number=refusal.verdict.week,
+                reason=reason,
+                verdict=refusal.verdict,
+            )
+        raise
+
+
+def lock_plan() -> Plan:
+    """The plan, locked until the transaction ends: all that moves traffic, or that a gate rests on, queues here."""
+    plan = Plan.objects.select_for_update().first()
+    if plan is None:
+        raise NotFound("No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml")
+    return plan
+
+
+def replayed(request_key: UUID | None) -> AuditEvent | None:
+    """The event of the same click, when it was carried out before. Called with the plan locked."""
+    return AuditEvent.objects.filter(request_key=request_key).first() if request_key else None
+
+
+def refuse_stale(week: Week, seen: int | None) -> None:
+    """`seen` is the week's version on the page that asks; None when there was no page. Raises Stale."""
+    if seen is not None and seen != week.version:
+        raise Stale(f"Week {week.number} has changed since this page was loaded. Nothing was done; look again.")
+
+
+def grow_version(week: Week) -> None:
+    """Make older pages of the week recognisable. The row is locked through its plan."""
+    Week.objects.filter(pk=week.pk).update(version=F("version") + 1)
+
+
+def _verdict(move: Move) -> Verdict:
+    number = move.week.number
+    flags = [flag.key for flag in move.flags] if move.part_of_week else None
+    return verdicts(weeks=[number], flags=flags)[number]
+
+
+def _take_generation(plan: Plan) -> int:
+    """The next generation, above what any gateway runs, so that a change after a restored backup still wins."""
+    observed = Gateway.objects.filter(plan=plan).aggregate(top=Max("observed_generation"))["top"] or 0
+    plan.generation = max(plan.generation, observed) + 1
+    plan.save(update_fields=["generation"])
+    return plan.generation
+
+
+def _set_status(week: Week) -> None:
+    """In progress while anything of the week is on, rolled back once nothing is."""
+    on = Flag.objects.filter(week=week, weight__gt=MONOLITH_WEIGHT).exists()
+    week.status = WeekStatus.IN_PROGRESS if on else WeekStatus.ROLLED_BACK
+    week.started_at = week.started_at or timezone.now()
+    week.version += 1
+    week.save(update_fields=["status", "started_at", "version"])

@@ -1,0 +1,74 @@
+"""Waits for the gateway's own word that a change is in force; reconciles by itself when no worker does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from migrations_app.models import AuditEvent, Confirmation, Gateway
+from migrations_app.reconcile.loop import reconcile_all
+
+POLL = 0.004  # seconds between looks at the observed generation
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether every gateway runs the generation. `milliseconds` is from commit to the last gateway's answer.
+
+    Not confirmed: `error` says why, and `command` does it by hand.
+    """
+
+    generation: int
+    confirmed: bool
+    milliseconds: float | None = None
+    error: str = ""
+    command: str = ""
+
+    def sentence(self) -> str:
+        if not self.confirmed:
+            return f"Stored, but not confirmed by the gateway: {self.error} By hand: {self.command}"
+        if self.milliseconds is None:
+            return "The gateway already runs this."
+        return f"Applied on the gateway in {self.milliseconds:.0f} ms."
+
+
+def confirm(generation: int, *, event: AuditEvent | None = None, head_start: float | None = None) -> Outcome:
+    """Wait until all gateways answer with at least `generation`, at most settings.CONFIRM_WITHIN seconds.
+
+    Workers have `head_start` seconds (default settings.WORKER_HEAD_START) before this process reconciles by itself, so
+    a change is confirmed with Redis stopped, Redis hung, or every worker dead. `event` gives the moment of the commit.
+    """
+    begun = time.monotonic()
+    own_turn = begun + (settings.WORKER_HEAD_START if head_start is None else head_start)
+    deadline = begun + settings.CONFIRM_WITHIN
+    while True:
+        gateways = list(Gateway.objects.all())
+        behind = [row for row in gateways if (row.observed_generation or 0) < generation]
+        if gateways and not behind:
+            return Outcome(generation, confirmed=True, milliseconds=_milliseconds(generation, event))
+        now = time.monotonic()
+        if now >= deadline:
+            break
+        if now >= own_turn:
+            reconcile_all()
+            # The gateway may need several tries; leave the processor to it between them.
+            own_turn = time.monotonic() + 0.2
+        time.sleep(POLL)
+    reason = next((row.error for row in behind if row.error), "it did not answer in time.")
+    return Outcome(generation, confirmed=False, error=reason, command="manage.py reconcile")
+
+
+def _milliseconds(generation: int, event: AuditEvent | None) -> float | None:
+    """From the change's audit event to the last gateway's first answer at or above its generation."""
+    if event is None:
+        return None
+    moments = []
+    for gateway in Gateway.objects.all():
+        confirmation = (
+            Confirmation.objects.filter(gateway=gateway, generation__gte=generation).order_by("generation").first()
+        )
+        if confirmation:
+            moments.append((confirmation.confirmed_at - event.at).total_seconds() * 1000)
+    return max(moments) if moments else None

@@ -1,0 +1,55 @@
+"""Set the weight of one flag, and roll it back."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from migrations_app.actor import Actor
+from migrations_app.choices import AuditKind
+from migrations_app.errors import Invalid, NotFound
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
+from migrations_app.models import Flag
+from migrations_app.roles import Permission
+
+from .change import Change, Move, shift
+
+
+def set_weight(
+    *,
+    key: str,
+    weight: int,
+    actor: Actor,
+    reason: str = "",
+    seen: int | None = None,
+    request_key: UUID | None = None,
+) -> Change:
+    """Send `weight` per cent (0-100) of a flag's traffic to its service.
+
+    A higher weight than now needs the gate of the flag's week open; a lower one does not. Raises NotPermitted,
+    NotFound, Invalid, Stale, GateClosed.
+    """
+    if not MONOLITH_WEIGHT <= weight <= SERVICE_WEIGHT:
+        raise Invalid(f"The weight is {weight}; it must be from 0 to 100 per cent.")
+    if weight == MONOLITH_WEIGHT:
+        return roll_back_flag(key=key, actor=actor, reason=reason, request_key=request_key)
+    actor.require(Permission.ENABLE, "move traffic to the new side")
+    kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
+    return shift(lambda: _move(key, kind, weight), actor=actor, reason=reason, seen=seen, request_key=request_key)
+
+
+def roll_back_flag(*, key: str, actor: Actor, reason: str = "", request_key: UUID | None = None) -> Change:
+    """Move one service back to the monolith. No gate, never stale, safe to repeat. Raises NotPermitted, NotFound."""
+    actor.require(Permission.ROLL_BACK, "roll back")
+    return shift(
+        lambda: _move(key, AuditKind.FLAG_ROLLED_BACK, MONOLITH_WEIGHT),
+        actor=actor,
+        reason=reason,
+        request_key=request_key,
+    )
+
+
+def _move(key: str, kind: AuditKind, weight: int) -> Move:
+    flag = Flag.objects.select_related("service", "week").filter(key=key).first()
+    if flag is None:
+        raise NotFound(f"The plan has no flag {key}. List them with: manage.py flag list")
+    return Move(kind, key, flag.week, (flag,), weight, part_of_week=True)

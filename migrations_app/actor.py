@@ -1,0 +1,53 @@
+"""Who acts: an account, somebody at a shell, or the product itself."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from typing import Self
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+
+from migrations_app.choices import ActorKind
+from migrations_app.errors import NotPermitted
+from migrations_app.roles import Permission
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """The author of an action. `name` is what the audit log keeps."""
+
+    name: str
+    kind: ActorKind
+    account: User | None = None
+
+    @classmethod
+    def signed_in(cls, user: AbstractBaseUser | AnonymousUser) -> Self:
+        """The account of a request. Raises NotPermitted for nobody."""
+        if not isinstance(user, User) or not user.is_active:
+            raise NotPermitted("Sign in first.")
+        return cls(user.get_username(), ActorKind.ACCOUNT, user)
+
+    @classmethod
+    def at_shell(cls, name: str = "") -> Self:
+        """Somebody with a shell on this machine.
+
+        A `name` that is an account acts as that account, with its permissions and no more. Any other name, or none, is
+        kept as typed and marked as the shell's: whoever has the shell has the database too.
+        """
+        if name and (user := User.objects.filter(username=name).first()):
+            if not user.is_active:
+                raise NotPermitted(f"The account {name} is not active.")
+            return cls(name, ActorKind.ACCOUNT, user)
+        return cls(name or getpass.getuser(), ActorKind.SHELL)
+
+    def can(self, permission: Permission) -> bool:
+        return self.account.has_perm(permission) if self.account else True
+
+    def require(self, permission: Permission, to: str) -> None:
+        """Raises NotPermitted, saying what (`to` "enable weeks") and whom to ask."""
+        if not self.can(permission):
+            raise NotPermitted(f"{self.name} may not {to}. Ask a release manager, or an administrator for the role.")
+
+
+SYSTEM = Actor("switchyard", ActorKind.SYSTEM)

@@ -1,0 +1,44 @@
+"""What an action can refuse, as one tree. Every message is a sentence for the person who acted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from migrations_app.gates.verdict import Verdict
+
+
+class ActionError(Exception):
+    """The root: the action changed nothing, and says why."""
+
+
+class NotPermitted(ActionError):
+    """The actor lacks the permission."""
+
+
+class NotFound(ActionError):
+    """What the action names is not in the plan."""
+
+
+class Invalid(ActionError):
+    """The request makes no sense: a weight outside 0-100, an automatic prerequisite ticked by hand."""
+
+
+class Stale(ActionError):
+    """The page that asked was older than what is stored: somebody else has changed this meanwhile."""
+
+
+class GateClosed(ActionError):
+    """The gate of the week is closed. `verdict` has every reason, and the audit log has it too."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.sentence())
+        self.verdict = verdict
+
+
+class PlanConflict(ActionError):
+    """The plan would change what a started week promised, or what carries traffic. `conflicts`: a sentence each."""
+
+    def __init__(self, conflicts: list[str]) -> None:
+        super().__init__("\n".join(conflicts))
+        self.conflicts = conflicts

@@ -1,0 +1,99 @@
+"""The audit log: append-only, and chained so that an altered or missing row shows.
+
+Each row's `digest` is SHA-256 over the previous row's digest and its own content. Triggers (migration 0002) refuse
+UPDATE, DELETE and TRUNCATE; the chain shows what someone with more power than that did.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+from django.db.models import Q
+
+from migrations_app.choices import ActorKind
+
+GENESIS = "0" * 64
+# Taken for the rest of the transaction by whoever appends, so that the chain has one order.
+CHAIN_LOCK = 0x5357_4348
+
+
+class AuditEvent(models.Model):
+    """One change, or one refusal. Names and values are stored as they were; the row outlives its subject."""
+
+    at = models.DateTimeField()
+    kind = models.CharField(max_length=60)
+    actor = models.CharField(max_length=150)
+    actor_kind = models.CharField(max_length=10, choices=ActorKind)
+    subject = models.CharField(max_length=200, help_text="week 3, USE_AUTH_SERVICE, week 3 / backup, gateway main")
+    week_number = models.PositiveSmallIntegerField(null=True)
+    reason = models.TextField(blank=True)
+    before = models.JSONField(default=dict)
+    after = models.JSONField(default=dict)
+    verdict = models.JSONField(null=True, help_text="The gate as it was at that moment.")
+    generation = models.PositiveBigIntegerField(null=True, help_text="Of the routing table that this change asked for.")
+    request_key = models.UUIDField(
+        null=True, unique=True, help_text="Of the click; the same click again changes nothing."
+    )
+    previous_digest = models.CharField(max_length=64, unique=True)
+    digest = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        default_permissions = ()
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(actor_kind__in=ActorKind.values), name="audit_actor_kind_is_known"),
+        ]
+        indexes = [
+            # Serve the audit page filtered by kind, by actor and by week, newest first.
+            models.Index(fields=["kind", "-id"], name="audit_by_kind"),
+            models.Index(fields=["actor", "-id"], name="audit_by_actor"),
+            models.Index(fields=["week_number", "-id"], name="audit_by_week"),
+            # Serves the trigger that asks which event vouches for a higher weight.
+            models.Index(fields=["generation"], name="audit_by_generation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject} by {self.actor}"
+
+    def content_digest(self) -> str:
+        """SHA-256, in hex, over the previous digest and every field that tells what happened."""
+        content: dict[str, Any] = {
+            "at": self.at.astimezone(UTC).isoformat(timespec="microseconds"),
+            "kind": str(self.kind),
+            "actor": self.actor,
+            "actor_kind": str(self.actor_kind),
+            "subject": self.subject,
+            "week_number": self.week_number,
+            "reason": self.reason,
+            "before": self.before,
+            "after": self.after,
+            "verdict": self.verdict,
+            "generation": self.generation,
+            "request_key": str(self.request_key) if self.request_key else None,
+        }
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
+        return hashlib.sha256(f"{self.previous_digest}{canonical}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ChainCheck:
+    """`broken_at` is the id of the first row that does not follow from the row before it, or None."""
+
+    rows: int
+    broken_at: int | None
+
+
+def check_chain() -> ChainCheck:
+    """Walk the whole chain, oldest first, in constant memory."""
+    previous, rows = GENESIS, 0
+    for event in AuditEvent.objects.order_by("id").iterator(chunk_size=2000):
+        if event.previous_digest != previous or event.content_digest() != event.digest:
+            return ChainCheck(rows, event.pk)
+        previous, rows = event.digest, rows + 1
+    return ChainCheck(rows, None)

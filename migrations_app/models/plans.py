@@ -1,0 +1,56 @@
+"""The plan that this database holds, and the generation of its routing table."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from migrations_app.gateways.base import Address
+
+
+class Plan(models.Model):
+    """One migration plan. A database holds one; another migration gets a database of its own.
+
+    `generation` is the number of the desired routing table: every change of a weight or a route takes the next one.
+    `document` is the validated plan file as it was loaded (planfile.schema), for export and for diff.
+    Locking this row orders all changes of the routing table.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    key = models.SlugField(max_length=80)
+    title = models.CharField(max_length=200)
+    summary = models.TextField(blank=True)
+    timezone = models.CharField(max_length=64, default="UTC")
+    revision = models.PositiveIntegerField(default=0, help_text="Grows with each load that changed something.")
+    document = models.JSONField(default=dict)
+    loaded_at = models.DateTimeField(null=True)
+
+    monolith_title = models.CharField(max_length=200, default="Monolith")
+    monolith_host = models.CharField(max_length=255)
+    monolith_port = models.PositiveIntegerField()
+    monolith_health_path = models.CharField(max_length=200, default="/health")
+
+    generation = models.PositiveBigIntegerField(default=1)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="one_plan_per_database"),
+            models.CheckConstraint(condition=Q(monolith_port__range=(1, 65535)), name="monolith_port_is_a_port"),
+        ]
+        # What a role may do. `roles.py` says which role may do what.
+        default_permissions = ()
+        permissions = [
+            ("view_plan", "See the timeline, weeks and services"),
+            ("tick_prerequisite", "Tick and untick prerequisites"),
+            ("enable_week", "Enable weeks and services"),
+            ("roll_back", "Roll back weeks and services"),
+            ("load_plan", "Load a changed plan"),
+            ("view_audit", "Read the audit log"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def monolith(self) -> Address:
+        return Address(self.monolith_host, self.monolith_port)

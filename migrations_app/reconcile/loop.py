@@ -1,0 +1,129 @@
+"""One pass over the gateways: load the snapshot, decide, apply, write what was observed.
+
+Level-triggered: any number of passes may run at once, late or twice, in workers, in the web process or in a shell. The
+adapter's fence and comparison order them; a pass that comes too late finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from migrations_app.actor import SYSTEM
+from migrations_app.audit import record
+from migrations_app.choices import AuditKind
+from migrations_app.gateways.base import Applied, Observed, RoutingTable
+from migrations_app.gateways.base import Gateway as Adapter
+from migrations_app.gateways.errors import GatewayError, StaleGeneration
+from migrations_app.models import Confirmation, Gateway, Plan
+
+from .adapters import adapter_for
+from .decide import Decision, Step, decide
+from .desired import desired_table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass did to one gateway. `error` is empty when the gateway runs what is wanted."""
+
+    gateway: str
+    step: Step
+    generation: int
+    changed: bool
+    error: str = ""
+
+
+def reconcile_all() -> list[Pass]:
+    """One pass over every gateway."""
+    return [reconcile(gateway) for gateway in Gateway.objects.select_related("plan")]
+
+
+def reconcile(gateway: Gateway) -> Pass:
+    """One pass over one gateway. Never raises for a gateway that is away or refuses: that is the error of the pass."""
+    adapter = adapter_for(gateway)
+    begun = timezone.now()
+    table = desired_table(gateway.plan)
+    seen = adapter.observe()
+    decision = decide(table, seen)
+    applied, error = None, seen.error
+    if decision.step in {Step.APPLY, Step.REPAIR}:
+        begun = timezone.now()
+        applied, error = _apply(adapter, table)
+        # A confirmed apply has read the whole table back; anything else is looked at again.
+        seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
+        error = error or seen.error
+    elif decision.step == Step.STAND_BACK:
+        error = _behind(gateway, seen)
+    _write(gateway, seen, applied, error, begun)
+    if decision.step == Step.REPAIR and applied and applied.changed:
+        _audit_drift(gateway, table, decision)
+    return Pass(gateway.key, decision.step, table.generation, applied is not None and applied.changed, error)
+
+
+def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, str]:
+    try:
+        return adapter.apply(adapter.render(table)), ""
+    except StaleGeneration:
+        # A newer change overtook this pass; the pass that carries it writes what is observed.
+        return None, ""
+    except GatewayError as error:
+        logger.warning("generation %s was not applied: %s", table.generation, error)
+        return None, str(error)
+
+
+def _behind(gateway: Gateway, seen: Observed) -> str:
+    """An error when the database itself is behind the gateway, as after restoring a backup; else this pass was slow."""
+    current = Plan.objects.values_list("generation", flat=True).get(pk=gateway.plan_id)
+    if seen.generation is None or current >= seen.generation:
+        return ""
+    return (
+        f"The gateway runs generation {seen.generation}, this database has only {current}: it was restored or replaced. "
+        "The gateway keeps what it runs; the next change made here takes a higher generation and wins."
+    )
+
+
+def _write(gateway: Gateway, seen: Observed, applied: Applied | None, error: str, begun: datetime) -> None:
+    now = timezone.now()
+    values: dict[str, Any] = {
+        "observed_generation": seen.generation,
+        "observed_weights": dict(seen.weights),
+        "observed_at": begun,
+        "error": error,
+    }
+    if applied and applied.changed:
+        values |= {"last_applied_at": now, "last_apply_ms": applied.milliseconds}
+    with transaction.atomic():
+        if seen.generation is not None and not error:
+            first = Confirmation(
+                gateway=gateway,
+                generation=seen.generation,
+                confirmed_at=now,
+                milliseconds=applied.milliseconds if applied else 0,
+            )
+            if not Confirmation.objects.filter(gateway=gateway, generation=seen.generation).exists():
+                Confirmation.objects.bulk_create([first], ignore_conflicts=True)
+        # A pass that took longer must not write its older observation over a newer one.
+        fresh = Q(observed_at__isnull=True) | Q(observed_at__lt=begun)
+        Gateway.objects.filter(fresh, pk=gateway.pk).update(**values)
+
+
+def _audit_drift(gateway: Gateway, table: RoutingTable, decision: Decision) -> None:
+    logger.warning("drift on gateway %s was put back: %s", gateway.key, " ".join(decision.because))
+    with transaction.atomic():
+        record(
+            AuditKind.DRIFT_CORRECTED,
+            actor=SYSTEM,
+            subject=f"gateway {gateway.key}",
+            reason="Somebody changed the gateway behind Switchyard's back.",
+            before={"found": list(decision.because)},
+            after=dict(table.weights()),
+            generation=table.generation,
+        )

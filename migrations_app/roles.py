@@ -1,0 +1,52 @@
+"""Roles: Django groups, and what each may do. Kept in step with this table after every migrate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+
+class Permission(StrEnum):
+    """Permissions of `models.Plan.Meta`, as `has_perm` wants them."""
+
+    VIEW_PLAN = "migrations_app.view_plan"
+    TICK = "migrations_app.tick_prerequisite"
+    ENABLE = "migrations_app.enable_week"
+    ROLL_BACK = "migrations_app.roll_back"
+    LOAD_PLAN = "migrations_app.load_plan"
+    VIEW_AUDIT = "migrations_app.view_audit"
+
+
+class Role(StrEnum):
+    SUPPORT = "support"
+    RELEASE_MANAGER = "release manager"
+    APPROVER = "approver"
+    ADMINISTRATOR = "administrator"
+
+
+# Whoever can be on call can roll back. Turning traffic on stays with release managers.
+MATRIX: dict[Role, frozenset[Permission]] = {
+    Role.SUPPORT: frozenset({Permission.VIEW_PLAN}),
+    Role.RELEASE_MANAGER: frozenset(
+        {Permission.VIEW_PLAN, Permission.TICK, Permission.ENABLE, Permission.ROLL_BACK, Permission.VIEW_AUDIT}
+    ),
+    Role.APPROVER: frozenset({Permission.VIEW_PLAN, Permission.TICK, Permission.ROLL_BACK, Permission.VIEW_AUDIT}),
+    Role.ADMINISTRATOR: frozenset(
+        {Permission.VIEW_PLAN, Permission.ROLL_BACK, Permission.LOAD_PLAN, Permission.VIEW_AUDIT}
+    ),
+}
+
+
+def create_groups(roles: Iterable[Role] = tuple(Role), **_signal: Any) -> None:
+    """Create or correct the group of each role. Connected to post_migrate; safe to repeat."""
+    from django.contrib.auth.models import Group
+    from django.contrib.auth.models import Permission as PermissionRow
+
+    rows = {
+        f"migrations_app.{row.codename}": row
+        for row in PermissionRow.objects.filter(content_type__app_label="migrations_app")
+    }
+    for role in roles:
+        group, _ = Group.objects.get_or_create(name=role.value)
+        group.permissions.set([rows[permission] for permission in MATRIX[role] if permission in rows])

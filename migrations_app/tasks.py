@@ -1,0 +1,75 @@
+"""Thin Celery shells around reconcile and observe. All are idempotent, and asked for again by beat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from migrations_app.gateways.errors import Unreachable
+from migrations_app.models import HealthSample, TrafficSample
+from migrations_app.observe import health, traffic
+from migrations_app.reconcile import loop
+
+POLL_LOCK = 0x5357_504F
+TRAFFIC_LOCK = 0x5357_5452
+_pollers: dict[int, health.Poller] = {}
+
+
+@shared_task(ignore_result=True)
+def reconcile_all() -> None:
+    """Bring every gateway to the desired routing table."""
+    loop.reconcile_all()
+
+
+@shared_task(ignore_result=True)
+def poll_health() -> None:
+    """Poll every target once. Skipped while the last round is still out."""
+    with _alone(POLL_LOCK) as alone:
+        if alone:
+            health.poll_once(_poller())
+
+
+@shared_task(ignore_result=True)
+def read_traffic() -> None:
+    """Read the gateway's counters once. A gateway that is away is the reconcile loop's to tell."""
+    with _alone(TRAFFIC_LOCK) as alone:
+        if alone:
+            try:
+                traffic.read_once()
+            except Unreachable:
+                return
+
+
+@shared_task(ignore_result=True)
+def forget_old_samples() -> None:
+    """Delete health and traffic samples older than settings.HISTORY_DAYS."""
+    oldest = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
+    HealthSample.objects.filter(polled_at__lt=oldest).delete()
+    TrafficSample.objects.filter(read_at__lt=oldest).delete()
+
+
+def _poller() -> health.Poller:
+    """This process's own: an event loop and its connections do not survive a fork."""
+    if os.getpid() not in _pollers:
+        _pollers[os.getpid()] = health.make_poller()
+    return _pollers[os.getpid()]
+
+
+@contextmanager
+def _alone(lock: int) -> Iterator[bool]:
+    """Whether nobody else holds this advisory lock; held until the block ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [lock])
+        (got,) = cursor.fetchone()
+        try:
+            yield got
+        finally:
+            if got:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [lock])

@@ -1,0 +1,5 @@
+"""Addresses of the pages and of the actions."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
