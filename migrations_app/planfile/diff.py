@@ -82,9 +82,7 @@ def _plan_lines(old: Plan, new: Plan) -> Iterator[str]:
     yield from _list_lines("week", "weeks", *weeks)
 
 
-def _list_lines(
-    noun: str, plural: str, old: Mapping[Any, BaseModel], new: Mapping[Any, BaseModel]
-) -> Iterator[str]:
+def _list_lines(noun: str, plural: str, old: Mapping[Any, BaseModel], new: Mapping[Any, BaseModel]) -> Iterator[str]:
     """Lines on a list whose items are known by a key or a number; both lists in the order of their plan."""
     for key in old:
         if key not in new:

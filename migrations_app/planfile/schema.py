@@ -165,7 +165,7 @@ Parameters = Annotated[dict[str, Any], AfterValidator(_lists)]
 
 
 class Part(BaseModel):
-    """The base of every part: unknown keys are refused, no value is guessed from another type, nothing changes later."""
+    """The base of every part: unknown keys are refused, types are not guessed, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_strip_whitespace=True)
 
@@ -212,7 +212,7 @@ class ServicePart(Part):
     health_path: UrlPath = "/health"
     timeout: Annotated[float, Field(gt=0, le=300, description="Seconds for a whole request, retries included.")] = 15.0
     new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
-    weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side when the plan is first loaded.")] = 0
+    weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
 
 
 class Planned(Part):
@@ -243,7 +243,7 @@ class WeekPart(Part):
     owner: Annotated[str, Field(max_length=200), AfterValidator(lambda text: _clean(text, ""))] = ""
     planned: Planned
     flags: tuple[FlagKey, ...] = ()
-    moves_traffic: Annotated[bool, Field(description="false for a week with no flags, so that none is forgotten.")] = True
+    moves_traffic: Annotated[bool, Field(description="false: the week has no flags on purpose.")] = True
     after: Annotated[
         tuple[int, ...],
         Field(description="Numbers of the weeks that come before it."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 
 from migrations_app.planfile.nodes import Node, Step
 from migrations_app.planfile.problems import Problem
+
+Context = dict[str, Any]
 
 _EXPECTED = {
     "string_type": "text",
@@ -103,7 +105,9 @@ def problem(file: str, root: Node, loc: Sequence[Step], reason: str) -> Problem:
     return Problem(file, line_of(root, loc), place(root, loc), reason)
 
 
-def translate(file: str, root: Node, error: ErrorDetails, model: type[BaseModel], prefix: Sequence[Step] = ()) -> Problem:
+def translate(
+    file: str, root: Node, error: ErrorDetails, model: type[BaseModel], prefix: Sequence[Step] = ()
+) -> Problem:
     """One pydantic error as a problem. `prefix` is where in the document the validated value lies."""
     loc = error["loc"]
     if error["type"] == "extra_forbidden":
@@ -125,30 +129,26 @@ def reason_of(error: ErrorDetails) -> str:
     if kind in _EXPECTED:
         quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
         return f"expected {_EXPECTED[kind]}, got {describe(value)}{quotes}"
-    return _reason_by_limit(kind, value, context) or f"{describe(value)} does not fit here"
+    limit = _LIMITS.get(kind)
+    return limit(value, context) if limit else f"{describe(value)} does not fit here"
 
 
-def _reason_by_limit(kind: str, value: Any, context: dict[str, Any]) -> str:
-    match kind:
-        case "value_error":
-            return str(context["error"])
-        case "literal_error":
-            expected = context["expected"].replace("'", "").replace(" or ", ", ")
-            hint = suggest(value, expected.split(", ")) if isinstance(value, str) else ""
-            return f"expected one of {expected}, got {describe(value)}{hint}"
-        case "string_too_short":
-            return "is empty"
-        case "string_too_long":
-            return f"is longer than {context['max_length']} characters"
-        case "too_short":
-            return "needs at least one entry"
-        case "greater_than":
-            return f"{value} is too small; it must be above {context['gt']:g}"
-        case "greater_than_equal":
-            return f"{value} is too small; the least is {context['ge']:g}"
-        case "less_than_equal":
-            return f"{value} is too large; the most is {context['le']:g}"
-    return ""
+def _not_one_of(value: object, context: Context) -> str:
+    expected = context["expected"].replace("'", "").replace(" or ", ", ")
+    hint = suggest(value, expected.split(", ")) if isinstance(value, str) else ""
+    return f"expected one of {expected}, got {describe(value)}{hint}"
+
+
+_LIMITS: dict[str, Callable[[object, Context], str]] = {
+    "value_error": lambda _, context: str(context["error"]),
+    "literal_error": _not_one_of,
+    "string_too_short": lambda *_: "is empty",
+    "string_too_long": lambda _, context: f"is longer than {context['max_length']} characters",
+    "too_short": lambda *_: "needs at least one entry",
+    "greater_than": lambda value, context: f"{value} is too small; it must be above {context['gt']:g}",
+    "greater_than_equal": lambda value, context: f"{value} is too small; the least is {context['ge']:g}",
+    "less_than_equal": lambda value, context: f"{value} is too large; the most is {context['le']:g}",
+}
 
 
 def _known(keys: Sequence[str]) -> str:
