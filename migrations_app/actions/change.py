@@ -57,8 +57,8 @@ def shift(
     """Carry a move out in one transaction, at one new generation, with one audit event.
 
     Whatever goes up needs the gate of its week open and a page that is not stale; what only goes down, a rollback,
-    needs neither. Flags that already have the weight are left alone. `find` is called with the plan locked. Raises NotFound,
-    Stale, and GateClosed, which is an audit event too.
+    needs neither. Flags that already have the weight are left alone. `find` is called with the plan locked. Raises
+    NotFound, Stale, and GateClosed, which is an audit event too.
     """
     move: Move | None = None
     try:

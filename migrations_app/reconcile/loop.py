@@ -85,8 +85,8 @@ def _behind(gateway: Gateway, seen: Observed) -> str:
     if seen.generation is None or current >= seen.generation:
         return ""
     return (
-        f"The gateway runs generation {seen.generation}, this database has only {current}: it was restored or replaced. "
-        "The gateway keeps what it runs; the next change made here takes a higher generation and wins."
+        f"The gateway runs generation {seen.generation}, this database has only {current}: it was restored or "
+        "replaced. The gateway keeps what it runs; the next change made here takes a higher generation and wins."
     )
 
 
