@@ -58,10 +58,16 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
+def signal_process(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal one child; nothing happens when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
 def stop(process: subprocess.Popen[bytes], number: signal.Signals = signal.SIGTERM, seconds: float = 4.0) -> None:
     """End a child that leads its own process group: ask with `number`, after `seconds` kill, and reap it."""
     if process.poll() is None:
-        process.send_signal(number)
+        signal_process(process, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
     signal_group(process.pid, signal.SIGKILL)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from controlplane.embedded.children import wait_until
 from controlplane.embedded.errors import StartFailed
@@ -96,12 +97,32 @@ class PostgresServer:
             raise StartFailed(f"{self.data} belongs to another user: set STATE_DIR to a folder of your own.") from None
 
     def answers(self) -> bool:
-        """Whether the server takes connections now."""
+        """Whether the server takes connections now. Raises StartFailed when it does not know our password."""
         try:
             psycopg.connect(self.url(), connect_timeout=2).close()
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as problem:
+            if "authentication failed" in str(problem):
+                raise StartFailed(
+                    f"The data in {self.data} has another password than {self.data.parent} keeps."
+                ) from None
             return False
         return True
+
+    def ensure(self, role: str, password: str, *, database: str = "", creates_databases: bool = False) -> None:
+        """Make the role, and the database that it owns, unless they are there."""
+        right = sql.SQL("createdb" if creates_databases else "nocreatedb")
+        with psycopg.connect(self.url(), autocommit=True, connect_timeout=5) as connection:
+            if not connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone():
+                connection.execute(
+                    sql.SQL("create role {} login password {} {}").format(
+                        sql.Identifier(role), sql.Literal(password), right
+                    )
+                )
+            found = connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone()
+            if database and not found:
+                connection.execute(
+                    sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(role))
+                )
 
     def wait(self, process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
         """Wait until it takes connections. Raises StartFailed when it ends or the time is over."""

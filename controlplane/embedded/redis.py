@@ -39,6 +39,7 @@ class RedisServer:
             'save ""',
             "appendonly no",
             "loglevel warning",
+            "set-proc-title no",  # a new title would overwrite the environment, by which leftovers are known
             *([f"requirepass {self.password}"] if self.password else []),
         ]
         path = self.folder / "redis.conf"

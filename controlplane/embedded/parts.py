@@ -1,0 +1,95 @@
+"""The processes of an installation: what each runs, how it is asked to stop, and which of its lines nobody needs."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+
+from controlplane.embedded.installation import Installation
+from controlplane.embedded.postgres import run_as
+from controlplane.embedded.supervisor import Part
+
+# At their start these say LOG, and so on, for what is no news; warnings and above stay.
+_POSTGRES_NOISE = re.compile(r"^(LOG|DETAIL|HINT|STATEMENT):|the database system is (starting up|shutting down)")
+_REDIS_NOISE = re.compile(
+    r"oO0OoO0OoO0Oo|# Redis version=|# Configuration loaded|# Server initialized|overcommit_memory|Transparent Huge Pages"
+    r"|TCP backlog|maximum open files|User requested shutdown|now ready to exit"
+)
+_CELERY_NOISE = re.compile(
+    r"superuser privileges|uid=0|SecurityWarning|warnings\.warn|^\s*$|celery beat v|^LocalTime ->|^Configuration ->"
+    r"|^ +\. (broker|loader|scheduler|db|logfile|maxinterval) ->|^__ +- +\.\.\. __|^Please specify a different user"
+    r"|^User information|absolutely not recommended"
+)
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """A command line that runs one of our modules with our own interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def postgres(it: Installation) -> Part:
+    return Part(
+        "postgres",
+        it.postgres.command(),
+        stop_signal=signal.SIGINT,
+        run_as=run_as(),
+        noise=_POSTGRES_NOISE,
+        database=True,
+    )
+
+
+def redis(it: Installation) -> Part:
+    return Part("redis", it.redis.command(), noise=_REDIS_NOISE, database=True)
+
+
+def setup(it: Installation) -> Part:
+    return Part("setup", python("controlplane.embedded.setup", "demo" if it.demo else "up"), once=True)
+
+
+def web(it: Installation) -> Part:
+    options = ["--host", "127.0.0.1", "--port", str(it.ports.dashboard), "--timeout-graceful-shutdown", "2"]
+    quiet = ["--no-access-log", "--log-level", "warning", "--no-server-header"]
+    return Part("web", python("uvicorn", "controlplane.asgi:application", *options, *quiet))
+
+
+def worker(_: Installation) -> Part:
+    options = [
+        "--loglevel",
+        "WARNING",
+        "--concurrency",
+        "2",
+        "--prefetch-multiplier",
+        "1",
+        "--queues",
+        "gateway,observe",
+    ]
+    lonely = ["--without-gossip", "--without-mingle"]
+    return Part(
+        "worker", python("celery", "--quiet", "-A", "controlplane", "worker", *options, *lonely), noise=_CELERY_NOISE
+    )
+
+
+def beat(it: Installation) -> Part:
+    options = ["--loglevel", "WARNING", "--schedule", str(it.state / "beat-schedule"), "--pidfile", ""]
+    return Part("beat", python("celery", "--quiet", "-A", "controlplane", "beat", *options), noise=_CELERY_NOISE)
+
+
+def demo_database(_: Installation) -> Part:
+    return Part("demo-data", python("demo.database"), once=True)
+
+
+def demo_estate(_: Installation) -> list[Part]:
+    """The monolith and the ten services, each a process of its own."""
+    from demo.estate import MEMBERS
+
+    return [Part(name, python("demo.process", name)) for name in MEMBERS]
+
+
+def traffic(it: Installation) -> Part:
+    return Part("traffic", python("demo.traffic", "--gateway", it.gateway_url, "--rate", "10"))
+
+
+def ready(it: Installation) -> Part:
+    """The product's own word that everything asked for is confirmed."""
+    return Part("ready", [sys.executable, "manage.py", "ready", "--wait", "60"], once=True)
