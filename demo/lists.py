@@ -24,10 +24,9 @@ async def one(request: Request, table: str) -> Answer:
     return Answer({"source": request.source, "item": found(row, request)})
 
 
-def created(request: Request, row: Row | None, path: str) -> Answer:
-    """201 with the new row and where it is."""
-    item = found(row, request)
-    return Answer({"source": request.source, "item": item}, status=201, headers={"location": f"{path}/{item['id']}"})
+def created(request: Request, row: Row | None) -> Answer:
+    """201 with the new row. No `location`: a service does not know the path that the gateway took away."""
+    return Answer({"source": request.source, "item": found(row, request)}, status=201)
 
 
 def found(row: Row | None, request: Request) -> Row:

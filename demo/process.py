@@ -53,7 +53,7 @@ class Process(uvicorn.Server):
 
     def say(self, text: str) -> None:
         """One line of log."""
-        print(f"{self.member.served_by}: {text}", flush=True)
+        say(self.member, text)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so in the log and in the state file."""
@@ -142,6 +142,12 @@ class Process(uvicorn.Server):
         )
 
 
+def say(member: Member, text: str) -> None:
+    """One line of log, in one write: processes often share a pipe."""
+    sys.stdout.write(f"{member.served_by}: {text}\n")
+    sys.stdout.flush()
+
+
 def bind(member: Member, port: int) -> socket.socket:
     """A socket that listens on the port. Raises PortTaken with a sentence."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -167,13 +173,13 @@ def main(arguments: list[str]) -> int:
         port = settings.port(member)
         listener = bind(member, port)
     except (SettingsError, PortTaken) as error:
-        print(f"{member.served_by}: {error}", flush=True)
+        say(member, str(error))
         return 1
     files = Files(settings.state_folder, member.name, port)
     held = files.hold()
     if held is None:
         # Its port is free although it runs: it has been put down by a fault.
-        print(f"{member.served_by}: already runs for port {port}; `python -m demo.fault list` shows it", flush=True)
+        say(member, f"already runs for port {port}; `python -m demo.fault list` shows it")
         return 1
     files.ask.unlink(missing_ok=True)
     with held:

@@ -32,7 +32,7 @@ async def create(request: Request) -> Answer:
         " RETURNING *",
         (title, body, channel, recipient, actor),
     )
-    return created(request, row, request.path)
+    return created(request, row)
 
 
 async def mark_read(request: Request) -> Answer:

@@ -32,7 +32,7 @@ async def create(request: Request) -> Answer:
         " VALUES (%s, %s, %s, 'submitted', %s, %s) RETURNING *",
         (barcode, name, kind, concentration, actor),
     )
-    return created(request, row, request.path)
+    return created(request, row)
 
 
 ROUTES: tuple[Route, ...] = (

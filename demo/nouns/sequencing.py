@@ -41,7 +41,7 @@ async def create(request: Request) -> Answer:
         " VALUES (%s, %s, %s, 'queued', %s, 0) RETURNING *",
         (name, instrument, flow_cell, samples),
     )
-    return created(request, row, request.path)
+    return created(request, row)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -39,7 +39,7 @@ async def upload(request: Request) -> Answer:
         " RETURNING *",
         (name, report["rows"], len(report["columns"]), json.dumps(report), actor),
     )
-    return created(request, row, request.path)
+    return created(request, row)
 
 
 def _text(body: bytes) -> str:

@@ -40,7 +40,7 @@ async def create(request: Request) -> Answer:
         " RETURNING *",
         (name, zone, temperature, capacity),
     )
-    return created(request, row, request.path)
+    return created(request, row)
 
 
 ROUTES: tuple[Route, ...] = (

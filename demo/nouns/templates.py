@@ -33,7 +33,7 @@ async def create(request: Request) -> Answer:
         "INSERT INTO templates (name, kind, version, columns, created_by) VALUES (%s, %s, 1, %s, %s) RETURNING *",
         (name, kind, json.dumps(columns), actor),
     )
-    return created(request, row, request.path)
+    return created(request, row)
 
 
 ROUTES: tuple[Route, ...] = (
