@@ -1,0 +1,130 @@
+"""What a running Envoy says about itself: its own answers on the data port, and its admin port."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from migrations_app.gateways.envoy.bootstrap import ROUTE_TABLE
+from migrations_app.gateways.errors import Unreachable
+
+Json = dict[str, Any]
+
+_CLUSTERS = "/config_dump?resource=dynamic_active_clusters"
+_ROUTES = "/config_dump?resource=dynamic_route_configs"
+_REJECTED = r"^(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_(rejected|failure)$"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The configuration that Envoy runs, in the form in which it dumps it. `routes` is None before any came in."""
+
+    clusters: dict[str, Json] = field(default_factory=dict)
+    routes: Json | None = None
+
+
+class AdminClient:
+    """Reads from one Envoy. Every method raises Unreachable, and nothing else, when it does not answer."""
+
+    def __init__(self, *, gateway_url: str, admin_url: str, timeout: float) -> None:
+        self.gateway_url = gateway_url.rstrip("/")
+        self.admin_url = admin_url.rstrip("/")
+        self._timeout = timeout
+        self._guard = threading.Lock()
+        self._clients: dict[int, httpx.Client] = {}  # by process: a connection must not be shared across a fork
+        self._last_clusters: tuple[bytes, dict[str, Json]] = (b"", {})
+        self._last_routes: tuple[bytes, Json | None] = (b"", None)
+
+    def status(self) -> bytes:
+        """The body of `/routing-status` from the data port."""
+        return self._get(f"{self.gateway_url}/routing-status")
+
+    def ready(self) -> bool:
+        """Whether Envoy says that it serves."""
+        return self._get(f"{self.admin_url}/ready").startswith(b"LIVE")
+
+    def running(self) -> Running:
+        """Clusters and routes as Envoy runs them."""
+        return Running(clusters=self.clusters(), routes=self.routes())
+
+    def clusters(self) -> dict[str, Json]:
+        """Active clusters by name."""
+        raw = self._get(f"{self.admin_url}{_CLUSTERS}")
+        if raw != self._last_clusters[0]:
+            found = [entry["cluster"] for entry in _configs(raw) if "cluster" in entry]
+            self._last_clusters = (raw, {cluster["name"]: cluster for cluster in found})
+        return self._last_clusters[1]
+
+    def routes(self) -> Json | None:
+        """Our route configuration, or None when Envoy has none yet."""
+        raw = self._get(f"{self.admin_url}{_ROUTES}")
+        if raw != self._last_routes[0]:
+            found = [entry["route_config"] for entry in _configs(raw) if "route_config" in entry]
+            self._last_routes = (raw, next((config for config in found if config.get("name") == ROUTE_TABLE), None))
+        return self._last_routes[1]
+
+    def counters(self, pattern: str) -> dict[str, int]:
+        """Counters whose full name matches the regular expression."""
+        raw = self._get(f"{self.admin_url}/stats", params={"format": "json", "type": "Counters", "filter": pattern})
+        stats = _parse(raw, "/stats").get("stats", [])
+        return {entry["name"]: int(entry["value"]) for entry in stats if "name" in entry and "value" in entry}
+
+    def rejections(self) -> int:
+        """How many files Envoy has refused since it started."""
+        return sum(self.counters(_REJECTED).values())
+
+    def close(self) -> None:
+        """Drop this process's connections."""
+        with self._guard:
+            client = self._clients.pop(os.getpid(), None)
+        if client is not None:
+            client.close()
+
+    def _get(self, url: str, params: dict[str, str] | None = None) -> bytes:
+        for last_try in (False, True):
+            try:
+                response = self._client().get(url, params=params)
+                break
+            except httpx.TransportError as error:
+                # A kept connection of an Envoy that was restarted fails once; a fresh one tells the truth.
+                if last_try or isinstance(error, httpx.TimeoutException | httpx.ConnectError):
+                    raise Unreachable(f"the gateway does not answer at {url}: {_reason(error)}") from error
+        if response.status_code != httpx.codes.OK:
+            raise Unreachable(f"{url} answers {response.status_code}: {response.text[:200].strip()}")
+        return response.content
+
+    def _client(self) -> httpx.Client:
+        with self._guard:
+            client = self._clients.get(os.getpid())
+            if client is None:
+                # An empty TLS context: plain HTTP only, and loading the system's certificates costs 20 ms.
+                client = httpx.Client(
+                    timeout=self._timeout, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                )
+                self._clients = {os.getpid(): client}
+            return client
+
+
+def _configs(raw: bytes) -> list[Json]:
+    entries = _parse(raw, "/config_dump").get("configs", [])
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _parse(raw: bytes, what: str) -> Json:
+    try:
+        parsed = json.loads(raw)
+    except ValueError as error:
+        raise Unreachable(f"{what} of the gateway's admin port does not answer in JSON") from error
+    if not isinstance(parsed, dict):
+        raise Unreachable(f"{what} of the gateway's admin port does not answer with a JSON object")
+    return parsed
+
+
+def _reason(error: httpx.TransportError) -> str:
+    return "no answer in time" if isinstance(error, httpx.TimeoutException) else str(error) or type(error).__name__

@@ -1,0 +1,167 @@
+"""Envoy's static part: the listener, the admin port, the access log, and where the dynamic files are. Pure.
+
+Only what needs a restart to change is in here. Clusters and routes come from files (`render`), each kind from a folder
+of its own: Envoy watches whole folders, and in a shared one any rename would reload both.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CDS_FILE = "cds/cds.json"
+RDS_FILE = "rds/rds.json"
+BOOTSTRAP_FILE = "bootstrap.json"
+ACCESS_LOG = "access.log"
+ROUTE_TABLE = "gateway"  # the name of the route configuration and the prefix of the listener's counters
+METADATA = "switchyard"  # the key of our own metadata on routes
+
+_V3 = "type.googleapis.com/envoy.extensions"
+# Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
+_FORBIDDEN_HEADERS = r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id)"
+_MAX_CONNECTIONS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapOptions:
+    """Where Envoy listens. `seen_by_envoy` is the gateway's folder as Envoy sees it, where that differs (a container)."""
+
+    port: int
+    admin_port: int
+    bind: str = "127.0.0.1"
+    admin_bind: str = "127.0.0.1"
+    node: str = "gateway"
+    seen_by_envoy: Path | None = None
+
+
+def render_bootstrap(folder: Path, options: BootstrapOptions) -> bytes:
+    """The bootstrap file as JSON, for an Envoy whose dynamic files are in `folder`."""
+    seen = (options.seen_by_envoy or folder).absolute()
+    bootstrap = {
+        "node": {"id": options.node, "cluster": "switchyard"},
+        "admin": {
+            "address": _socket(options.admin_bind, options.admin_port),
+            # Reading only: nobody stops or drains the gateway through this port.
+            "allow_paths": [
+                {"exact": "/ready"},
+                {"exact": "/server_info"},
+                {"exact": "/reopen_logs"},
+                {"prefix": "/stats"},
+                {"prefix": "/config_dump"},
+                {"prefix": "/clusters"},
+            ],
+            "ignore_global_conn_limit": True,
+        },
+        "stats_flush_interval": "1s",
+        "stats_config": {
+            # `cluster.auth.service.x` becomes metric `cluster_x` with labels for the cluster and the side.
+            "stats_tags": [
+                {"tag_name": "side", "regex": r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service)\.)"},
+            ],
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_V3}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": _MAX_CONNECTIONS,
+                    },
+                }
+            ]
+        },
+        "dynamic_resources": {"cds_config": _watched(seen, CDS_FILE)},
+        "static_resources": {
+            "listeners": [
+                {
+                    "name": "gateway",
+                    "address": _socket(options.bind, options.port),
+                    "per_connection_buffer_limit_bytes": 1048576,
+                    "filter_chains": [{"filters": [_connection_manager(seen)]}],
+                }
+            ]
+        },
+    }
+    return json.dumps(bootstrap, indent=1).encode()
+
+
+def _connection_manager(seen: Path) -> dict[str, Any]:
+    return {
+        "name": "http",
+        "typed_config": {
+            "@type": f"{_V3}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": ROUTE_TABLE,
+            "use_remote_address": True,
+            "always_set_request_id_in_response": True,
+            "server_header_transformation": "PASS_THROUGH",
+            "early_header_mutation_extensions": [
+                {
+                    "name": "hygiene",
+                    "typed_config": {
+                        "@type": f"{_V3}.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+                        "mutations": [
+                            {
+                                "remove_on_match": {
+                                    "key_matcher": {"safe_regex": {"regex": _FORBIDDEN_HEADERS}, "ignore_case": False}
+                                }
+                            }
+                        ],
+                    },
+                }
+            ],
+            # `/api//auth`, `/api/x/../auth`, `/api/%61uth` and `/api%2Fauth` must not slip past a prefix.
+            "normalize_path": True,
+            "merge_slashes": True,
+            "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
+            "common_http_protocol_options": {"idle_timeout": "300s"},
+            "request_headers_timeout": "10s",
+            "rds": {"route_config_name": ROUTE_TABLE, "config_source": _watched(seen, RDS_FILE)},
+            "access_log": [_access_log(seen)],
+            "http_filters": [
+                {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_V3}.filters.http.router.v3.Router"}}
+            ],
+        },
+    }
+
+
+def _access_log(seen: Path) -> dict[str, Any]:
+    return {
+        "name": "file",
+        "typed_config": {
+            "@type": f"{_V3}.access_loggers.file.v3.FileAccessLog",
+            "path": str(seen / ACCESS_LOG),
+            "log_format": {
+                "json_format": {
+                    "at": "%START_TIME%",
+                    "method": "%REQ(:METHOD)%",
+                    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+                    "status": "%RESPONSE_CODE%",
+                    "flags": "%RESPONSE_FLAGS%",
+                    "ms": "%DURATION%",
+                    "bytes_in": "%BYTES_RECEIVED%",
+                    "bytes_out": "%BYTES_SENT%",
+                    "service": f"%METADATA(ROUTE:{METADATA}:service)%",
+                    "side": f"%METADATA(ROUTE:{METADATA}:side)%",
+                    "route": "%ROUTE_NAME%",
+                    "upstream": "%UPSTREAM_HOST%",
+                    "tries": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+                    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+                    "request_id": "%REQ(X-REQUEST-ID)%",
+                }
+            },
+        },
+    }
+
+
+def _watched(seen: Path, name: str) -> dict[str, Any]:
+    path = seen / name
+    return {
+        "resource_api_version": "V3",
+        "path_config_source": {"path": str(path), "watched_directory": {"path": str(path.parent)}},
+    }
+
+
+def _socket(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}

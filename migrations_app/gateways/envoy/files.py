@@ -1,0 +1,150 @@
+"""The gateway's folder: who may write in it, what lies in it, and what was last applied to it.
+
+bootstrap.json   cds/cds.json   rds/rds.json    what Envoy reads
+applied.json                                    what was last applied, kept apart so that an edit of the others shows
+validated.json                                  which shapes Envoy's validator has passed (see `validate`)
+.lock                                           the fence: one writer at a time, on one host
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.errors import FolderBusy
+
+APPLIED_FILE = "applied.json"
+VALIDATED_FILE = "validated.json"
+WATCHED_FILES = (CDS_FILE, RDS_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedState:
+    """What was last handed to the gateway: its generation and the bytes of its files by relative path."""
+
+    generation: int
+    files: Mapping[str, bytes]
+
+
+class Folder:
+    """One gateway's folder. Safe to use from several threads and processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._cached: tuple[tuple[int, int, int], AppliedState | None] | None = None
+
+    @contextlib.contextmanager
+    def locked(self, timeout: float) -> Iterator[None]:
+        """Hold the folder's lock. Raises FolderBusy after `timeout` seconds. The lock dies with its process."""
+        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        try:
+            deadline = time.monotonic() + timeout
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise FolderBusy(
+                            f"another process has held the lock of {self.path} for more than {timeout:g} s"
+                        ) from None
+                    time.sleep(0.002)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str) -> bytes | None:
+        """The bytes of a file, or None when it is not there."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def read_watched(self) -> dict[str, bytes | None]:
+        """The files that Envoy watches, as they lie in the folder now."""
+        return {name: self.read(name) for name in WATCHED_FILES}
+
+    def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """Replace a file in one step: readers see the old bytes or the new ones, never a part.
+
+        `durable` also survives a power cut. The folder is synced after the rename, when Envoy is already at work.
+        """
+        target = self.path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Not in the target's own folder: Envoy watches that one and would wake for the temporary file too.
+        temporary = self.path / f".{target.name}.{os.getpid()}.{time.monotonic_ns()}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if durable:
+            _sync_folder(target.parent)
+
+    def applied(self) -> AppliedState | None:
+        """What was last applied, or None when nothing was or the note of it cannot be read."""
+        try:
+            found = (self.path / APPLIED_FILE).stat()
+        except FileNotFoundError:
+            return None
+        signature = (found.st_mtime_ns, found.st_ino, found.st_size)
+        if self._cached is None or self._cached[0] != signature:
+            self._cached = (signature, _parse_applied(self.read(APPLIED_FILE)))
+        return self._cached[1]
+
+    def note_applied(self, state: AppliedState) -> None:
+        """Remember what is being applied. Written before the files themselves, so that the fence holds from here on.
+
+        Not synced: after a power cut `generation` falls back on the route file, which is.
+        """
+        files = {name: content.decode() for name, content in state.files.items()}
+        body = {"generation": state.generation, "files": files, "sha256": _digest(state.generation, files)}
+        self.write(APPLIED_FILE, json.dumps(body).encode(), durable=False)
+
+    def generation(self) -> int:
+        """The highest generation that was handed over; 0 when nothing was.
+
+        Taken from the note alone while there is one: an edit of the route file must not lift the fence.
+        """
+        if (state := self.applied()) is not None:
+            return state.generation
+        try:
+            return int(json.loads(self.read(RDS_FILE) or b"{}").get("version_info", 0))
+        except (ValueError, AttributeError, TypeError):
+            return 0
+
+
+def _digest(generation: int, files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps([generation, files], sort_keys=True).encode()).hexdigest()
+
+
+def _parse_applied(raw: bytes | None) -> AppliedState | None:
+    try:
+        body = json.loads(raw or b"")
+        if body["sha256"] != _digest(body["generation"], body["files"]):
+            return None
+        files = {name: content.encode() for name, content in body["files"].items()}
+        return AppliedState(generation=int(body["generation"]), files=files)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

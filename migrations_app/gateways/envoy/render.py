@@ -1,0 +1,241 @@
+"""A routing table in Envoy's language: clusters (CDS) and routes (RDS) as JSON. Pure.
+
+Everything is written in the exact form in which Envoy dumps it again (defaults left out, durations as `1.500s`), so
+that what runs can be compared with what was asked for by plain equality.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from migrations_app.gateways import answers
+from migrations_app.gateways.base import Address, Rendered, Route, RoutingTable, Side
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, METADATA, RDS_FILE, ROUTE_TABLE
+from migrations_app.gateways.errors import InvalidTable
+from migrations_app.gateways.tables import check, longest_first, stripped
+
+Json = dict[str, Any]
+
+STATUS_ROUTE = "own.routing-status"
+VIRTUAL_HOST = "gateway"
+SPLIT_EXAMPLE = 50  # per cent: stands for every weight between 0 and 100 where only the shape matters
+
+_CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+_ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+_MAX_BODY = 1048576  # bytes of an answer that the gateway gives by itself; Envoy's default is 4096
+_REST_TIMEOUT = 60.0  # seconds, for what no route matches
+_RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe for all methods: nothing was sent yet
+_RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
+# Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
+_CIRCUIT_BREAKERS: Json = {
+    "thresholds": [{"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096, "max_retries": 1000}]
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EnvoyRendered(Rendered):
+    """Rendered files together with the table they came from, from which the validator's variants are made."""
+
+    table: RoutingTable
+
+
+def render(table: RoutingTable) -> EnvoyRendered:
+    """Cluster and route files of a table. Raises InvalidTable."""
+    check(table)
+    files = {CDS_FILE: cluster_file(clusters(table)), RDS_FILE: route_file(table.generation, route_config(table))}
+    return EnvoyRendered(generation=table.generation, files=files, table=table)
+
+
+def render_empty() -> Rendered:
+    """What a gateway runs before any plan is loaded: generation 0, its own answers, and 503 for everything else."""
+    refusal = {
+        "name": "rest",
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 503, "body": {"inline_string": "no plan loaded yet\n"}},
+    }
+    config = _route_config([_virtual_host(VIRTUAL_HOST, "*", [*_own_routes(None), refusal])])
+    return Rendered(generation=0, files={CDS_FILE: cluster_file([]), RDS_FILE: route_file(0, config)})
+
+
+def cluster_file(resources: list[Json]) -> bytes:
+    """The CDS file. Its version is a digest of its content, so a change of weight leaves the file as it is."""
+    digest = hashlib.sha256(json.dumps(resources, sort_keys=True).encode()).hexdigest()[:16]
+    return _file(digest, resources)
+
+
+def route_file(generation: int, config: Json) -> bytes:
+    """The RDS file."""
+    return _file(str(generation), [config])
+
+
+def clusters(table: RoutingTable) -> list[Json]:
+    """Per service one cluster for its old and one for its new side, and `monolith` for what no route matches.
+
+    The old sides share the monolith's address. They are separate so that counters are by service and side, and so
+    that a change of weight changes routes alone.
+    """
+    found = {"monolith": _cluster("monolith", table.monolith)}
+    for route in table.routes:
+        for side, address in ((Side.MONOLITH, table.monolith), (Side.SERVICE, route.upstream)):
+            name = cluster_name(route.service, side)
+            found[name] = _cluster(name, address)
+    return [found[name] for name in sorted(found)]
+
+
+def cluster_name(service: str, side: Side) -> str:
+    """`auth.monolith` or `auth.service`. Also the prefix of the counters of that service and side."""
+    return f"{service}.{side.value}"
+
+
+def route_config(table: RoutingTable) -> Json:
+    """The route configuration of a table: our own answers, then the longest prefix first, then the monolith."""
+    return _route_config([_virtual_host(VIRTUAL_HOST, "*", _all_routes(table))])
+
+
+def every_variant(table: RoutingTable) -> Json:
+    """The table's route configuration with further hosts in which every route is all old, split and all new.
+
+    Valid exactly when the table stays valid whatever weights it gets.
+    """
+    hosts = [_virtual_host(VIRTUAL_HOST, "*", _all_routes(table))]
+    for weight in (0, SPLIT_EXAMPLE, 100):
+        varied = replace(table, routes=tuple(replace(route, weight=weight) for route in table.routes))
+        hosts.append(_virtual_host(f"{VIRTUAL_HOST}-{weight}", f"{weight}.invalid", _all_routes(varied)))
+    return _route_config(hosts)
+
+
+def _all_routes(table: RoutingTable) -> list[Json]:
+    rest = {
+        "name": "rest",
+        "match": {"prefix": "/"},
+        "route": {"cluster": "monolith", "timeout": _duration(_REST_TIMEOUT)},
+        "metadata": _metadata("rest", "", Side.MONOLITH),
+        "stat_prefix": "rest",
+    }
+    return [*_own_routes(table), *(part for route in longest_first(table.routes) for part in _parts(route)), rest]
+
+
+def _parts(route: Route) -> list[Json]:
+    """The Envoy routes of one prefix, in order of matching.
+
+    A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
+    its own way. Reads come apart from writes because only reads may be sent twice.
+    """
+    if route.weight == 0:
+        choices = [(Side.MONOLITH, None)]
+    elif route.weight == 100:
+        choices = [(Side.SERVICE, None)]
+    else:
+        choices = [(Side.SERVICE, route.weight), (Side.MONOLITH, None)]
+    if len(choices) == 1:
+        return [_part(route, *choices[0], reads=True), _part(route, *choices[0], reads=False)]
+    return [_part(route, side, share, reads=reads) for reads in (True, False) for side, share in choices]
+
+
+def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
+    match: Json = {"prefix": "/"} if route.prefix == "/" else {"path_separated_prefix": route.prefix}
+    if reads:
+        match["headers"] = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
+    if share is not None:
+        match["runtime_fraction"] = {"default_value": {"numerator": share}}
+    action: Json = {"cluster": cluster_name(route.service, side), "timeout": _duration(route.timeout)}
+    if side is Side.SERVICE and route.strip:
+        action |= _rewrite(route)
+    action["retry_policy"] = {
+        "retry_on": _RETRY_READS if reads else _RETRY_UNSENT,
+        "num_retries": 1,
+        "retry_back_off": {"base_interval": "0.005s"},
+    }
+    if reads:
+        # A read that hangs is tried again while there is time left for it; a write may not be sent twice.
+        action["retry_policy"]["per_try_timeout"] = _duration(route.timeout * 2 / 3)
+    return {
+        "name": f"{cluster_name(route.service, side)}:{route.prefix}:{'reads' if reads else 'writes'}",
+        "match": match,
+        "route": action,
+        "metadata": _metadata(route.service, route.flag, side),
+        "stat_prefix": cluster_name(route.service, side),
+    }
+
+
+def _rewrite(route: Route) -> Json:
+    if rest := stripped(route):
+        return {"prefix_rewrite": rest}
+    # Nothing is left of the prefix: `/api/x` -> `/x` and `/api` -> `/`, which a plain prefix rewrite cannot both do.
+    return {"regex_rewrite": {"pattern": {"regex": f"^{re.escape(route.prefix)}/*"}, "substitution": "/"}}
+
+
+def _own_routes(table: RoutingTable | None) -> list[Json]:
+    return [
+        _own("own.health", "/health", answers.health(table)),
+        _own(STATUS_ROUTE, "/routing-status", answers.routing_status(table)),
+        _own("own.discovery", "/services/discovery", answers.discovery(table)),
+    ]
+
+
+def _own(name: str, path: str, body: str) -> Json:
+    if len(body.encode()) > _MAX_BODY:
+        raise InvalidTable(f"{path} would be {len(body.encode())} bytes long, the gateway answers at most {_MAX_BODY}")
+    return {
+        "name": name,
+        "match": {"path": path},
+        "direct_response": {"status": 200, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            {
+                "header": {"key": key, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for key, value in (("content-type", "application/json"), ("cache-control", "no-store"))
+        ],
+    }
+
+
+def _route_config(hosts: list[Json]) -> Json:
+    return {
+        "@type": _ROUTES,
+        "name": ROUTE_TABLE,
+        "virtual_hosts": hosts,
+        "response_headers_to_remove": ["server", "x-powered-by", "x-envoy-upstream-service-time"],
+        "validate_clusters": True,
+        "max_direct_response_body_size_bytes": _MAX_BODY,
+    }
+
+
+def _virtual_host(name: str, domain: str, routes: list[Json]) -> Json:
+    return {"name": name, "domains": [domain], "routes": routes}
+
+
+def _cluster(name: str, address: Address) -> Json:
+    try:
+        ipaddress.ip_address(address.host)
+        kind = "STATIC"
+    except ValueError:
+        kind = "STRICT_DNS"
+    endpoint = {"address": {"socket_address": {"address": address.host, "port_value": address.port}}}
+    return {
+        "@type": _CLUSTER,
+        "name": name,
+        "type": kind,
+        "connect_timeout": "1s",
+        "circuit_breakers": _CIRCUIT_BREAKERS,
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
+    }
+
+
+def _metadata(service: str, flag: str, side: Side) -> Json:
+    return {"filter_metadata": {METADATA: {"service": service, "flag": flag, "side": side.value}}}
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as protobuf's JSON writes them: no fraction, or three digits of it."""
+    whole, rest = divmod(round(seconds * 1000), 1000)
+    return f"{whole}.{rest:03d}s" if rest else f"{whole}s"
+
+
+def _file(version: str, resources: list[Json]) -> bytes:
+    return json.dumps({"version_info": version, "resources": resources}, separators=(",", ":")).encode()

