@@ -1,0 +1,163 @@
+"""Writes a plan onto its rows: only what differs, in an order that no constraint minds. Called with the plan locked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.db import models
+from django.utils import timezone
+
+from migrations_app.models import Flag, Gateway, Prerequisite, Route, Service, SignOff, Week
+from migrations_app.models import Plan as PlanRow
+from migrations_app.planfile.diff import same_promise
+from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, split_address
+
+
+def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collection[int], actor: str) -> None:
+    """Bring all rows of the plan to what `plan` says; `old` is what they say now.
+
+    The versions of `touched` weeks grow. Sign-offs stay with prerequisites that promise the same as before; those of
+    changed ones are withdrawn in the name of `actor`, those of removed ones go with them. Flags keep their weights.
+    """
+    _plan(row, plan)
+    weeks = {week.number: week for week in row.weeks.all()}
+    services = {service.key: service for service in row.services.all()}
+    for week in plan.weeks:
+        weeks[week.number] = _week(row, weeks.get(week.number), week, grow=week.number in touched)
+    for position, service in enumerate(plan.services):
+        services[service.key] = _service(row, services.get(service.key), service, position)
+    _flags(row, plan, weeks, services, first=old is None)
+    _routes(row, plan, services)
+    before = {week.number: {item.key: item for item in week.prerequisites} for week in old.weeks} if old else {}
+    for week in plan.weeks:
+        _prerequisites(weeks[week.number], week, before.get(week.number, {}), actor)
+    _remove(row, plan)
+    for week in plan.weeks:
+        weeks[week.number].after.set([weeks[number] for number in week.after])
+
+
+def _save(instance: models.Model, values: dict[str, Any]) -> None:
+    """Save the values that differ, and nothing when none does."""
+    changed = [name for name, value in values.items() if getattr(instance, name) != value]
+    for name in changed:
+        setattr(instance, name, values[name])
+    if instance._state.adding:
+        instance.save(force_insert=True)
+    elif changed:
+        instance.save(update_fields=changed)
+
+
+def _plan(row: PlanRow, plan: Plan) -> None:
+    host, port = split_address(plan.monolith.address)
+    values = {
+        "key": plan.plan.key,
+        "title": plan.plan.title,
+        "summary": plan.plan.summary,
+        "timezone": plan.plan.timezone,
+        "monolith_title": plan.monolith.title,
+        "monolith_host": host,
+        "monolith_port": port,
+        "monolith_health_path": plan.monolith.health_path,
+    }
+    _save(row, values)
+    row.gateways.exclude(key=plan.gateway.key).delete()
+    gateway = row.gateways.filter(key=plan.gateway.key).first() or Gateway(plan=row, key=plan.gateway.key)
+    _save(gateway, {"adapter": plan.gateway.adapter})
+
+
+def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> Week:
+    target = found or Week(plan=row, number=week.number)
+    values: dict[str, Any] = {
+        "title": week.title,
+        "risk": week.risk,
+        "impact": week.impact,
+        "owner": week.owner,
+        "notes": week.notes,
+        "planned_start": week.planned.start,
+        "planned_end": week.planned.end,
+        "soak": week.soak,
+        "moves_traffic": week.moves_traffic,
+        "done_when": list(week.done_when),
+    }
+    if found is not None and grow:
+        values["version"] = found.version + 1
+    _save(target, values)
+    return target
+
+
+def _service(row: PlanRow, found: Service | None, service: ServicePart, position: int) -> Service:
+    host, port = split_address(service.upstream)
+    target = found or Service(plan=row, key=service.key)
+    values = {
+        "title": service.title,
+        "area": service.area,
+        "owner": service.owner,
+        "host": host,
+        "port": port,
+        "health_path": service.health_path,
+        "strip": service.strip,
+        "timeout": service.timeout,
+        "new_side_only": service.new_side_only,
+        "position": position,
+    }
+    _save(target, values)
+    return target
+
+
+def _flags(row: PlanRow, plan: Plan, weeks: dict[int, Week], services: dict[str, Service], *, first: bool) -> None:
+    wanted = {service.flag: service for service in plan.services}
+    week_of = {flag: week.number for week in plan.weeks for flag in week.flags}
+    kept: dict[str, Flag] = {}
+    for flag in row.flags.select_related("service", "week"):
+        if flag.key in wanted and wanted[flag.key].key == flag.service.key:
+            kept[flag.key] = flag
+        else:
+            flag.delete()  # it is off: `conflicts` refuses the load otherwise
+    for key, service in wanted.items():
+        week = weeks[week_of[key]]
+        if key in kept:
+            _save(kept[key], {"week": week})
+            continue
+        # The weight says where traffic already is when a plan is first loaded; later one rises only through a gate.
+        weight = service.weight if first else 0
+        owner = services[service.key]
+        Flag.objects.create(plan=row, key=key, service=owner, week=week, weight=weight, generation=row.generation)
+
+
+def _routes(row: PlanRow, plan: Plan, services: dict[str, Service]) -> None:
+    wanted = {(prefix, service.key) for service in plan.services for prefix in service.routes}
+    existing = {(route.prefix, route.service.key): route for route in row.routes.select_related("service")}
+    # Deleted first: a prefix may move from one service to another.
+    for pair in existing.keys() - wanted:
+        existing[pair].delete()
+    for prefix, key in sorted(wanted - existing.keys()):
+        Route.objects.create(plan=row, service=services[key], prefix=prefix)
+
+
+def _prerequisites(week: Week, part: WeekPart, before: dict[str, PrerequisitePart], actor: str) -> None:
+    found = {item.key: item for item in week.prerequisites.all()}
+    for position, item in enumerate(part.prerequisites):
+        target = found.get(item.key) or Prerequisite(week=week, key=item.key)
+        if item.key in before and not same_promise(before[item.key], item):
+            target.sign_offs.filter(withdrawn_at=None).update(withdrawn_at=timezone.now(), withdrawn_by=actor)
+        values = {
+            "title": item.title,
+            "help": item.help,
+            "kind": item.kind,
+            "check_name": item.check or "",
+            "parameters": item.parameters,
+            "position": position,
+        }
+        _save(target, values)
+
+
+def _remove(row: PlanRow, plan: Plan) -> None:
+    """Take away what the plan no longer has. Flags and routes have let go of it by now."""
+    kept = [(week.number, item.key) for week in plan.weeks for item in week.prerequisites]
+    for prerequisite in Prerequisite.objects.filter(week__plan=row).select_related("week"):
+        if (prerequisite.week.number, prerequisite.key) not in kept:
+            SignOff.objects.filter(prerequisite=prerequisite).delete()
+            prerequisite.delete()
+    row.weeks.exclude(number__in=[week.number for week in plan.weeks]).delete()
+    row.services.exclude(key__in=[service.key for service in plan.services]).delete()
