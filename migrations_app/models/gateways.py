@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from django.db import models
+from collections.abc import Collection
+from datetime import datetime
+
+from django.db import connection, models
 
 from .plans import Plan
+from .services import Flag
 
 
 class Gateway(models.Model):
@@ -32,6 +36,14 @@ class Gateway(models.Model):
     def __str__(self) -> str:
         return self.key
 
+    def runs(self, flag: Flag) -> bool:
+        """Whether this gateway has itself answered with the flag's desired weight."""
+        return (
+            self.observed_generation is not None
+            and self.observed_generation >= flag.generation
+            and self.observed_weights.get(flag.key) == flag.weight
+        )
+
 
 class Confirmation(models.Model):
     """The moment a gateway first answered with a generation. The first at or above a change's own verifies it."""
@@ -50,3 +62,27 @@ class Confirmation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.gateway} at {self.generation}"
+
+
+def verified_at(generations: Collection[int]) -> dict[int, datetime]:
+    """Generation -> when every gateway had confirmed it or a later one. One not confirmed by all is not in it.
+
+    One index look-up for each generation and gateway, however long the history is.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT wanted.generation, max(first.confirmed_at)
+            FROM unnest(%s::bigint[]) AS wanted (generation)
+            CROSS JOIN migrations_app_gateway AS gateway
+            LEFT JOIN LATERAL (
+                SELECT confirmed_at FROM migrations_app_confirmation
+                WHERE gateway_id = gateway.id AND generation >= wanted.generation
+                ORDER BY generation LIMIT 1
+            ) AS first ON true
+            GROUP BY wanted.generation
+            HAVING bool_and(first.confirmed_at IS NOT NULL)
+            """,
+            [list(set(generations))],
+        )
+        return dict(cursor.fetchall())

@@ -1,0 +1,128 @@
+"""What the commands share: one option set, JSON or a table, and exit statuses that scripts can rely on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from migrations_app.actions.change import Change
+from migrations_app.actions.confirm import Outcome, confirm
+from migrations_app.actor import Actor
+from migrations_app.errors import ActionError, GateClosed, NotPermitted
+
+Options = Mapping[str, Any]
+
+
+class Exit(IntEnum):
+    """Exit statuses of the commands that act."""
+
+    DONE = 0  # applied, and confirmed by the gateway
+    USAGE = 2  # the request makes no sense, or names what does not exist
+    REFUSED = 3  # by a gate, or for want of a permission; nothing was changed
+    UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
+
+
+class ActionCommand(BaseCommand):
+    """A noun with verbs: `manage.py week enable 1`. Subclasses add verbs; each has --actor, --reason and --json."""
+
+    requires_system_checks: Sequence[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        self._common = ArgumentParser(add_help=False)
+        self._common.add_argument("--actor", default="", help="account, or name, that acts (default: your login name)")
+        self._common.add_argument("--reason", default="", help="why; kept in the audit log")
+        self._common.add_argument("--json", action="store_true", help="print JSON")
+        self._verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        self.add_verbs()
+
+    def add_verbs(self) -> None:
+        raise TypeError(f"{type(self).__name__} has no verbs")
+
+    def verb(self, name: str, run: Callable[[Options], None], about: str) -> ArgumentParser:
+        """Add a verb; arguments of its own go onto the parser that is returned."""
+        parser: ArgumentParser = self._verbs.add_parser(name, parents=[self._common], help=about)
+        parser.set_defaults(run=run)
+        return parser
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            options["run"](options)
+        except ActionError as refusal:
+            self._refuse(refusal, options)
+
+    def actor(self, options: Options) -> Actor:
+        return Actor.at_shell(options["actor"])
+
+    def finish(self, options: Options, change: Change, what: str, *, moves_traffic: bool = True) -> None:
+        """Print what came of an action; leaves with UNCONFIRMED when the gateway has not confirmed it."""
+        outcome = confirm(change.generation, event=change.event, head_start=0.0) if moves_traffic else None
+        if options["json"]:
+            self.emit(_as_json(change, outcome))
+        else:
+            nothing = "" if change.changed else " Nothing had to change."
+            said = f" {outcome.sentence()}" if outcome else ""
+            self.stdout.write(f"{what}.{nothing}{said}")
+        if outcome and not outcome.confirmed:
+            sys.exit(Exit.UNCONFIRMED)
+
+    def emit(self, data: Any) -> None:
+        self.stdout.write(json.dumps(data, indent=2, cls=DjangoJSONEncoder, ensure_ascii=False))
+
+    def table(self, options: Options, rows: list[dict[str, Any]], columns: Sequence[str], empty: str) -> None:
+        """All of the rows as JSON, or the named columns as a table; `empty` says what to do when there are none."""
+        if options["json"]:
+            self.emit(rows)
+        elif not rows:
+            self.stdout.write(empty)
+        else:
+            cells = [[column.replace("_", " ") for column in columns]]
+            cells += [[_cell(row[column]) for column in columns] for row in rows]
+            widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+            for line in cells:
+                text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+                self.stdout.write(text.rstrip())
+
+    def _refuse(self, refusal: ActionError, options: Options) -> None:
+        status = Exit.REFUSED if isinstance(refusal, GateClosed | NotPermitted) else Exit.USAGE
+        if options["json"]:
+            verdict = refusal.verdict.as_json() if isinstance(refusal, GateClosed) else None
+            self.emit({"changed": False, "error": str(refusal), "verdict": verdict})
+        if isinstance(refusal, GateClosed) and not options["json"]:
+            self.stderr.write(f"Refused: the gate of week {refusal.verdict.week} is closed.")
+            for line in refusal.verdict.blocking:
+                self.stderr.write(f"  - {line.title}: {line.value}. {line.act}")
+            sys.exit(status)
+        raise CommandError(str(refusal), returncode=status)
+
+
+def _as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "changed": change.changed,
+        "generation": change.generation,
+        "event": change.event.pk if change.event else None,
+    }
+    if outcome:
+        data |= {
+            "confirmed": outcome.confirmed,
+            "milliseconds": outcome.milliseconds,
+            "error": outcome.error,
+            "command": outcome.command,
+        }
+    return data
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value)

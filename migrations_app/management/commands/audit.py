@@ -1,0 +1,62 @@
+"""`manage.py audit list|verify`."""
+
+from __future__ import annotations
+
+import sys
+
+from migrations_app.management.base import ActionCommand, Options
+from migrations_app.models import AuditEvent
+from migrations_app.models.audit import check_chain
+from migrations_app.models.gateways import verified_at
+
+
+class Command(ActionCommand):
+    help = "Read the audit log, and check that nobody has altered it."
+
+    def add_verbs(self) -> None:
+        parser = self.verb("list", self.list, "the newest events first")
+        parser.add_argument("--limit", type=int, default=50, help="how many at most (default: 50)")
+        parser.add_argument("--week", type=int, help="of this week only")
+        parser.add_argument("--kind", default="", help="of this kind only, as week.enabled")
+        self.verb("verify", self.verify, "walk the chain; exit status 1 when an event was altered or is missing")
+
+    def list(self, options: Options) -> None:
+        events = AuditEvent.objects.order_by("-id")
+        if options["week"] is not None:
+            events = events.filter(week_number=options["week"])
+        if options["kind"]:
+            events = events.filter(kind=options["kind"])
+        if options["actor"]:
+            events = events.filter(actor=options["actor"])
+        chosen = list(events[: max(options["limit"], 0)])
+        verified = verified_at([event.generation for event in chosen if event.generation is not None])
+        rows = [
+            {
+                "id": event.pk,
+                "at": event.at,
+                "kind": event.kind,
+                "actor": event.actor,
+                "actor_kind": event.actor_kind,
+                "subject": event.subject,
+                "week": event.week_number,
+                "before": event.before,
+                "after": event.after,
+                "reason": event.reason,
+                "generation": event.generation,
+                "verified_at": verified.get(event.generation) if event.generation is not None else None,
+                "verdict": event.verdict,
+            }
+            for event in chosen
+        ]
+        self.table(options, rows, ["id", "at", "kind", "actor", "subject", "reason"], "The audit log is empty.")
+
+    def verify(self, options: Options) -> None:
+        check = check_chain()
+        if options["json"]:
+            self.emit({"events": check.rows, "intact": check.broken_at is None, "broken_at": check.broken_at})
+        elif check.broken_at is None:
+            self.stdout.write(f"{check.rows} events, the chain is intact.")
+        else:
+            self.stderr.write(f"The chain is broken at event {check.broken_at}: it, or the one before it, was altered.")
+        if check.broken_at is not None:
+            sys.exit(1)

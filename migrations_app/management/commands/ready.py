@@ -1,0 +1,54 @@
+"""`manage.py ready`: does everything that a person relies on answer?"""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.utils import timezone
+
+from migrations_app.choices import Health
+from migrations_app.gates.load import current_health
+from migrations_app.models import Gateway, Plan, Service
+from migrations_app.models.health import MONOLITH_TARGET
+
+FRESH = timedelta(seconds=5)  # the loop looks every second
+
+
+class Command(BaseCommand):
+    help = "Say what is missing until everything answers; exit status 0 when it does, 1 when time is up."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="keep looking for so long")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        deadline = time.monotonic() + options["wait"]
+        while missing := missing_parts():
+            if time.monotonic() >= deadline:
+                for sentence in missing:
+                    self.stderr.write(sentence)
+                sys.exit(1)
+            time.sleep(0.1)
+        self.stdout.write("Everything answers.")
+
+
+def missing_parts() -> list[str]:
+    """A sentence for each thing that does not answer: the plan, its gateways, the monolith and the services."""
+    plan = Plan.objects.first()
+    if plan is None:
+        return ["No plan is loaded."]
+    oldest = timezone.now() - FRESH
+    missing = [
+        f"Gateway {row.key} is not at generation {plan.generation}: {row.error or 'not observed yet'}"
+        for row in Gateway.objects.all()
+        if row.error or row.observed_generation != plan.generation or not row.observed_at or row.observed_at < oldest
+    ]
+    health = current_health()
+    for target in [MONOLITH_TARGET, *Service.objects.values_list("key", flat=True)]:
+        state, error = health.get(target, (Health.UNKNOWN, "no poll yet"))
+        if state != Health.HEALTHY:
+            missing.append(f"{target} is {state}: {error}")
+    return missing
