@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,7 @@ Json = dict[str, Any]
 
 _FIRST_PAUSE = 0.001  # seconds between two looks at the gateway; Envoy takes a new route file in 2-4 ms
 _LONGEST_PAUSE = 0.02
-_COUNTER = re.compile(
-    r"vhost\.gateway\.route\.(?P<service>[^.]+)\.(?P<side>monolith|service)\.upstream_rq_(?P<kind>.+)"
-)
-_COUNTERS = r"^vhost\.gateway\.route\.[^.]+\.(monolith|service)\.upstream_rq_(completed|5xx)$"
+_COUNTERS = r"^vhost\.gateway\.route\.([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx)$"
 _SETTLING = 5  # looks, 20 ms apart, before a difference counts as drift and not as an apply that is under way
 
 
@@ -58,8 +56,8 @@ class _Wanted:
 class EnvoyGateway(Gateway):
     """One Envoy, its folder, its data port and its admin port.
 
-    `envoy_binary` is used for validation alone. With None there is no validation before the hand-over
-    (`capabilities.validates` says so): what Envoy refuses is then found by read-back, and the former files are put back.
+    `envoy_binary` is used for validation alone. With None nothing is validated before the hand-over, as
+    `capabilities.validates` says: what Envoy refuses is then found by read-back, and the former files are put back.
     Times are in seconds: `confirm_timeout` for the gateway to confirm, `down_timeout` for one that does not answer at
     all, `lock_timeout` for the folder's lock, `http_timeout` for one question to the gateway.
     """
@@ -98,14 +96,13 @@ class EnvoyGateway(Gateway):
         wanted = self._parse(rendered.files)
         with self._locked():
             self._refuse_stale(rendered.generation)
-            running = self._running()
             former = self._folder.applied()
-            if self._lies_ready(rendered, former) and running is not None and self._runs(wanted, running):
+            if self._lies_ready(rendered, former) and self._runs(wanted):
                 return Applied(rendered.generation, changed=False, milliseconds=_since(started))
             self._validate(rendered, wanted)
-            refused_before = self._refusals(running)
+            refused_before = self._refusals()
             self._folder.note_applied(AppliedState(rendered.generation, rendered.files))
-            leaving = self._write(rendered, wanted, running)
+            leaving = self._write(rendered, wanted)
         try:
             self._confirm(rendered.generation, wanted, leaving)
         except NotConfirmed as error:
@@ -130,8 +127,8 @@ class EnvoyGateway(Gateway):
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
         found: dict[tuple[str, Side], dict[str, int]] = {}
         for name, value in self._client.counters(_COUNTERS).items():
-            if part := _COUNTER.fullmatch(name):
-                found.setdefault((part["service"], Side(part["side"])), {})[part["kind"]] = value
+            if part := re.match(_COUNTERS, name):
+                found.setdefault((part[1], Side(part[2])), {})[part[3]] = value
         return {
             key: SideTraffic(requests=counts.get("completed", 0), errors=counts.get("5xx", 0))
             for key, counts in sorted(found.items())
@@ -154,45 +151,42 @@ class EnvoyGateway(Gateway):
             return False
         return self._folder.read_watched() == rendered.files
 
-    def _runs(self, wanted: _Wanted, running: Running) -> bool:
+    def _runs(self, wanted: _Wanted) -> bool:
         try:
-            return not wanted.differences(running) and self._client.status() == wanted.status
+            return not wanted.differences(self._client.running()) and self._client.status() == wanted.status
         except Unreachable:
             return False
-
-    def _running(self) -> Running | None:
-        try:
-            return self._client.running()
-        except Unreachable:
-            return None
 
     def _validate(self, rendered: Rendered, wanted: _Wanted) -> None:
         if self._validator is None:
             return
         bootstrap = self._folder.read(BOOTSTRAP_FILE) or default_bootstrap()
         clusters = list(wanted.clusters.values())
-        common = {"envoy": self._validator.identity(), "bootstrap": bootstrap, "clusters": clusters}
         store = self._folder.read(VALIDATED_FILE)
-        if Shapes(**common, routes=wanted.routes).known_in(store):
+        shapes = partial(Shapes, envoy=self._validator.identity(), bootstrap=bootstrap, clusters=clusters)
+        if shapes(routes=wanted.routes).known_in(store):
             return
         routes = wanted.routes
         if isinstance(rendered, render.EnvoyRendered):
             # Pass every weight of every route now, so that no later flip has to wait for the validator.
             routes = render.every_variant(rendered.table)
         self._validator.check(bootstrap=bootstrap, clusters=clusters, routes=routes)
-        self._folder.write(VALIDATED_FILE, Shapes(**common, routes=routes).noted_in(store), durable=False)
+        self._folder.write(VALIDATED_FILE, shapes(routes=routes).noted_in(store), durable=False)
 
-    def _write(self, rendered: Rendered, wanted: _Wanted, running: Running | None) -> frozenset[str]:
+    def _write(self, rendered: Rendered, wanted: _Wanted) -> frozenset[str]:
         """Clusters, then routes. Returns the names of clusters that stay until no route needs them."""
-        now = running.clusters if running is not None else {}
+        try:
+            now, up = self._client.clusters(), True
+        except Unreachable:
+            now, up = {}, False
         leaving = frozenset(now) - frozenset(wanted.clusters)
         clusters = rendered.files[CDS_FILE]
         if leaving:
             clusters = render.cluster_file([*wanted.clusters.values(), *(now[name] for name in sorted(leaving))])
         target = wanted.clusters | {name: now[name] for name in leaving}
-        if self._folder.read(CDS_FILE) != clusters or (running is not None and now != target):
+        if self._folder.read(CDS_FILE) != clusters or (up and now != target):
             self._folder.write(CDS_FILE, clusters)
-            if running is not None and now != target:
+            if up:
                 self._await_clusters(rendered.generation, target)
         self._folder.write(RDS_FILE, rendered.files[RDS_FILE])
         return leaving
@@ -230,9 +224,7 @@ class EnvoyGateway(Gateway):
                 return
             waited = time.monotonic() - started
             if waited > (self._confirm_timeout if answered else self._down_timeout):
-                told = (
-                    f"generation {generation} is written, but the gateway did not confirm it in {waited:.1f} s: {wrong}"
-                )
+                told = f"generation {generation} is written, but not confirmed after {waited:.1f} s: {wrong}"
                 raise NotConfirmed(told if answered else f"{told}. It runs it as soon as it starts")
             time.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
@@ -245,9 +237,9 @@ class EnvoyGateway(Gateway):
             self._folder.write(CDS_FILE, rendered.files[CDS_FILE])
         self._confirm(rendered.generation, wanted, frozenset())
 
-    def _refusals(self, running: Running | None) -> int | None:
+    def _refusals(self) -> int | None:
         """Only counted where nothing was validated before: Envoy's own refusal is then the first word on it."""
-        if self._validator is not None or running is None:
+        if self._validator is not None:
             return None
         try:
             return self._client.rejections()
@@ -269,9 +261,8 @@ class EnvoyGateway(Gateway):
                 self._folder.note_applied(former)
                 for name, content in former.files.items():
                     self._folder.write(name, content)
-        raise Rejected(
-            f"Envoy refuses the configuration, its log has the reason. Put back: {former.generation}"
-        ) from error
+        told = f"Envoy refuses generation {rendered.generation}, its log says why; {former.generation} is put back"
+        raise Rejected(told) from error
 
     def _look(self) -> Observed:
         state = self._folder.applied()

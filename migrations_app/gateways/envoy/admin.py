@@ -18,6 +18,8 @@ Json = dict[str, Any]
 
 _CLUSTERS = "/config_dump?resource=dynamic_active_clusters"
 _ROUTES = "/config_dump?resource=dynamic_route_configs"
+# When each part was last updated: a fifth of the cost of a whole dump. Envoy moves it with every accepted update only.
+_STAMPS = "&mask=version_info,last_updated"
 _REJECTED = r"^(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_(rejected|failure)$"
 
 
@@ -38,8 +40,8 @@ class AdminClient:
         self._timeout = timeout
         self._guard = threading.Lock()
         self._clients: dict[int, httpx.Client] = {}  # by process: a connection must not be shared across a fork
-        self._last_clusters: tuple[bytes, dict[str, Json]] = (b"", {})
-        self._last_routes: tuple[bytes, Json | None] = (b"", None)
+        self._last_clusters: tuple[bytes, dict[str, Json]] | None = None
+        self._last_routes: tuple[bytes, Json | None] | None = None
 
     def status(self) -> bytes:
         """The body of `/routing-status` from the data port."""
@@ -55,19 +57,25 @@ class AdminClient:
 
     def clusters(self) -> dict[str, Json]:
         """Active clusters by name."""
-        raw = self._get(f"{self.admin_url}{_CLUSTERS}")
-        if raw != self._last_clusters[0]:
-            found = [entry["cluster"] for entry in _configs(raw) if "cluster" in entry]
-            self._last_clusters = (raw, {cluster["name"]: cluster for cluster in found})
-        return self._last_clusters[1]
+        stamps = self._get(f"{self.admin_url}{_CLUSTERS}{_STAMPS}")
+        known = self._last_clusters
+        if known is None or known[0] != stamps:
+            # The stamps were read first: an update in between shows as other stamps the next time.
+            entries = _configs(self._get(f"{self.admin_url}{_CLUSTERS}"))
+            found = [entry["cluster"] for entry in entries if "cluster" in entry]
+            known = self._last_clusters = (stamps, {cluster["name"]: cluster for cluster in found})
+        return known[1]
 
     def routes(self) -> Json | None:
         """Our route configuration, or None when Envoy has none yet."""
-        raw = self._get(f"{self.admin_url}{_ROUTES}")
-        if raw != self._last_routes[0]:
-            found = [entry["route_config"] for entry in _configs(raw) if "route_config" in entry]
-            self._last_routes = (raw, next((config for config in found if config.get("name") == ROUTE_TABLE), None))
-        return self._last_routes[1]
+        stamps = self._get(f"{self.admin_url}{_ROUTES}{_STAMPS}")
+        known = self._last_routes
+        if known is None or known[0] != stamps:
+            entries = _configs(self._get(f"{self.admin_url}{_ROUTES}"))
+            found = [entry["route_config"] for entry in entries if "route_config" in entry]
+            known = (stamps, next((config for config in found if config.get("name") == ROUTE_TABLE), None))
+            self._last_routes = known
+        return known[1]
 
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters whose full name matches the regular expression."""

@@ -26,7 +26,7 @@ _MAX_CONNECTIONS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class BootstrapOptions:
-    """Where Envoy listens. `seen_by_envoy` is the gateway's folder as Envoy sees it, where that differs (a container)."""
+    """Where Envoy listens. `seen_by_envoy` is the gateway's folder as Envoy sees it, if that differs (a container)."""
 
     port: int
     admin_port: int

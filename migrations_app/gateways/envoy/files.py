@@ -1,9 +1,9 @@
 """The gateway's folder: who may write in it, what lies in it, and what was last applied to it.
 
-bootstrap.json   cds/cds.json   rds/rds.json    what Envoy reads
-applied.json                                    what was last applied, kept apart so that an edit of the others shows
-validated.json                                  which shapes Envoy's validator has passed (see `validate`)
-.lock                                           the fence: one writer at a time, on one host
+- bootstrap.json, cds/cds.json, rds/rds.json: what Envoy reads
+- applied.json: what was last applied, kept apart so that an edit of the others shows
+- validated.json: which shapes Envoy's validator has passed (see `validate`)
+- .lock: the fence: one writer at a time, on one host
 """
 
 from __future__ import annotations

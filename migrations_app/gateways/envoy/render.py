@@ -127,7 +127,7 @@ def _parts(route: Route) -> list[Json]:
     its own way. Reads come apart from writes because only reads may be sent twice.
     """
     if route.weight == 0:
-        choices = [(Side.MONOLITH, None)]
+        choices: list[tuple[Side, int | None]] = [(Side.MONOLITH, None)]
     elif route.weight == 100:
         choices = [(Side.SERVICE, None)]
     else:

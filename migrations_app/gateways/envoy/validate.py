@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import subprocess
@@ -101,13 +100,14 @@ def _plain(resource: Json) -> Json:
 
 def _normal(route: Json) -> Json:
     """A route without what only carries data: a share between 0 and 100, and the body of an answer."""
-    route = copy.deepcopy(route)
     match route:
-        case {"match": {"runtime_fraction": {"default_value": {"numerator": int(share)} as value}}} if 0 < share < 100:
-            value["numerator"] = SPLIT_EXAMPLE
-    match route:
-        case {"direct_response": {"body": {"inline_string": str()} as body}}:
-            body["inline_string"] = ""
+        case {"match": {"runtime_fraction": {"default_value": {"numerator": int(share)}}}} if 0 < share < 100:
+            fraction = route["match"]["runtime_fraction"]
+            value = fraction["default_value"] | {"numerator": SPLIT_EXAMPLE}
+            return route | {"match": route["match"] | {"runtime_fraction": fraction | {"default_value": value}}}
+        case {"direct_response": {"body": {"inline_string": str()}}}:
+            answer = route["direct_response"]
+            return route | {"direct_response": answer | {"body": answer["body"] | {"inline_string": ""}}}
     return route
 
 
