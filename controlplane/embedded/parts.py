@@ -13,8 +13,8 @@ from controlplane.embedded.supervisor import Part
 # At their start these say LOG, and so on, for what is no news; warnings and above stay.
 _POSTGRES_NOISE = re.compile(r"^(LOG|DETAIL|HINT|STATEMENT):|the database system is (starting up|shutting down)")
 _REDIS_NOISE = re.compile(
-    r"oO0OoO0OoO0Oo|# Redis version=|# Configuration loaded|# Server initialized|overcommit_memory|Transparent Huge Pages"
-    r"|TCP backlog|maximum open files|User requested shutdown|now ready to exit"
+    r"oO0OoO0OoO0Oo|# Redis version=|# Configuration loaded|# Server initialized|overcommit_memory"
+    r"|Transparent Huge Pages|TCP backlog|maximum open files|User requested shutdown|now ready to exit"
 )
 _CELERY_NOISE = re.compile(
     r"superuser privileges|uid=0|SecurityWarning|warnings\.warn|^\s*$|celery beat v|^LocalTime ->|^Configuration ->"

@@ -1,4 +1,4 @@
-"""What must be done in Django before the product starts, in one process: `python -m controlplane.embedded.setup up|demo`.
+"""What must be done in Django before the product starts: `python -m controlplane.embedded.setup up|demo`.
 
 Every step can be repeated. One process, because each start of Django costs half a second.
 """

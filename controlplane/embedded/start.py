@@ -37,7 +37,7 @@ def run(*, demo: bool) -> int:
 
 
 def _run(it: Installation) -> int:
-    runtime = it.runtime("" if it.gateway_is_given else str(gateway.binary()))
+    runtime = it.runtime("" if it.gateway_is_given else gateway.binary())
     environment.write_runtime(it.state, runtime)
     supervisor = Supervisor(it.child_environment(runtime), REPOSITORY, log_printer())
     return supervisor.run(lambda running: _start(it, running))
@@ -49,7 +49,6 @@ def _start(it: Installation, running: Supervisor) -> Steps:
         it.redis.initialise()
         running.launch(parts.redis(it))
     if not it.gateway_is_given:
-        gateway.prepare(it)
         running.launch(gateway.part(it))
     if not it.postgres_is_given:
         yield from _start_postgres(it, running)
@@ -120,7 +119,7 @@ def _held(state: Path) -> Iterator[None]:
         if not wait_until(lambda: _lock(descriptor), seconds=0.5):
             runtime = environment.read_runtime(state)
             raise StartFailed(
-                f"Switchyard already runs with the state in {state} (process {runtime.get('SUPERVISOR_PID', 'unknown')}); "
+                f"Switchyard already runs with the state in {state} (pid {runtime.get('SUPERVISOR_PID', 'unknown')}); "
                 "use that one, stop it with Ctrl-C there, or set PORT_OFFSET for a second one."
             )
         yield

@@ -33,6 +33,7 @@ STEADY_AFTER = 20.0  # seconds of life after which a process counts as well agai
 STOP_SECONDS = 2.5  # for everything but the databases, to end by themselves
 DATABASE_STOP_SECONDS = 1.5
 TICK = 0.05
+NAME_WIDTH = 12  # columns for a part's name before its lines
 LONGEST_LINE = 65536  # bytes; a longer one is cut
 
 Steps = Iterator[None]  # a start that is under way; each step hands control back so that output and signals are seen to
@@ -43,7 +44,8 @@ class Part:
     """A process to run: its command, its environment beside ours, how it is asked to stop, and what it need not say.
 
     `once`: it does its work and ends; it is not restarted. `database`: stopped after everything else. `noise` matches
-    the lines that nobody needs to read; `run_as` is passed to `subprocess`.
+    the lines that nobody needs to read; `run_as` is passed to `subprocess`. `before` runs before every start and may
+    raise StartFailed.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     run_as: Mapping[str, Any] = field(default_factory=dict)
     noise: re.Pattern[str] | None = None
+    before: Callable[[], None] | None = None
     once: bool = False
     database: bool = False
 
@@ -88,6 +91,7 @@ class Supervisor(Manager):
 
     def __init__(self, environment: Mapping[str, str], cwd: Path, printer: Any = None) -> None:
         super().__init__(printer)
+        self._printer.width = NAME_WIDTH
         self.events.close()  # honcho's queue between processes: we read the children's pipes ourselves
         self._process_ctor = Child
         self._environment = dict(environment)
@@ -158,7 +162,7 @@ class Supervisor(Manager):
                     self._starting = False
                 except StartFailed as problem:
                     self._stop_all()
-                    print(f"not started: {problem}", file=self._printer.output, flush=True)  # noqa: T201
+                    print(f"not started: {problem}", file=self._printer.output, flush=True)
                     return 1
         return 0
 
@@ -167,6 +171,8 @@ class Supervisor(Manager):
 
     def _spawn(self, child: Child) -> None:
         part = child.part
+        if part.before is not None:
+            part.before()
         child.restart_at = None
         child.partial = b""
         child.started = time.monotonic()
@@ -223,18 +229,25 @@ class Supervisor(Manager):
                 children.signal_group(child.popen.pid, signal.SIGKILL)
                 self._drain(child)
                 if not child.part.once:
-                    self._plan_restart(child)
+                    self._plan_restart(child, f"ended unexpectedly ({_exit_words(child.exit_code)})")
             elif child.restart_at is not None and time.monotonic() >= child.restart_at:
-                self._spawn(child)
-                self.say(f"{child.name} started again (pid {child.popen.pid if child.popen else '?'})")
+                self._restart(child)
 
-    def _plan_restart(self, child: Child) -> None:
+    def _plan_restart(self, child: Child, why: str) -> None:
         if time.monotonic() - child.started > STEADY_AFTER:
             child.failures = 0
         pause = min(FIRST_BACK_OFF * 2**child.failures, LONGEST_BACK_OFF)
         child.failures += 1
         child.restart_at = time.monotonic() + pause
-        self.say(f"{child.name} ended unexpectedly ({_exit_words(child.exit_code)}); starting it again in {pause:g} s")
+        self.say(f"{child.name} {why}; starting it again in {pause:g} s")
+
+    def _restart(self, child: Child) -> None:
+        try:
+            self._spawn(child)
+        except (StartFailed, OSError) as problem:
+            self._plan_restart(child, f"cannot be started ({problem})")
+        else:
+            self.say(f"{child.name} started again (pid {child.popen.pid if child.popen else '?'})")
 
     def _drain(self, child: Child) -> None:
         """Read the last words of a child that has ended."""
