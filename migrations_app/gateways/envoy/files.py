@@ -96,14 +96,13 @@ class Folder:
 
     def applied(self) -> AppliedState | None:
         """What was last applied, or None when nothing was or the note of it cannot be read."""
-        try:
-            found = (self.path / APPLIED_FILE).stat()
-        except FileNotFoundError:
+        signature = self._signature()
+        if signature is None:
             return None
-        signature = (found.st_mtime_ns, found.st_ino, found.st_size)
-        if self._cached is None or self._cached[0] != signature:
-            self._cached = (signature, _parse_applied(self.read(APPLIED_FILE)))
-        return self._cached[1]
+        cached = self._cached
+        if cached is None or cached[0] != signature:
+            cached = self._cached = (signature, _parse_applied(self.read(APPLIED_FILE)))
+        return cached[1]
 
     def note_applied(self, state: AppliedState) -> None:
         """Remember what is being applied. Written before the files themselves, so that the fence holds from here on.
@@ -113,6 +112,8 @@ class Folder:
         files = {name: content.decode() for name, content in state.files.items()}
         body = {"generation": state.generation, "files": files, "sha256": _digest(state.generation, files)}
         self.write(APPLIED_FILE, json.dumps(body).encode(), durable=False)
+        if (signature := self._signature()) is not None:
+            self._cached = (signature, AppliedState(state.generation, dict(state.files)))
 
     def generation(self) -> int:
         """The highest generation that was handed over; 0 when nothing was.
@@ -125,6 +126,14 @@ class Folder:
             return int(json.loads(self.read(RDS_FILE) or b"{}").get("version_info", 0))
         except (ValueError, AttributeError, TypeError):
             return 0
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        """Changes with every write of the note."""
+        try:
+            found = (self.path / APPLIED_FILE).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _digest(generation: int, files: Mapping[str, str]) -> str:

@@ -1,0 +1,184 @@
+"""A gateway in this process, with the semantics of a real one: fence, read-back, drift, outage, restart."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from migrations_app.gateways.base import (
+    Address,
+    Applied,
+    Capabilities,
+    Gateway,
+    Observed,
+    Rendered,
+    Route,
+    RoutingTable,
+    Side,
+    SideTraffic,
+)
+from migrations_app.gateways.errors import NotConfirmed, Rejected, StaleGeneration, Unreachable
+from migrations_app.gateways.tables import check, longest_first
+
+TABLE_FILE = "table.json"
+_GOLDEN_STEP = 0.6180339887498949  # spreads a split evenly and always in the same way
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What became of one request: the upstream that got it and the path that it saw there."""
+
+    address: Address
+    path: str
+    service: str  # empty for what no route matched
+    side: Side
+
+
+class MemoryGateway(Gateway):
+    """Thread-safe. `answers` set to False is an outage: what is applied meanwhile runs once it is True again.
+
+    `refuses`, when not empty, is the reason for which the next tables are rejected.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._answers = True
+        self._applied: Rendered | None = None
+        self._folder: dict[str, bytes] = {}
+        self._running: RoutingTable | None = None
+        self._counters: dict[tuple[str, Side], SideTraffic] = {}
+        self._requests = 0
+        self.refuses = ""
+        self.writes = 0  # how often a table was written
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(split=True, traffic=True, survives_restart=True)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the gateway is up."""
+        return self._answers
+
+    @answers.setter
+    def answers(self, up: bool) -> None:
+        with self._lock:
+            if up and not self._answers:
+                self.restart()
+            self._answers = up
+
+    def render(self, table: RoutingTable) -> Rendered:
+        check(table)
+        content = json.dumps(asdict(table), sort_keys=True).encode()
+        return Rendered(generation=table.generation, files={TABLE_FILE: content})
+
+    def apply(self, rendered: Rendered) -> Applied:
+        started = time.perf_counter()
+        with self._lock:
+            current = self._applied.generation if self._applied else 0
+            if rendered.generation < current:
+                raise StaleGeneration(rendered.generation, current)
+            table = _parse(rendered.files)
+            if self._answers and self._folder == rendered.files and self._running == table:
+                return Applied(rendered.generation, changed=False, milliseconds=_since(started))
+            if self.refuses:
+                raise Rejected(self.refuses)
+            self._applied, self._folder = rendered, dict(rendered.files)
+            self.writes += 1
+            if not self._answers:
+                raise NotConfirmed(f"generation {rendered.generation} is written, but the gateway does not answer")
+            self._running = table
+            return Applied(rendered.generation, changed=True, milliseconds=_since(started))
+
+    def observe(self) -> Observed:
+        with self._lock:
+            if self._applied is None:
+                return Observed(generation=None, error="nothing was applied to this gateway yet")
+            drift = []
+            if self._folder != self._applied.files:
+                drift.append(f"the file {TABLE_FILE} was changed: the gateway would load that when it starts again")
+            if not self._answers:
+                return Observed(generation=None, drift=tuple(drift), error="the gateway does not answer")
+            if self._running is None:
+                return Observed(generation=None, drift=tuple(drift), error="the gateway runs nothing of ours")
+            drift = [*_differences(self._running, _parse(self._applied.files)), *drift]
+            return Observed(self._running.generation, self._running.weights(), tuple(drift))
+
+    def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
+        with self._lock:
+            if not self._answers:
+                raise Unreachable("the gateway does not answer")
+            return dict(self._counters)
+
+    def serve(self, path: str, *, failed: bool = False) -> Served:
+        """Route one request and count it; `failed` counts it as an error. Raises Unreachable."""
+        with self._lock:
+            if not self._answers or self._running is None:
+                raise Unreachable("the gateway does not answer")
+            bare, question, query = path.partition("?")
+            for route in longest_first(self._running.routes):
+                if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
+                    return self._serve(self._running, route, bare, question + query, failed)
+            return Served(self._running.monolith, path, "", Side.MONOLITH)
+
+    def tamper(self, weights: Mapping[str, int]) -> None:
+        """Change what runs behind the control plane's back."""
+        with self._lock:
+            if self._running is None:
+                raise Unreachable("the gateway runs nothing of ours")
+            routes = tuple(
+                replace(route, weight=weights.get(route.flag, route.weight)) for route in self._running.routes
+            )
+            self._running = replace(self._running, routes=routes)
+
+    def tamper_folder(self, content: bytes | None) -> None:
+        """Change, or with None delete, what lies ready for the next start. What runs stays as it is."""
+        with self._lock:
+            self._folder = {} if content is None else {TABLE_FILE: content}
+
+    def restart(self) -> None:
+        """Start again from what lies ready; the counters begin at zero."""
+        with self._lock:
+            self._counters = {}
+            try:
+                self._running = _parse(self._folder)
+            except Rejected:
+                self._running = None
+
+    def _serve(self, table: RoutingTable, route: Route, path: str, query: str, failed: bool) -> Served:
+        self._requests += 1
+        new = (self._requests * _GOLDEN_STEP) % 1 * 100 < route.weight
+        key = (route.service, Side.SERVICE if new else Side.MONOLITH)
+        before = self._counters.get(key, SideTraffic(0, 0))
+        self._counters[key] = SideTraffic(before.requests + 1, before.errors + failed)
+        if not new:
+            return Served(table.monolith, path + query, route.service, Side.MONOLITH)
+        return Served(route.upstream, (path.removeprefix(route.strip) or "/") + query, route.service, Side.SERVICE)
+
+
+def _parse(files: Mapping[str, bytes]) -> RoutingTable:
+    try:
+        parsed = json.loads(files[TABLE_FILE])
+        routes = tuple(Route(**(route | {"upstream": Address(**route["upstream"])})) for route in parsed["routes"])
+        table = RoutingTable(parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes)
+    except (KeyError, ValueError, TypeError) as error:
+        raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
+    return table
+
+
+def _differences(running: RoutingTable, applied: RoutingTable) -> list[str]:
+    found = []
+    now = {route.prefix: route for route in running.routes}
+    for route in applied.routes:
+        if now.get(route.prefix) != route:
+            found.append(f"route {route.prefix} runs as {now.get(route.prefix)}, applied was {route}")
+    if not found and running != applied:
+        found.append(f"the gateway runs generation {running.generation}, applied was {applied.generation}")
+    return found
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
