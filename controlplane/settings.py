@@ -134,7 +134,7 @@ CELERY_TIMEZONE = "UTC"
 
 # -- The gateway and what is watched ---------------------------------------------------------------------------------
 
-GATEWAY_DIR = env.path("GATEWAY_DIR", default=str(BASE_DIR / ".state" / "gateway"))
+GATEWAY_DIR = Path(env.str("GATEWAY_DIR", default=str(BASE_DIR / ".state" / "gateway")))
 GATEWAY_URL = env.str("GATEWAY_URL", default="http://127.0.0.1:8089")
 GATEWAY_ADMIN_URL = env.str("GATEWAY_ADMIN_URL", default="http://127.0.0.1:9901")
 # Without the binary on this host the validation before an apply is left to the gateway's own refusal.
