@@ -130,20 +130,20 @@ class _Builder:
         return root
 
     def _fault(self, event: yaml.Event, reason: str) -> None:
-        self.faults.append(Fault(event.start_mark.line + 1, reason))
+        self.faults.append(Fault(_line(event), reason))
 
     def _node(self, event: yaml.Event, *, depth: int) -> Node:
-        line = event.start_mark.line + 1
+        line = _line(event)
         if depth > MAX_DEPTH:
             self._fault(event, f"nested deeper than {MAX_DEPTH} levels; a plan never is")
             raise _TooDeepError
         if isinstance(event, yaml.AliasEvent):
             self._fault(event, f"the alias '*{event.anchor}' is not allowed; write the value out")
             return Node(None, line, {}, broken=True)
-        if event.anchor is not None:
-            self._fault(event, f"the anchor '&{event.anchor}' is not allowed; write the value out where it is needed")
-        if event.tag is not None:
-            self._fault(event, f"the tag '{event.tag}' is not allowed; write the plain value")
+        if anchor := getattr(event, "anchor", None):
+            self._fault(event, f"the anchor '&{anchor}' is not allowed; write the value out where it is needed")
+        if tag := getattr(event, "tag", None):
+            self._fault(event, f"the tag '{tag}' is not allowed; write the plain value")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -171,7 +171,7 @@ class _Builder:
         return Node(values, line, keys)
 
     def _scalar(self, event: yaml.ScalarEvent) -> Node:
-        line, text = event.start_mark.line + 1, event.value
+        line, text = _line(event), event.value
         if event.style:  # quoted or a block: text, whatever it looks like
             return Node(text, line, {})
         if text in _WORDS:
@@ -182,6 +182,10 @@ class _Builder:
                 return Node(None, line, {}, broken=True)
             return Node(int(text) if _INTEGER.fullmatch(text) else float(text), line, {})
         return Node(text, line, {})
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:

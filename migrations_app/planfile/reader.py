@@ -53,7 +53,7 @@ def read_bytes(data: bytes, name: str = "plan.yaml") -> Plan | list[Problem]:
     return plan
 
 
-def load_path(path: Path | str) -> Plan:
+def read_plan(path: Path | str) -> Plan:
     """Like `read_path`, for callers that cannot go on without a plan: raises PlanFileError."""
     plan = read_path(path)
     if isinstance(plan, Plan):

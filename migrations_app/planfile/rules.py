@@ -185,7 +185,7 @@ def _order(document: _Document) -> Iterator[tuple[Loc, str]]:
     places = {number: loc for loc, week in document.weeks if 1 <= (number := week.integer("number") or 0) <= 999}
     after: dict[int, set[int]] = {number: set() for number in places}
     for loc, week in document.weeks:
-        number, seen = week.integer("number"), set()
+        number, seen = week.integer("number"), set[int]()
         for where, earlier in _numbers(week, "after", loc):
             if earlier == number:
                 yield where, "the week waits for itself"
@@ -193,7 +193,7 @@ def _order(document: _Document) -> Iterator[tuple[Loc, str]]:
                 yield where, f"there is no week {earlier}"
             elif earlier in seen:
                 yield where, f"week {earlier} is named twice"
-            elif number in places:
+            elif number is not None and number in places:
                 after[number].add(earlier)
             seen.add(earlier)
     for circle in circles(after):
@@ -235,6 +235,6 @@ def _parameters(file: str, document: _Document) -> Iterator[Problem]:
                     if not is_echo(detail) and not is_broken(root, [*where, *detail["loc"]]):
                         yield translate(file, root, detail, model, where)
                 continue
-            for place, number in _numbers(given, "weeks", where) if given is not None else ():
-                if number not in numbers:
-                    yield problem(file, root, place, f"there is no week {number}")
+            for place, named in _numbers(given, "weeks", where) if given is not None else ():
+                if named not in numbers:
+                    yield problem(file, root, place, f"there is no week {named}")

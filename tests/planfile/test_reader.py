@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrations_app.planfile.problems import PlanFileError
-from migrations_app.planfile.reader import MAX_BYTES, MAX_PROBLEMS, load_path, read_bytes, read_path
+from migrations_app.planfile.reader import MAX_BYTES, MAX_PROBLEMS, read_plan, read_bytes, read_path
 from migrations_app.planfile.schema import Plan
 
 from .samples import SMALL, changed, line_of, only_problem, plan_of, problems_of
@@ -218,14 +218,14 @@ def test_what_cannot_be_read_is_a_problem(tmp_path, name):
     assert problem.line == 0
 
 
-def test_load_path_raises_with_every_problem(tmp_path):
+def test_read_plan_raises_with_every_problem(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(changed(("risk: high", "risk: x"), ("soak: 48h", "soak: x")))
     with pytest.raises(PlanFileError) as raised:
-        load_path(path)
+        read_plan(path)
     assert len(raised.value.problems) == 2
     path.write_text(SMALL)
-    assert load_path(path) == plan_of()
+    assert read_plan(path) == plan_of()
 
 
 def test_a_flood_of_problems_is_cut_short_and_counted_in_good_time():

@@ -17,7 +17,7 @@ from migrations_app.planfile.export import export_plan
 from migrations_app.planfile.load import current_plan, load_plan
 from migrations_app.planfile.ports import shift_ports
 from migrations_app.planfile.problems import PlanFileError
-from migrations_app.planfile.reader import load_path
+from migrations_app.planfile.reader import read_plan
 from migrations_app.planfile.schema import Plan, json_schema
 
 OK = 0
@@ -71,7 +71,7 @@ class Command(BaseCommand):
             raise SystemExit(status)
 
     def _load(self, options: dict[str, Any]) -> int:
-        plan = load_path(options["file"])
+        plan = read_plan(options["file"])
         loaded = load_plan(plan, actor=Actor.at_shell(options["actor"]), reason=options["reason"])
         if loaded.difference.routing:
             ask_to_reconcile(loaded.generation)
@@ -90,7 +90,7 @@ class Command(BaseCommand):
         return OK
 
     def _diff(self, options: dict[str, Any]) -> int:
-        plan = shift_ports(load_path(options["file"]), settings.PORT_OFFSET, file=options["file"])
+        plan = shift_ports(read_plan(options["file"]), settings.PORT_OFFSET, file=options["file"])
         difference = compare(_current_or_none(), plan)
         if options["json"]:
             self._print_json(equal=not difference, difference=list(difference.lines))
