@@ -17,7 +17,8 @@ _REDIS_NOISE = re.compile(
     r"|Transparent Huge Pages|TCP backlog|maximum open files|User requested shutdown|now ready to exit"
 )
 _CELERY_NOISE = re.compile(
-    r"superuser privileges|uid=0|SecurityWarning|warnings\.warn|^\s*$|celery beat v|^LocalTime ->|^Configuration ->"
+    r"superuser privileges|uid=0|_warn_or_raise_security_error"
+    r"|SecurityWarning|warnings\.warn|^\s*$|celery beat v|^LocalTime ->|^Configuration ->"
     r"|^ +\. (broker|loader|scheduler|db|logfile|maxinterval) ->|^__ +- +\.\.\. __|^Please specify a different user"
     r"|^User information|absolutely not recommended"
 )

@@ -11,25 +11,37 @@ from io import StringIO
 from pathlib import Path
 
 import django
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from controlplane.embedded.installation import ACCOUNTS_FILE
 
 PLAN = "plans/tracseq-phase2.yaml"
 
 
-def main(mode: str) -> None:
+def main(mode: str) -> int:
+    """Exit status 0 when all is done, 1 with the reasons when a step was refused."""
     django.setup()
-    call_command("migrate", verbosity=0, interactive=False)
-    if mode == "demo":
-        call_command("plan", "load", PLAN, "--actor", "demo")
-        accounts = StringIO()
-        call_command("demo_accounts", stdout=accounts)
-        path = Path(os.environ["STATE_DIR"]) / ACCOUNTS_FILE
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(accounts.getvalue())
+    try:
+        call_command("migrate", verbosity=0, interactive=False)
+        if mode == "demo":
+            _demo()
+    except CommandError as problem:
+        sys.stdout.write(f"{problem}\n")
+        return 1
+    return 0
+
+
+def _demo() -> None:
+    changes = StringIO()
+    call_command("plan", "load", PLAN, "--actor", "demo", stdout=changes)
+    sys.stdout.write(f"{PLAN}: {len(changes.getvalue().splitlines())} lines of changes loaded\n")
+    accounts = StringIO()
+    call_command("demo_accounts", stdout=accounts)
+    path = Path(os.environ["STATE_DIR"]) / ACCOUNTS_FILE
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(accounts.getvalue())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1]))

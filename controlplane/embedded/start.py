@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import httpx
 
 from controlplane import environment
-from controlplane.embedded import gateway, leftovers, parts, ports
+from controlplane.embedded import gateway, leftovers, parts, ports, postgres
 from controlplane.embedded.children import wait_until
 from controlplane.embedded.errors import StartFailed
 from controlplane.embedded.installation import ACCOUNTS_FILE, DATABASE, DEMO_ROLE, Installation
@@ -34,6 +35,37 @@ def run(*, demo: bool) -> int:
     except (StartFailed, environment.EnvironmentProblem) as problem:
         print(f"not started: {problem}", flush=True)  # noqa: T201
         return 1
+
+
+def reset(*, sure: bool) -> int:
+    """Remove the state folder that the environment names, after asking unless `sure`. Returns the exit status."""
+    try:
+        state = environment.state_dir()
+        if not state.exists():
+            print(f"nothing to remove: there is no {state}")  # noqa: T201
+            return 0
+        if not (state / environment.LOCK_FILE).exists():
+            raise StartFailed(f"{state} was not made by Switchyard, so it is left alone.")
+        if not sure and not _agrees(f"Remove {state} with its databases and accounts? [y/N] "):
+            print("nothing was removed")  # noqa: T201
+            return 1
+        with _held(state):
+            leftovers.end(str(state), seconds=3.0)
+            data = postgres.data_folder(state)
+            shutil.rmtree(data, ignore_errors=True)
+            shutil.rmtree(state)
+    except (StartFailed, environment.EnvironmentProblem) as problem:
+        print(f"not removed: {problem}")  # noqa: T201
+        return 1
+    print(f"removed {state}")  # noqa: T201
+    return 0
+
+
+def _agrees(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
 
 
 def _run(it: Installation) -> int:
@@ -67,10 +99,11 @@ def _start(it: Installation, running: Supervisor) -> Steps:
     yield from running.until(
         _answers(f"{it.dashboard_url}/healthz"), what="the dashboard's first answer", seconds=READY_WITHIN, needs=[web]
     )
+    gateway_answers = _answers(f"{it.gateway_url}/health")
+    yield from running.until(gateway_answers, what="the gateway's first answer", seconds=READY_WITHIN)
     if it.demo:
         yield from _wait_for_estate(it, running)
-    yield from running.finish(running.launch(parts.ready(it)), seconds=READY_WITHIN)
-    if it.demo:
+        yield from running.finish(running.launch(parts.ready(it)), seconds=READY_WITHIN + 5)
         running.launch(parts.traffic(it))
     _announce(it)
 

@@ -32,6 +32,7 @@ LONGEST_BACK_OFF = 10.0
 STEADY_AFTER = 20.0  # seconds of life after which a process counts as well again
 STOP_SECONDS = 2.5  # for everything but the databases, to end by themselves
 DATABASE_STOP_SECONDS = 1.5
+SAY_AFTER = 5.0  # seconds of waiting after which the log says what for
 TICK = 0.05
 NAME_WIDTH = 12  # columns for a part's name before its lines
 LONGEST_LINE = 65536  # bytes; a longer one is cut
@@ -96,6 +97,7 @@ class Supervisor(Manager):
         self._process_ctor = Child
         self._environment = dict(environment)
         self._cwd = cwd
+        self._terminating = False
         self._selector = selectors.DefaultSelector()
         self._stop_asked = 0
         self._starting = True
@@ -111,13 +113,18 @@ class Supervisor(Manager):
 
     def until(self, check: Callable[[], bool], *, what: str, seconds: float, needs: Sequence[Child] = ()) -> Steps:
         """Yield until `check` holds. Raises StartFailed when the time is over or a process in `needs` ends."""
-        end = time.monotonic() + seconds
+        begin = time.monotonic()
+        said = False
         while not check():
             for child in needs:
                 if child.exit_code is not None:
                     raise StartFailed(f"{child.name} ended before {what}{_why(child)}")
-            if time.monotonic() > end:
-                raise StartFailed(f"{what[0].upper()}{what[1:]} did not happen within {seconds:.0f} s.")
+            waited = time.monotonic() - begin
+            if waited > seconds:
+                raise StartFailed(f"{what[0].upper()}{what[1:]} did not come within {seconds:.0f} s.")
+            if waited > SAY_AFTER and not said:
+                self.say(f"still waiting for {what}")
+                said = True
             yield
 
     def finish(self, child: Child, *, seconds: float) -> Steps:
@@ -271,18 +278,18 @@ class Supervisor(Manager):
         leftovers.end(self._environment[leftovers.MARKER], seconds=0.5)
 
     def _stop(self, group: list[Child], seconds: float) -> None:
-        running = [child for child in group if child.running and child.popen is not None]
-        for child in running:
-            children.signal_process(child.popen, child.part.stop_signal)
+        running = [(child.popen, child.part) for child in group if child.popen is not None and child.running]
+        for popen, part in running:
+            children.signal_process(popen, part.stop_signal)
         asked = self._stop_asked
         end = time.monotonic() + seconds
-        while any(child.popen.poll() is None for child in running):
+        while any(popen.poll() is None for popen, _ in running):
             if time.monotonic() > end or self._stop_asked > max(asked, 1):
                 break
             self._pump(TICK)
-        for child in running:
-            children.signal_group(child.popen.pid, signal.SIGKILL)
-            child.popen.wait()
+        for popen, _ in running:
+            children.signal_group(popen.pid, signal.SIGKILL)
+            popen.wait()
 
 
 def _exit_words(code: int | None) -> str:
