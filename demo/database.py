@@ -64,7 +64,7 @@ def main() -> int:
     """Exit status 0 when all is there, 1 when the server does not answer or refuses."""
     started = time.perf_counter()
     try:
-        written = create(Settings.read())
+        written = create(Settings.for_command())
     except SettingsError as error:
         print(f"demo database: {error}")
         return 1

@@ -73,6 +73,7 @@ class Settings:
 
     port_offset: int
     state_folder: Path
+    gateway_url: str
     database_url: str
     database_prefix: str
     jwt_secret: str
@@ -92,10 +93,29 @@ class Settings:
         return cls(
             port_offset=offset,
             state_folder=Path(env.get("STATE_DIR") or default_state) / "demo",
+            gateway_url=env.get("GATEWAY_URL") or f"http://{HOST}:{8089 + offset}",
             database_url=env.get("DEMO_DATABASE_URL") or f"postgresql://postgres@{HOST}:{5439 + offset}/postgres",
             database_prefix=env.get("DEMO_DATABASE_PREFIX") or "tracseq_",
             jwt_secret=env.get("DEMO_JWT_SECRET") or "tracseq-demo-signing-key-not-for-production",
         )
+
+    @classmethod
+    def for_command(cls) -> "Settings":
+        """As `read`, for what a person types: what is not set comes from the `make demo` that runs on this machine.
+
+        DEMO_DATABASE_URL names an estate of one's own, and then nothing is taken from another. Raises SettingsError.
+        """
+        if os.environ.get("DEMO_DATABASE_URL"):
+            return cls.read()
+        # Not at the top: it brings Celery along, which the processes of the estate must not carry.
+        from controlplane.environment import EnvironmentProblem, load_runtime
+
+        environ = dict(os.environ)
+        try:
+            load_runtime(environ)
+        except EnvironmentProblem as problem:
+            raise SettingsError(str(problem)) from None
+        return cls.read(environ)
 
     def port(self, member: Member) -> int:
         """The port that this member listens on in this estate."""

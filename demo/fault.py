@@ -51,7 +51,7 @@ def listing(settings: Settings) -> list[str]:
 def main(arguments: list[str]) -> int:
     """Exit status 0 when the process has confirmed, 1 when it has not, 2 for words that are not a command."""
     try:
-        settings = Settings.read()
+        settings = Settings.for_command()
         match arguments:
             case ["list"]:
                 print("\n".join(listing(settings)))

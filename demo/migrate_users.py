@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python -m demo.migrate_users [--check]")
         return 2
     try:
-        settings = Settings.read()
+        settings = Settings.for_command()
         if not arguments:
             total, written = migrate(settings)
             print(f"migrate_users: {total} users, {written} written, {total - written} were there")

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from demo.estate import HOST, Settings, SettingsError
+from demo.estate import Settings, SettingsError
 from demo.seed import PASSWORD, users
 
 TIMEOUT_S = 5.0
@@ -208,12 +208,12 @@ async def drive(gateway: str, rate: float, summary_s: float) -> None:
 def main(arguments: list[str]) -> int:
     """Exit status 0 after a signal, 2 for arguments that make no sense."""
     try:
-        port = 8089 + Settings.read().port_offset
+        gateway = Settings.for_command().gateway_url
     except SettingsError as error:
         say(str(error))
         return 2
     parser = argparse.ArgumentParser(prog="python -m demo.traffic", description="Light traffic through the gateway.")
-    parser.add_argument("--gateway", default=f"http://{HOST}:{port}", help="its URL (default: %(default)s)")
+    parser.add_argument("--gateway", default=gateway, help="its URL (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=10, help="requests a second (default: %(default)s)")
     parser.add_argument("--summary", type=float, default=60, help="seconds between two lines (default: %(default)s)")
     options = parser.parse_args(arguments)
