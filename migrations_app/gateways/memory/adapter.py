@@ -111,7 +111,9 @@ class MemoryGateway(Gateway):
         with self._lock:
             if not self._answers:
                 raise Unreachable("the gateway does not answer")
-            return dict(self._counters)
+            routes = self._running.routes if self._running else ()
+            silent = {(route.service, side): SideTraffic(0, 0) for route in routes for side in Side}
+            return silent | self._counters
 
     def serve(self, path: str, *, failed: bool = False) -> Served:
         """Route one request and count it; `failed` counts it as an error. Raises Unreachable."""

@@ -1,0 +1,343 @@
+"""What every adapter promises, shown on each adapter against its real gateway."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from migrations_app.gateways.base import Address, Gateway, Rendered, Side
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.errors import InvalidTable, NotConfirmed, Rejected, StaleGeneration, Unreachable
+from migrations_app.gateways.memory import MemoryGateway
+from tests.gateways.estate import wait_until
+
+
+class Bench(ABC):
+    """An adapter, its gateway, and hands to do to the gateway what operators and accidents do."""
+
+    gateway: Gateway
+
+    @abstractmethod
+    def ask(self, path: str) -> tuple[str, str]:
+        """Send a request through the gateway: who answered, and the path that was seen there."""
+
+    @abstractmethod
+    def written(self) -> object:
+        """Something that changes whenever the adapter writes."""
+
+    @abstractmethod
+    def edit_running(self) -> None:
+        """Send the storage service's traffic, at weight 0, to the new side, behind the adapter's back."""
+
+    @abstractmethod
+    def edit_folder(self) -> None:
+        """The same in what lies ready for the next start only."""
+
+    @abstractmethod
+    def delete_folder(self) -> None: ...
+
+    @abstractmethod
+    def stop(self) -> None: ...
+
+    @abstractmethod
+    def start(self) -> None: ...
+
+
+class MemoryBench(Bench):
+    def __init__(self, estate) -> None:
+        self.gateway = MemoryGateway()
+        self._names = {upstream.address: name for name, upstream in estate.items()}
+
+    def ask(self, path):
+        served = self.gateway.serve(path)
+        return self._names[served.address], served.path
+
+    def written(self):
+        return self.gateway.writes
+
+    def edit_running(self):
+        self.gateway.tamper({"USE_STORAGE_SERVICE": 100})
+
+    def edit_folder(self):
+        self.gateway.tamper_folder(b"{}")
+
+    def delete_folder(self):
+        self.gateway.tamper_folder(None)
+
+    def stop(self):
+        self.gateway.answers = False
+
+    def start(self):
+        self.gateway.answers = True
+
+
+class EnvoyBench(Bench):
+    def __init__(self, envoy) -> None:
+        self.envoy = envoy
+        self.gateway = envoy.adapter()
+
+    def ask(self, path):
+        reply = self.envoy.ask(path)
+        return reply.who, reply.path
+
+    def written(self):
+        files = [file for file in self.envoy.folder.rglob("*.json") if file.is_file()]
+        return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+    def edit_running(self):
+        self.envoy.replace_file(RDS_FILE, ('"cluster":"storage.monolith"', '"cluster":"storage.service"'))
+        wait_until(lambda: self.ask("/api/storage")[0] == "storage")
+
+    def edit_folder(self):
+        self.envoy.edit_in_place(RDS_FILE, ('"cluster":"storage.monolith"', '"cluster":"storage.service"'))
+
+    def delete_folder(self):
+        for name in (CDS_FILE, RDS_FILE):
+            (self.envoy.folder / name).unlink()
+
+    def stop(self):
+        self.envoy.stop()
+
+    def start(self):
+        self.envoy.start()
+
+
+@pytest.fixture(params=["memory", "envoy"])
+def bench(request, estate):
+    if request.param == "memory":
+        yield MemoryBench(estate)
+    else:
+        envoy = request.getfixturevalue("module_envoy")
+        yield EnvoyBench(envoy)
+        if envoy._process is None:
+            envoy.start()
+
+
+@pytest.fixture
+def run(bench, table):
+    """Apply the next table: `run(auth=100)`."""
+
+    def apply(**weights: int):
+        return bench.gateway.apply(bench.gateway.render(table(**weights)))
+
+    return apply
+
+
+def test_a_weight_of_0_goes_to_the_monolith_with_the_path_unchanged(bench, run):
+    run()
+    assert bench.ask("/api/auth/login?next=/api/x") == ("monolith", "/api/auth/login?next=/api/x")
+
+
+def test_a_weight_of_100_goes_to_the_service_without_the_stripped_part(bench, run):
+    run(auth=100)
+    assert bench.ask("/api/auth/login?next=/api/x") == ("auth", "/auth/login?next=/api/x")
+    assert bench.ask("/api/auth") == ("auth", "/auth")
+    assert bench.ask("/api/auth/") == ("auth", "/auth/")
+    assert bench.ask("/api/auth?a=1") == ("auth", "/auth?a=1")
+
+
+def test_a_flip_moves_its_own_prefix_and_nothing_else(bench, run):
+    run(auth=100)
+    assert bench.ask("/api/storage/x") == ("monolith", "/api/storage/x")
+    assert bench.ask("/anything") == ("monolith", "/anything")
+    run(storage=100)
+    assert bench.ask("/api/storage/x") == ("storage", "/storage/x")
+    assert bench.ask("/api/auth/x") == ("monolith", "/api/auth/x")
+
+
+def test_a_prefix_ends_at_a_segment(bench, run):
+    run(auth=100)
+    assert bench.ask("/api/authors") == ("monolith", "/api/authors")
+    assert bench.ask("/api/auth.json") == ("monolith", "/api/auth.json")
+
+
+def test_the_longer_prefix_wins(bench, run):
+    run(auth=100, users=0)
+    assert bench.ask("/api/auth/users/7") == ("monolith", "/api/auth/users/7")
+    assert bench.ask("/api/auth/user") == ("auth", "/auth/user")
+    run(auth=0, users=100)
+    assert bench.ask("/api/auth/users/7") == ("users", "/auth/users/7")
+    assert bench.ask("/api/auth/user") == ("monolith", "/api/auth/user")
+
+
+def test_a_prefix_that_is_all_stripped_leaves_a_root(bench, table):
+    made = table(auth=100)
+    made = replace(made, routes=(replace(made.routes[0], prefix="/api"),))
+    bench.gateway.apply(bench.gateway.render(made))
+    assert bench.ask("/api") == ("auth", "/")
+    assert bench.ask("/api?a=1") == ("auth", "/?a=1")
+    assert bench.ask("/api/login") == ("auth", "/login")
+
+
+def test_a_route_may_keep_its_whole_path_and_may_take_everything(bench, table):
+    made = table(auth=100)
+    made = replace(made, routes=(replace(made.routes[0], prefix="/", strip=""),))
+    bench.gateway.apply(bench.gateway.render(made))
+    assert bench.ask("/api/auth/x") == ("auth", "/api/auth/x")
+
+
+def test_a_split_sends_each_side_its_own_path_within_statistical_bounds(bench, run):
+    run(auth=30)
+    seen = Counter(bench.ask("/api/auth/x") for _ in range(400))
+    assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+    # Binomial with n=400, p=0.3: five standard deviations are 46.
+    assert 74 <= seen["auth", "/auth/x"] <= 166
+
+
+def test_apply_tells_what_it_did_and_observe_agrees(bench, run, table):
+    applied = run(auth=100, storage=40)
+    assert applied.changed
+    assert applied.milliseconds > 0
+    seen = bench.gateway.observe()
+    assert seen.generation == applied.generation
+    assert seen.weights == {"USE_AUTH_SERVICE": 100, "USE_USERS_SERVICE": 0, "USE_STORAGE_SERVICE": 40}
+    assert (seen.drift, seen.error) == ((), "")
+
+
+def test_rendering_is_pure(bench, table):
+    made = table(auth=10)
+    assert bench.gateway.render(made) == bench.gateway.render(made)
+
+
+def test_applying_the_same_again_writes_nothing(bench, table):
+    rendered = bench.gateway.render(table(auth=100))
+    assert bench.gateway.apply(rendered).changed
+    before = bench.written()
+    again = bench.gateway.apply(rendered)
+    assert (again.generation, again.changed) == (rendered.generation, False)
+    assert bench.written() == before
+
+
+def test_a_lower_generation_is_refused_and_nothing_is_written(bench, table):
+    old, new = bench.gateway.render(table(auth=100)), bench.gateway.render(table())
+    bench.gateway.apply(new)
+    before = bench.written()
+    with pytest.raises(StaleGeneration) as refused:
+        bench.gateway.apply(old)
+    assert (refused.value.offered, refused.value.current) == (old.generation, new.generation)
+    assert bench.written() == before
+    assert bench.ask("/api/auth")[0] == "monolith"
+
+
+def test_the_same_generation_with_other_content_is_written(bench, table):
+    made = table(auth=100)
+    bench.gateway.apply(bench.gateway.render(made))
+    other = table(generation=made.generation, auth=0)
+    assert bench.gateway.apply(bench.gateway.render(other)).changed
+    assert bench.ask("/api/auth")[0] == "monolith"
+
+
+def test_a_change_of_what_runs_is_named_and_healed(bench, table):
+    rendered = bench.gateway.render(table(auth=100))
+    bench.gateway.apply(rendered)
+    bench.edit_running()
+    assert bench.ask("/api/storage")[0] == "storage"
+    seen = bench.gateway.observe()
+    assert any("route /api/storage runs" in sentence for sentence in seen.drift)
+    assert seen.weights["USE_STORAGE_SERVICE"] == 100
+    assert bench.gateway.apply(rendered).changed
+    assert bench.ask("/api/storage")[0] == "monolith"
+    assert bench.gateway.observe().drift == ()
+
+
+@pytest.mark.parametrize("accident", ["edit_folder", "delete_folder"])
+def test_a_change_of_what_lies_ready_is_named_and_healed_before_a_restart(bench, table, accident):
+    rendered = bench.gateway.render(table(auth=100))
+    bench.gateway.apply(rendered)
+    getattr(bench, accident)()
+    assert bench.ask("/api/storage")[0] == "monolith"
+    seen = bench.gateway.observe()
+    assert any("the file" in sentence for sentence in seen.drift)
+    assert seen.generation == rendered.generation
+    assert bench.gateway.apply(rendered).changed
+    assert bench.gateway.observe().drift == ()
+    bench.stop()
+    bench.start()
+    assert bench.ask("/api/storage")[0] == "monolith"
+    assert bench.ask("/api/auth")[0] == "auth"
+
+
+def test_a_change_of_an_address_is_applied(bench, table, estate):
+    made = table(auth=100)
+    bench.gateway.apply(bench.gateway.render(made))
+    moved = replace(table(auth=100), routes=(replace(made.routes[0], upstream=estate["storage"].address),))
+    bench.gateway.apply(bench.gateway.render(moved))
+    assert bench.ask("/api/auth/x") == ("storage", "/auth/x")
+    assert bench.ask("/api/storage/x") == ("monolith", "/api/storage/x")
+    assert bench.gateway.observe().drift == ()
+
+
+def test_an_outage_is_told_and_what_was_written_meanwhile_runs_after_it(bench, run, table):
+    run()
+    bench.stop()
+    seen = bench.gateway.observe()
+    assert seen.generation is None
+    assert "does not answer" in seen.error
+    with pytest.raises(Unreachable):
+        bench.gateway.traffic()
+    rendered = bench.gateway.render(table(auth=100))
+    with pytest.raises(NotConfirmed, match="does not answer"):
+        bench.gateway.apply(rendered)
+    bench.start()
+    assert bench.ask("/api/auth")[0] == "auth"
+    assert bench.gateway.observe().generation == rendered.generation
+    assert not bench.gateway.apply(rendered).changed
+
+
+def test_the_last_table_outlives_a_restart_without_us(bench, run):
+    run(auth=100)
+    bench.stop()
+    bench.start()
+    assert bench.ask("/api/auth/login") == ("auth", "/auth/login")
+
+
+def test_files_that_are_no_table_are_rejected_and_nothing_changes(bench, run, table):
+    run(auth=100)
+    before = bench.written()
+    good = bench.gateway.render(table())
+    for content in (b"", b"{", b"[]", b'{"resources":[]}'):
+        with pytest.raises(Rejected):
+            bench.gateway.apply(Rendered(good.generation, dict.fromkeys(good.files, content)))
+    assert bench.written() == before
+    assert bench.ask("/api/auth")[0] == "auth"
+    assert bench.gateway.observe().drift == ()
+
+
+def test_a_table_that_cannot_be_expressed_is_refused_by_render(bench, table):
+    made = table()
+    broken = replace(made, routes=(replace(made.routes[0], weight=101),))
+    with pytest.raises(InvalidTable, match=r"route /api/auth: weight 101"):
+        bench.gateway.render(broken)
+
+
+def test_traffic_counts_requests_by_service_and_side(bench, run):
+    def counted(service, side):
+        found = bench.gateway.traffic().get((service, side))
+        return (found.requests, found.errors) if found else (0, 0)
+
+    run(auth=100)
+    new, old = counted("auth", Side.SERVICE), counted("storage", Side.MONOLITH)
+    for _ in range(3):
+        bench.ask("/api/auth/x")
+    for _ in range(2):
+        bench.ask("/api/storage/x")
+    assert counted("auth", Side.SERVICE) == (new[0] + 3, new[1])
+    assert counted("storage", Side.MONOLITH) == (old[0] + 2, old[1])
+
+
+def test_capabilities_are_declared(bench):
+    found = bench.gateway.capabilities
+    assert (found.split, found.traffic, found.survives_restart, found.validates) == (True, True, True, True)
+
+
+def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):
+    bench.gateway.apply(bench.gateway.render(replace(table(), routes=())))
+    assert bench.ask("/api/auth") == ("monolith", "/api/auth")
+    assert bench.gateway.observe().weights == {}
+
+
+def test_addresses_of_a_table_print_as_host_and_port():
+    assert str(Address("auth", 3010)) == "auth:3010"
