@@ -181,8 +181,9 @@ def _is_day(text: str) -> bool:
 
 
 def _order(document: _Document) -> Iterator[tuple[Loc, str]]:
+    numbered = {week.integer("number"): loc for loc, week in document.weeks}
     # Numbers that the schema refuses anyway are left out, which bounds the search for circles.
-    places = {number: loc for loc, week in document.weeks if 1 <= (number := week.integer("number") or 0) <= 999}
+    places = {number: loc for number, loc in numbered.items() if number is not None and 1 <= number <= 999}
     after: dict[int, set[int]] = {number: set() for number in places}
     for loc, week in document.weeks:
         number, seen = week.integer("number"), set[int]()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrations_app.planfile.problems import PlanFileError
-from migrations_app.planfile.reader import MAX_BYTES, MAX_PROBLEMS, read_plan, read_bytes, read_path
+from migrations_app.planfile.reader import MAX_BYTES, MAX_PROBLEMS, read_bytes, read_path, read_plan
 from migrations_app.planfile.schema import Plan
 
 from .samples import SMALL, changed, line_of, only_problem, plan_of, problems_of

@@ -1,0 +1,111 @@
+"""The shipped plans say what the two migrations need, and the JSON Schema beside them is fresh."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+
+import pytest
+
+from migrations_app.planfile.schema import json_schema
+
+from .samples import PLANS, plan_of
+
+# service: flag, prefix, port, week, risk
+TRACSEQ = {
+    "notification": ("USE_NOTIFICATION_SERVICE", "/api/notifications", 3016, 1, "low"),
+    "storage": ("USE_STORAGE_SERVICE", "/api/storage", 3014, 1, "low"),
+    "rag": ("USE_RAG_SERVICE", "/api/rag", 3019, 1, "low"),
+    "template": ("USE_TEMPLATE_SERVICE", "/api/templates", 3013, 2, "medium"),
+    "auth": ("USE_AUTH_SERVICE", "/api/auth", 3010, 3, "high"),
+    "sample": ("USE_SAMPLE_SERVICE", "/api/samples", 3011, 4, "high"),
+    "sequencing": ("USE_SEQUENCING_SERVICE", "/api/sequencing", 3012, 4, "high"),
+    "dashboard": ("USE_DASHBOARD_SERVICE", "/api/dashboard", 3015, 5, "low"),
+    "reports": ("USE_REPORTS_SERVICE", "/api/reports", 3017, 5, "low"),
+    "spreadsheet": ("USE_SPREADSHEET_SERVICE", "/api/spreadsheets", 3018, 5, "low"),
+}
+
+
+@pytest.fixture(scope="module")
+def tracseq():
+    return plan_of((PLANS / "tracseq-phase2.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def nanopore():
+    return plan_of((PLANS / "nanopore.yaml").read_text())
+
+
+def test_the_schema_beside_the_plans_is_fresh():
+    assert (PLANS / "plan.schema.json").read_text() == json_schema(), (
+        "run: python manage.py plan schema > plans/plan.schema.json"
+    )
+
+
+def test_the_schema_refuses_unknown_keys_everywhere_and_knows_the_checks():
+    schema = json.loads(json_schema())
+    for part in [schema, *schema["$defs"].values()]:
+        assert part["additionalProperties"] is False
+    check = schema["$defs"]["PrerequisitePart"]["properties"]["check"]
+    assert check["anyOf"] == [{"enum": ["flags_on"]}, {"type": "null"}]
+
+
+@pytest.mark.parametrize("name", ["tracseq-phase2.yaml", "nanopore.yaml"])
+def test_plan_files_begin_with_the_line_for_editors(name):
+    assert (PLANS / name).read_text().startswith("# yaml-language-server: $schema=plan.schema.json\n")
+
+
+def test_tracseq_has_every_service_with_its_flag_prefix_port_week_and_risk(tracseq):
+    weeks = {flag: week for week in tracseq.weeks for flag in week.flags}
+    found = {
+        service.key: (
+            service.flag,
+            *service.routes,
+            int(service.upstream.rpartition(":")[2]),
+            weeks[service.flag].number,
+            weeks[service.flag].risk,
+        )
+        for service in tracseq.services
+    }
+    assert found == TRACSEQ
+    assert {service.key for service in tracseq.services if service.new_side_only} == {
+        "dashboard",
+        "reports",
+        "spreadsheet",
+    }
+    assert {service.strip for service in tracseq.services} == {"/api"}
+    assert tracseq.monolith.address == "127.0.0.1:3000"
+
+
+def test_tracseq_has_every_prerequisite(tracseq):
+    assert {week.number: [item.key for item in week.prerequisites] for week in tracseq.weeks} == {
+        1: ["services-healthy"],
+        2: ["week-1-stable", "no-degradation"],
+        3: ["database-backup", "user-data", "jwt", "support-standby", "users-notified", "rollback-plan"],
+        4: ["week-3-stable"],
+        5: [],
+        6: ["all-flags-on"],
+    }
+    last = tracseq.weeks[5].prerequisites[0]
+    assert (last.kind, last.check, last.parameters) == ("automatic", "flags_on", {"all": True})
+
+
+def test_tracseq_takes_six_weeks_one_after_the_other(tracseq):
+    monday = date(2026, 11, 23)
+    for number, week in enumerate(tracseq.weeks, 1):
+        assert week.number == number
+        assert week.planned.start == monday + timedelta(weeks=number - 1)
+        assert week.planned.end == week.planned.start + timedelta(days=6)
+        assert week.after == ((number - 1,) if number > 1 else ())
+        assert week.done_when
+    assert [week.title for week in tracseq.weeks][4:] == ["Create missing services", "Complete migration"]
+    assert [week.moves_traffic for week in tracseq.weeks] == [True] * 5 + [False]
+    assert [week.risk for week in tracseq.weeks] == ["low", "medium", "high", "high", "low", "medium"]
+    assert tracseq.weeks[2].soak == timedelta(hours=72)
+
+
+def test_nanopore_lasts_ten_weeks_and_has_stages_without_a_flag(nanopore):
+    assert (nanopore.weeks[-1].planned.end - nanopore.weeks[0].planned.start).days + 1 == 70
+    assert [week.moves_traffic for week in nanopore.weeks] == [False, True, True, True, False]
+    ports = sorted(int(service.upstream.rpartition(":")[2]) for service in nanopore.services)
+    assert ports == [3002, 3003, 3004, 3005, 3006, 3007]
