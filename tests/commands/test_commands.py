@@ -1,0 +1,164 @@
+"""The shell does what the pages do, with exit statuses that scripts can rely on."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from migrations_app.models import AuditEvent, Flag, Gateway, Prerequisite, SignOff
+from migrations_app.roles import Role
+from tests.factories import make_healthy, make_people, memory_gateway, tick_all
+
+
+@pytest.fixture(autouse=True)
+def _confirm_quickly(settings):
+    settings.CONFIRM_WITHIN = 0.3
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output, standard error."""
+    out, err = StringIO(), StringIO()
+    try:
+        call_command(*arguments, stdout=out, stderr=err)
+    except SystemExit as end:
+        return int(end.code or 0), out.getvalue(), err.getvalue()
+    except CommandError as error:
+        return error.returncode, out.getvalue(), f"{err.getvalue()}{error}"
+    return 0, out.getvalue(), err.getvalue()
+
+
+def as_json(*arguments: str):
+    status, out, err = run(*arguments, "--json")
+    assert status == 0, err
+    return json.loads(out)
+
+
+def test_enable_is_refused_with_3_and_says_what_blocks(plan):
+    status, out, err = run("week", "enable", "1")
+    assert (status, out) == (3, "")
+    assert "Refused: the gate of week 1 is closed." in err
+    assert "manage.py prerequisite tick" in err
+    status, out, _ = run("week", "enable", "1", "--json")
+    assert status == 3
+    assert json.loads(out)["verdict"]["progress"] == "0/1"
+
+
+def test_tick_enable_and_roll_back_from_the_shell(plan):
+    rows = as_json("prerequisite", "list", "--week", "1")
+    assert [set(row) >= {"id", "week", "title", "kind", "held"} for row in rows] == [True]
+    for row in rows:
+        assert run("prerequisite", "tick", str(row["id"]), "--reason", "seen")[0] == 0
+    assert SignOff.objects.get().note == "seen"
+    status, out, _ = run("week", "enable", "1", "--reason", "as planned", "--actor", "ops")
+    assert status == 0
+    assert out.startswith("Week 1 is enabled. Applied on the gateway in ")
+    assert memory_gateway().observe().weights["USE_RAG_SERVICE"] == 100
+    event = AuditEvent.objects.get(kind="week.enabled")
+    assert (event.actor, event.actor_kind, event.reason) == ("ops", "shell", "as planned")
+    data = as_json("week", "rollback", "1")
+    assert data["changed"] is True
+    assert data["confirmed"] is True
+    assert memory_gateway().observe().weights["USE_RAG_SERVICE"] == 0
+    assert run("prerequisite", "untick", str(rows[0]["id"]))[0] == 0
+    assert not as_json("prerequisite", "list", "--week", "1")[0]["held"]
+
+
+def test_stored_but_not_confirmed_is_4(plan, shell):
+    tick_all(1, shell)
+    memory_gateway().answers = False
+    status, out, _ = run("flag", "set", "USE_RAG_SERVICE", "100")
+    assert status == 4
+    assert "not confirmed by the gateway" in out
+    assert "manage.py reconcile" in out
+    assert Flag.objects.get(key="USE_RAG_SERVICE").weight == 100
+    memory_gateway().answers = True
+    assert run("reconcile") == (0, f"Gateway main runs generation {Gateway.objects.get().plan.generation}.\n", "")
+
+
+def test_an_account_is_held_to_its_permissions_with_3(plan, people):
+    status, _, err = run("week", "rollback", "1", "--actor", "support")
+    assert status == 3
+    assert "support may not roll back" in err
+    User.objects.filter(username="release-manager").update(is_active=False)
+    assert run("week", "rollback", "1", "--actor", "release-manager")[0] == 3
+    assert run("week", "rollback", "1", "--actor", "approver")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("week", "enable", "99"),
+        ("week", "enable", "6"),
+        ("week", "show", "99"),
+        ("flag", "set", "USE_RAG_SERVICE", "101"),
+        ("flag", "rollback", "USE_NOTHING"),
+        ("prerequisite", "tick", "999999"),
+    ],
+)
+def test_nonsense_is_2_with_a_sentence(plan, arguments):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert err.endswith((".", "list"))
+
+
+def test_weeks_and_flags_are_listed_as_table_and_as_json(plan, shell):
+    tick_all(1, shell)
+    run("flag", "set", "USE_RAG_SERVICE", "30")
+    weeks = as_json("week", "list")
+    assert [row["number"] for row in weeks] == [1, 2, 3, 4, 5, 6]
+    assert weeks[0]["flags"]["USE_RAG_SERVICE"] == 30
+    assert weeks[0]["applied"] is True
+    flags = {row["key"]: row for row in as_json("flag", "list")}
+    assert flags["USE_RAG_SERVICE"]["running"] == [30]
+    assert flags["USE_RAG_SERVICE"]["prefixes"] == ["/api/rag"]
+    assert "Enable auth service" in run("week", "list")[1]
+    assert "USE_AUTH_SERVICE" in run("flag", "list")[1]
+    shown = as_json("week", "show", "3")
+    assert len(shown["verdict"]["lines"]) == 7
+    assert "[ ] " in run("week", "show", "3")[1]
+
+
+def test_the_audit_log_is_listed_and_verified(plan, shell):
+    tick_all(1, shell)
+    run("week", "enable", "1")
+    rows = as_json("audit", "list", "--limit", "2")
+    assert [row["kind"] for row in rows] == ["week.enabled", "prerequisite.ticked"]
+    assert rows[0]["verified_at"] is not None
+    assert [row["kind"] for row in as_json("audit", "list", "--kind", "plan.loaded")] == ["plan.loaded"]
+    status, out, _ = run("audit", "verify")
+    assert status == 0
+    assert out.endswith("events, the chain is intact.\n")
+
+
+def test_ready_names_what_does_not_answer(plan):
+    assert run("ready")[0] == 0
+    make_healthy("unhealthy", error="no connection")
+    status, _, err = run("ready")
+    assert status == 1
+    assert "auth is unhealthy: no connection" in err
+
+
+def test_demo_accounts_are_one_for_each_role_and_never_in_production(db, settings, monkeypatch):
+    monkeypatch.setenv("DEMO_PASSWORD", "a long demo password")
+    status, out, _ = run("demo_accounts")
+    assert status == 0
+    assert out.count("a long demo password") == len(Role)
+    manager = User.objects.get(username="release-manager")
+    assert manager.check_password("a long demo password")
+    assert manager.has_perm("migrations_app.enable_week")
+    assert run("demo_accounts")[1] == out
+    settings.PRODUCTION = True
+    assert run("demo_accounts")[0] == 1
+
+
+def test_empty_states_say_what_to_do(db):
+    assert "plan load" in run("week", "list")[1]
+    assert run("ready")[0] == 1
+    assert "No plan is loaded" in run("reconcile")[1]
+    make_people()
+    assert not Prerequisite.objects.exists()
+    assert "no prerequisites" in run("prerequisite", "list")[1]

@@ -1,0 +1,64 @@
+"""Fixtures that every part of the suite shares: the TracSeq plan on the in-memory gateway, healthy, with its people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+TRACSEQ = Path(__file__).parent.parent / "plans" / "tracseq-phase2.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _own_adapters() -> Iterator[None]:
+    """No test sees the gateway of another."""
+    from migrations_app.reconcile.adapters import forget_adapters
+
+    forget_adapters()
+    yield
+    forget_adapters()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Tests with real commits are cleaned up by TRUNCATE, which the audit log refuses everywhere else."""
+    from django.db import connection
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE migrations_app_auditevent DISABLE TRIGGER audit_table_stays")
+
+
+@pytest.fixture
+def plan(db):
+    """TracSeq, phase 2, loaded on the in-memory gateway; every target is healthy and the gateway runs the plan."""
+    from tests.factories import load_tracseq, make_healthy
+
+    row = load_tracseq(adapter="memory")
+    make_healthy()
+    from migrations_app.reconcile.loop import reconcile_all
+
+    reconcile_all()
+    return row
+
+
+@pytest.fixture
+def people(db):
+    """Role -> Actor, an account for each role."""
+    from tests.factories import make_people
+
+    return make_people()
+
+
+@pytest.fixture
+def shell():
+    """Somebody at a shell who named no account."""
+    from migrations_app.actor import Actor
+
+    return Actor.at_shell("tester")
+
+
+@pytest.fixture
+def noon() -> datetime:
+    return datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -1,0 +1,94 @@
+"""Imports go down only. The layers stand in order; a module imports from its own layer or from one below."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+APP = ROOT / "migrations_app"
+
+# From the top. What stands in one line may import each other only where the package is the same.
+LAYERS = [
+    ["web", "management", "tasks"],
+    ["actions"],
+    ["observe"],
+    ["reconcile"],
+    ["planfile"],
+    ["audit"],
+    ["actor", "gates"],
+    ["models", "roles"],
+    ["choices", "errors", "gateways"],
+]
+LEVEL = {name: level for level, names in enumerate(reversed(LAYERS)) for name in names}
+OUTSIDE = {"apps", "migrations", "templatetags", "__init__"}
+
+
+def imports(path: Path) -> list[str]:
+    """Dotted names of what a module imports when it runs; imports for type checkers alone are left out."""
+    tree = ast.parse(path.read_text())
+    hidden = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    package = path.relative_to(ROOT).with_suffix("").parts[:-1]
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            found.append(".".join([*base, *([node.module] if node.module else [])]))
+    return found
+
+
+def part(dotted: str) -> str | None:
+    pieces = dotted.split(".")
+    return pieces[1] if pieces[0] == "migrations_app" and len(pieces) > 1 else None
+
+
+def modules() -> list[Path]:
+    return [
+        path for path in sorted(APP.rglob("*.py")) if path.relative_to(APP).parts[0].removesuffix(".py") not in OUTSIDE
+    ]
+
+
+def test_every_part_has_its_layer():
+    assert {path.relative_to(APP).parts[0].removesuffix(".py") for path in modules()} == set(LEVEL)
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for path in modules():
+        own = path.relative_to(APP).parts[0].removesuffix(".py")
+        for dotted in imports(path):
+            other = part(dotted)
+            if other in LEVEL and other != own and LEVEL[other] >= LEVEL[own]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {dotted}")
+    assert wrong == []
+
+
+def test_the_gateways_know_nothing_of_django():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {dotted}"
+        for path in sorted((APP / "gateways").rglob("*.py"))
+        for dotted in imports(path)
+        if dotted.split(".")[0] == "django" or part(dotted) not in {None, "gateways"}
+    ]
+    assert wrong == []
+
+
+def test_no_private_name_is_imported_from_another_module():
+    wrong = [
+        f"{path.relative_to(ROOT)}: {alias.name}"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert wrong == []
