@@ -275,16 +275,22 @@ class EnvoyGateway(Gateway):
             running = self._client.running()
         except Unreachable as error:
             return Observed(generation=None, drift=tuple(found), error=str(error))
-        generation = _generation(status)
+        generation, error = _generation(status), ""
         if generation is None:
-            error_text = f"{self._client.gateway_url} answers, but what runs there is not ours"
-            return Observed(generation=None, drift=tuple(found), error=error_text)
-        if generation != state.generation:
+            error = f"{self._client.gateway_url} answers /routing-status, but not as a table of ours would"
+        elif generation > state.generation:
+            # Whoever applies notes it first, so this was never applied. Believing it would stop every repair.
+            error = f"the gateway claims generation {generation}, but the highest applied is {state.generation}"
+            generation = None
+        elif generation < state.generation:
             found.insert(0, f"the gateway runs generation {generation}, applied was {state.generation}")
+        if error:
+            found.insert(0, error)
         return Observed(
             generation=generation,
             weights=drift.weights(running.routes),
             drift=(*wanted.differences(running), *found),
+            error=error,
         )
 
     def _changed_files(self, state: AppliedState) -> list[str]:

@@ -213,14 +213,15 @@ def _virtual_host(name: str, domain: str, routes: list[Json]) -> Json:
 def _cluster(name: str, address: Address) -> Json:
     try:
         ipaddress.ip_address(address.host)
-        kind = "STATIC"
+        kind: Json = {"type": "STATIC"}
     except ValueError:
-        kind = "STRICT_DNS"
+        # Many servers listen on IPv4 alone, and Envoy would take `localhost` for ::1.
+        kind = {"type": "STRICT_DNS", "dns_lookup_family": "V4_PREFERRED"}
     endpoint = {"address": {"socket_address": {"address": address.host, "port_value": address.port}}}
     return {
         "@type": _CLUSTER,
         "name": name,
-        "type": kind,
+        **kind,
         "connect_timeout": "1s",
         "circuit_breakers": _CIRCUIT_BREAKERS,
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},

@@ -1,0 +1,358 @@
+"""Envoy's folder: first start, fence, races, drift, validation, and what Envoy itself refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from migrations_app.gateways.base import Address, Rendered
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE, Folder
+from migrations_app.gateways.errors import FolderBusy, NotConfirmed, Rejected, StaleGeneration
+from tests.gateways.estate import Envoy, wait_until
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    envoy = Envoy(tmp_path / "gateway")
+    try:
+        yield envoy
+    finally:
+        envoy.close()
+
+
+def test_a_first_start_answers_for_itself_and_has_no_plan(fresh):
+    fresh.start()
+    assert fresh.ask("/health").json()["status"] == "healthy"
+    assert fresh.ask("/routing-status").json()["generation"] == 0
+    reply = fresh.ask("/api/auth")
+    assert (reply.status, reply.text) == (503, "no plan loaded yet\n")
+    seen = fresh.adapter().observe()
+    assert (seen.generation, seen.weights, seen.drift, seen.error) == (0, {}, (), "")
+
+
+def test_a_folder_that_was_never_prepared_takes_a_table_for_the_first_start(fresh, table):
+    fresh.folder.mkdir()
+    gateway = fresh.adapter(down_timeout=0.05)
+    rendered = gateway.render(table(auth=100))
+    with pytest.raises(NotConfirmed, match="runs it as soon as it starts"):
+        gateway.apply(rendered)
+    fresh.start()
+    assert fresh.ask("/api/auth/x").path == "/auth/x"
+    assert not gateway.apply(rendered).changed
+
+
+def test_envoy_starts_again_from_the_bare_files(envoy, run):
+    run(auth=100)
+    envoy.stop()
+    envoy.start(prepared=False)
+    assert envoy.ask("/api/auth/x").path == "/auth/x"
+
+
+@pytest.mark.parametrize("damage", ["lost", "empty", "garbage"])
+def test_preparing_again_repairs_files_that_envoy_could_not_start_from(envoy, run, damage):
+    run(auth=100)
+    envoy.stop()
+    for name in (CDS_FILE, RDS_FILE):
+        path = envoy.folder / name
+        if damage == "lost":
+            path.unlink()
+        else:
+            path.write_text("" if damage == "empty" else "{]")
+    envoy.start()
+    assert envoy.ask("/api/auth/x").path == "/auth/x"
+
+
+def test_a_lost_note_is_written_again_and_does_not_stop_anything(envoy, run, gateway, table):
+    rendered = run(auth=100)
+    (envoy.folder / APPLIED_FILE).write_text("not json")
+    assert "lost" in gateway.observe().error
+    with pytest.raises(StaleGeneration):
+        gateway.apply(gateway.render(table(generation=rendered.generation - 1)))
+    assert gateway.apply(rendered).changed
+    assert gateway.observe().error == ""
+
+
+def test_a_forged_high_generation_in_the_route_file_does_not_lift_the_fence(envoy, run, gateway, table):
+    run(auth=100)
+    version = json.loads((envoy.folder / RDS_FILE).read_text())["version_info"]
+    envoy.replace_file(RDS_FILE, (f'"version_info":"{version}"', '"version_info":"999999999"'))
+    rendered = gateway.render(table(auth=0))
+    assert gateway.apply(rendered).changed
+    assert envoy.ask("/api/auth").who == "monolith"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            ('"cluster":"auth.service"', '"cluster":"auth.monolith"'),
+            "route /api/auth runs to auth.monolith, applied was",
+        ),
+        (
+            ('"prefix_rewrite":"/auth"', '"prefix_rewrite":"/evil"'),
+            "prefix_rewrite runs as '/evil', applied was '/auth'",
+        ),
+        (('"path_separated_prefix":"/api/storage"', '"path_separated_prefix":"/api/other"'), "/api/storage is missing"),
+        (('"numerator":30', '"numerator":31'), "31 % users.service"),
+        (('"timeout":"2s"', '"timeout":"3s"'), "timeout runs as '3s', applied was '2s'"),
+        (('\\"generation\\"', '\\"generatiom\\"'), "own.health"),
+    ],
+)
+def test_every_change_of_the_routes_is_named(envoy, run, gateway, change, sentence):
+    rendered = run(auth=100, users=30)
+    envoy.replace_file(RDS_FILE, change)
+
+    def noticed():
+        text = envoy.ask("/config_dump?resource=dynamic_route_configs", port=envoy.admin_port).text
+        return change[1].split(":")[-1] in text
+
+    wait_until(noticed)
+    seen = gateway.observe()
+    assert any(sentence in told for told in (*seen.drift, seen.error)), seen
+    assert gateway.apply(rendered).changed
+    assert gateway.observe().drift == ()
+
+
+def test_a_forged_generation_in_the_answers_is_not_believed(envoy, run, gateway):
+    rendered = run(auth=100)
+    told = f'\\"generation\\":{rendered.generation}'
+    envoy.replace_file(RDS_FILE, (told, '\\"generation\\":999999'))
+    wait_until(lambda: envoy.ask("/routing-status").json()["generation"] == 999999)
+    seen = gateway.observe()
+    assert seen.generation is None
+    assert "claims generation 999999" in seen.error
+    assert seen.drift
+    assert gateway.apply(rendered).changed
+    assert gateway.observe().generation == rendered.generation
+
+
+def test_a_hand_made_route_file_is_named_and_put_back(envoy, run, gateway):
+    rendered = run(auth=100)
+    document = json.loads((envoy.folder / RDS_FILE).read_text())
+    rest = {"match": {"prefix": "/"}, "route": {"cluster": "monolith"}}
+    document["resources"][0]["virtual_hosts"][0]["routes"] = [rest]
+    edited = envoy.folder / "edited"
+    edited.write_text(json.dumps(document))
+    edited.rename(envoy.folder / RDS_FILE)
+    wait_until(lambda: envoy.ask("/api/auth").who == "monolith")
+    seen = gateway.observe()
+    assert seen.generation is None
+    assert "route /api/auth is missing, applied was auth.service" in seen.drift
+    assert gateway.apply(rendered).changed
+    assert envoy.ask("/api/auth/x").path == "/auth/x"
+
+
+@pytest.mark.parametrize("change", [("port_value", "7"), ("max_retries", "3")])
+def test_every_change_of_the_clusters_is_named(envoy, run, gateway, change):
+    rendered = run(auth=100)
+    field, value = change
+    document = json.loads((envoy.folder / CDS_FILE).read_text())
+    [cluster] = [cluster for cluster in document["resources"] if cluster["name"] == "auth.service"]
+    if field == "port_value":
+        endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+        endpoint["address"]["socket_address"]["port_value"] = int(value)
+        sentence = "cluster auth.service runs to 127.0.0.1:7, applied was"
+    else:
+        cluster["circuit_breakers"]["thresholds"][0]["max_retries"] = int(value)
+        sentence = "max_retries runs as 3, applied was 1000"
+    edited = envoy.folder / "edited"
+    edited.write_text(json.dumps(document | {"version_info": "edited"}))
+    edited.rename(envoy.folder / CDS_FILE)
+    wait_until(lambda: any(sentence in told for told in gateway.observe().drift))
+    assert gateway.apply(rendered).changed
+    assert gateway.observe().drift == ()
+
+
+def test_clusters_that_no_route_needs_go_last(envoy, run, gateway, table):
+    run(auth=100)
+    made = table(storage=100)
+    only_storage = replace(made, routes=(made.routes[2],))
+    gateway.apply(gateway.render(only_storage))
+    text = envoy.ask("/config_dump?resource=dynamic_active_clusters", port=envoy.admin_port).text
+    assert '"auth.service"' not in text
+    assert '"storage.service"' in text
+    assert gateway.observe().drift == ()
+
+
+def test_a_change_of_weight_leaves_the_cluster_file_alone(envoy, run):
+    run(auth=100)
+    before = (envoy.folder / CDS_FILE).stat()
+    run(auth=0, storage=55)
+    assert (envoy.folder / CDS_FILE).stat() == before
+
+
+def test_host_names_are_resolved(envoy, gateway, table, estate):
+    made = table(auth=100)
+    named = replace(made.routes[0], upstream=Address("localhost", estate["auth"].address.port))
+    gateway.apply(gateway.render(replace(made, routes=(named,))))
+    assert envoy.ask("/api/auth/x").path == "/auth/x"
+    assert gateway.observe().drift == ()
+
+
+def broken(rendered: Rendered) -> Rendered:
+    """Files that are JSON and of ours, but that Envoy refuses."""
+    routes = rendered.files[RDS_FILE].replace(b'"cluster":"auth.service"', b'"cluster":"nowhere"')
+    assert routes != rendered.files[RDS_FILE]
+    return Rendered(rendered.generation, {**rendered.files, RDS_FILE: routes})
+
+
+def test_an_invalid_configuration_never_reaches_the_folder(envoy, run, gateway, table):
+    run(auth=100)
+    before = {path: path.read_bytes() for path in envoy.folder.rglob("*.json")}
+    with pytest.raises(Rejected, match="unknown cluster 'nowhere'"):
+        gateway.apply(broken(gateway.render(table(auth=100))))
+    assert {path: path.read_bytes() for path in envoy.folder.rglob("*.json")} == before
+    assert envoy.ask("/api/auth/x").who == "auth"
+
+
+def test_an_unknown_field_is_refused(envoy, run, gateway, table):
+    run(auth=100)
+    rendered = gateway.render(table(auth=100))
+    typo = rendered.files[RDS_FILE].replace(b'"num_retries"', b'"num_retires"')
+    with pytest.raises(Rejected, match="num_retires"):
+        gateway.apply(Rendered(rendered.generation, {**rendered.files, RDS_FILE: typo}))
+    assert gateway.observe().drift == ()
+
+
+def test_without_a_validator_envoys_own_refusal_is_found_and_undone(envoy, run, table):
+    rendered = run(auth=100)
+    gateway = envoy.adapter(envoy_binary=None, confirm_timeout=0.3)
+    assert not gateway.capabilities.validates
+    with pytest.raises(Rejected, match="refuses generation"):
+        gateway.apply(broken(gateway.render(table(auth=100))))
+    assert envoy.ask("/api/auth/x").who == "auth"
+    assert Folder(envoy.folder).read_watched() == rendered.files
+    assert gateway.observe().drift == ()
+    assert gateway.apply(gateway.render(table(auth=0))).changed
+
+
+def test_a_validator_that_is_not_there_rejects_what_it_would_have_to_see(envoy, run, table, tmp_path):
+    run(auth=100)
+    gateway = envoy.adapter(envoy_binary=tmp_path / "no-envoy")
+    with pytest.raises(Rejected, match="no-envoy"):
+        gateway.apply(gateway.render(table(auth=0)))
+
+
+def test_only_a_new_shape_is_validated(envoy, run, gateway, table, monkeypatch):
+    run(auth=0)
+    asked = []
+    check = gateway._validator.check
+    monkeypatch.setattr(gateway._validator, "check", lambda **given: (asked.append(1), check(**given)))
+    for weight in (100, 1, 99, 50, 0):
+        gateway.apply(gateway.render(table(auth=weight, storage=100 - weight)))
+    assert asked == []
+    made = table(auth=100)
+    gateway.apply(gateway.render(replace(made, routes=(replace(made.routes[0], timeout=7.0),))))
+    assert asked == [1]
+
+
+def test_a_damaged_store_of_shapes_only_costs_a_validation(envoy, run, gateway, table):
+    run(auth=0)
+    (envoy.folder / VALIDATED_FILE).write_text("[1")
+    gateway.apply(gateway.render(table(auth=100)))
+    assert envoy.ask("/api/auth/x").who == "auth"
+    assert json.loads((envoy.folder / VALIDATED_FILE).read_text())["routes"]
+
+
+def test_a_held_lock_is_waited_for_and_then_told(envoy, run, table):
+    run(auth=100)
+    gateway = envoy.adapter(lock_timeout=0.05)
+    with Folder(envoy.folder).locked(1), pytest.raises(FolderBusy, match="lock"):
+        gateway.apply(gateway.render(table()))
+    assert gateway.apply(gateway.render(table())).changed
+
+
+def test_an_envoy_that_hangs_is_told_in_time(envoy, run, table):
+    run(auth=100)
+    gateway = envoy.adapter(http_timeout=0.1)
+    os.kill(envoy._process.pid, signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert "no answer in time" in gateway.observe().error
+        with pytest.raises(NotConfirmed, match="no answer in time"):
+            gateway.apply(gateway.render(table()))
+        assert time.monotonic() - started < 2
+    finally:
+        os.kill(envoy._process.pid, signal.SIGCONT)
+    wait_until(lambda: envoy.ask("/api/auth").who == "monolith")
+
+
+def test_a_stranger_on_the_port_is_not_taken_for_the_gateway(envoy, run, estate):
+    run(auth=100)
+    gateway = envoy.adapter(gateway_url=f"http://{estate['monolith'].address}")
+    seen = gateway.observe()
+    assert seen.generation is None
+    assert "not ours" in seen.error
+
+
+RACER = """
+import random, sys
+from dataclasses import replace
+from pathlib import Path
+from migrations_app.gateways.base import Address, Route, RoutingTable
+from migrations_app.gateways.envoy import EnvoyGateway
+from migrations_app.gateways.errors import FolderBusy, StaleGeneration
+folder, port, admin, monolith, auth, first, last, seed = sys.argv[1], *map(int, sys.argv[2:])
+gateway = EnvoyGateway(folder=Path(folder), gateway_url=f"http://127.0.0.1:{port}",
+                       admin_url=f"http://127.0.0.1:{admin}", envoy_binary=None)
+order = list(range(first, last))
+random.Random(seed).shuffle(order)
+for generation in order:
+    route = Route("auth", "USE_AUTH_SERVICE", "/api/auth", Address("127.0.0.1", auth), generation % 101)
+    table = RoutingTable("race", generation, Address("127.0.0.1", monolith), (route,))
+    try:
+        gateway.apply(gateway.render(table))
+    except (StaleGeneration, FolderBusy):
+        pass
+"""
+
+
+def test_processes_that_race_with_generations_in_random_order_end_at_the_highest(fresh, estate):
+    fresh.start()
+    ports = [estate[name].address.port for name in ("monolith", "auth")]
+    common = [sys.executable, "-c", RACER, str(fresh.folder), *map(str, [fresh.port, fresh.admin_port, *ports])]
+    seeds = random.Random(7).sample(range(1000), 2)
+    racers = [
+        subprocess.Popen([*common, "1", "60", str(seed)], cwd=ROOT, stderr=subprocess.PIPE, text=True) for seed in seeds
+    ]
+    for racer in racers:
+        _, errors = racer.communicate(timeout=60)
+        assert racer.returncode == 0, errors
+    seen = fresh.adapter().observe()
+    assert (seen.generation, seen.weights, seen.drift) == (59, {"USE_AUTH_SERVICE": 59}, ())
+
+
+def test_a_writer_that_is_killed_leaves_what_the_next_one_can_finish(envoy, run, gateway, table):
+    """The order of writing is note, clusters, routes: stop after the note, as a kill -9 may."""
+    run(auth=100)
+    rendered = gateway.render(table(auth=0))
+    folder = Folder(envoy.folder)
+    with folder.locked(1):
+        from migrations_app.gateways.envoy.files import AppliedState
+
+        folder.note_applied(AppliedState(rendered.generation, rendered.files))
+    seen = gateway.observe()
+    assert seen.generation == rendered.generation - 1
+    assert seen.drift
+    with pytest.raises(StaleGeneration):
+        gateway.apply(gateway.render(table(generation=rendered.generation - 1, auth=100)))
+    assert gateway.apply(rendered).changed
+    assert envoy.ask("/api/auth").who == "monolith"
+
+
+def test_the_folder_holds_no_leftovers(envoy, run):
+    run(auth=100)
+    run(auth=0)
+    assert not [path.name for path in envoy.folder.rglob("*.tmp")]

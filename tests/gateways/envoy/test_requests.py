@@ -1,0 +1,187 @@
+"""What happens to a request on its way through Envoy: paths, headers, retries, timeouts, the access log."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from migrations_app.gateways.base import Side
+from tests.gateways.estate import free_port, wait_until
+
+
+@pytest.mark.parametrize(
+    ("path", "seen"),
+    [
+        ("/api//auth/login", "/auth/login"),
+        ("//api/auth/login", "/auth/login"),
+        ("/api/%61uth/login", "/auth/login"),
+        ("/api/storage/../auth/login", "/auth/login"),
+        ("/api/./auth/login", "/auth/login"),
+        ("/api/storage/%2e%2e/auth/login", "/auth/login"),
+        ("/api/auth/a%20b?q=%2F", "/auth/a%20b?q=%2F"),
+    ],
+)
+def test_a_path_written_otherwise_does_not_slip_past_its_route(envoy, run, path, seen):
+    run(auth=100)
+    reply = envoy.ask(path)
+    assert (reply.who, reply.path) == ("auth", seen)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api%2Fauth/login", "/api%2fauth%2flogin", "/api/storage%2f..%2fauth", "/api%5Cauth"]
+)
+def test_an_escaped_slash_is_answered_with_the_plain_path_to_ask_for(envoy, run, path):
+    run(auth=100)
+    reply = envoy.ask(path)
+    assert reply.status == 307
+    assert reply.who is None
+    assert "%2" not in reply.headers["location"].lower()
+    assert "%5c" not in reply.headers["location"].lower()
+
+
+def test_leaving_the_root_is_refused_or_stays_inside(envoy, run):
+    run(auth=100)
+    assert envoy.ask("/../../etc/passwd").status in {400, 200}
+    assert envoy.ask("/../api/auth/x").who in {"auth", None}
+
+
+@pytest.mark.parametrize(
+    "header", ["x-side", "X-Side", "x_side", "x-envoy-original-path", "x-envoy-upstream-alt-stat-name", "x-user-id"]
+)
+def test_headers_that_only_the_gateway_may_set_do_not_get_through(envoy, run, header):
+    run(auth=100)
+    for path in ("/api/auth/me", "/api/storage/x"):
+        seen = envoy.ask(path, headers={header: "forged", "x-mine": "kept"}).json()["headers"]
+        assert "forged" not in seen.values()
+        assert seen["x-mine"] == "kept"
+
+
+def test_a_client_cannot_stretch_its_timeout_or_ask_for_retries(envoy, run, estate):
+    run(auth=100)
+    estate["auth"].delay = 0.3
+    reply = envoy.ask("/api/auth/x", headers={"x-envoy-upstream-rq-timeout-ms": "1"})
+    assert reply.status == 200
+    estate["auth"].delay, estate["auth"].status, estate["auth"].hits = 0, 500, 0
+    envoy.ask("/api/auth/x", method="POST", headers={"x-envoy-retry-on": "5xx", "x-envoy-max-retries": "5"})
+    assert estate["auth"].hits == 1
+
+
+def test_answers_do_not_name_the_software_behind_them(envoy, run):
+    run(auth=100)
+    for path in ("/api/auth/x", "/api/storage/x", "/health"):
+        headers = envoy.ask(path).headers
+        assert not {"server", "x-powered-by", "x-envoy-upstream-service-time"} & set(headers)
+        assert headers["x-request-id"]
+
+
+@pytest.mark.parametrize("size", [0, 70_000, 5_000_000])
+def test_a_body_arrives_whole_on_either_side(envoy, run, size):
+    run(auth=100)
+    for path in ("/api/auth/upload", "/api/storage/upload"):
+        reply = envoy.ask(path, method="POST", body=b"x" * size)
+        assert (reply.status, reply.json()["length"], reply.json()["method"]) == (200, size, "POST")
+
+
+def test_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
+    run(auth=100)
+    estate["auth"].status, estate["auth"].hits = 503, 0
+    assert envoy.ask("/api/auth/x").status == 503
+    assert estate["auth"].hits == 2
+    estate["auth"].hits = 0
+    assert envoy.ask("/api/auth/x", method="POST", body=b"once").status == 503
+    assert estate["auth"].hits == 1
+
+
+def test_a_service_that_hangs_costs_the_client_the_routes_timeout_and_no_more(envoy, run, estate):
+    run(auth=100)
+    estate["auth"].delay = 4.0
+    estate["auth"].hits = 0
+    assert envoy.ask("/api/auth/x").status == 504
+    assert estate["auth"].hits == 2
+
+
+def test_errors_are_counted_on_the_side_that_made_them(envoy, run, gateway, estate):
+    run(auth=100)
+
+    def counted():
+        found = gateway.traffic().get(("auth", Side.SERVICE))
+        return (found.requests, found.errors) if found else (0, 0)
+
+    requests, errors = counted()
+    estate["auth"].status = 500
+    envoy.ask("/api/auth/x", method="POST")
+    estate["auth"].status = 404
+    envoy.ask("/api/auth/x", method="POST")
+    assert counted() == (requests + 2, errors + 1)
+
+
+def test_a_service_that_is_down_counts_as_errors(envoy, gateway, table):
+    from dataclasses import replace
+
+    from migrations_app.gateways.base import Address
+
+    made = table(auth=100)
+    gone = replace(made.routes[0], service="gone", flag="USE_GONE", upstream=Address("127.0.0.1", free_port()))
+    gateway.apply(gateway.render(replace(made, routes=(gone,))))
+    assert envoy.ask("/api/auth/x").status == 503
+    found = gateway.traffic()["gone", Side.SERVICE]
+    assert (found.requests, found.errors) == (1, 1)
+
+
+def test_the_access_log_has_one_json_object_for_each_request(envoy, run):
+    run(auth=100)
+    log = envoy.folder / "access.log"
+    mark = "/api/auth/log-me?x=1"
+    envoy.ask(mark)
+    wait_until(lambda: mark in log.read_text())
+    entry = next(json.loads(line) for line in log.read_text().splitlines() if mark in line)
+    assert (entry["path"], entry["service"], entry["side"], entry["status"]) == (mark, "auth", "service", 200)
+    assert entry["method"] == "GET"
+    assert entry["flags"] == "-"
+    assert entry["tries"] == 1
+
+
+def test_prometheus_metrics_are_labelled_with_service_and_side(envoy, run):
+    run(auth=100)
+    envoy.ask("/api/auth/x")
+    metrics = envoy.ask("/stats/prometheus", port=envoy.admin_port).text.splitlines()
+    [line] = [
+        line
+        for line in metrics
+        if line.startswith("envoy_cluster_upstream_rq_completed{")
+        and 'side="service"' in line
+        and 'envoy_cluster_name="auth"' in line
+    ]
+    assert int(line.rsplit(" ", 1)[1]) >= 1
+
+
+def test_the_admin_port_takes_no_orders(envoy, run):
+    run()
+    for path in ("/quitquitquit", "/healthcheck/fail", "/drain_listeners", "/logging?level=trace"):
+        assert envoy.ask(path, method="POST", port=envoy.admin_port).status == 403
+    assert envoy.ask("/health").status == 200
+
+
+def test_no_request_is_lost_while_flags_flip(envoy, gateway, table):
+    failed, served, stop = [], set(), threading.Event()
+
+    def client(method):
+        while not stop.is_set():
+            reply = envoy.ask("/api/auth/x", method=method, body=b"y" * 2000 if method == "POST" else None)
+            served.add(reply.who)
+            if reply.status != 200 or reply.path not in {"/auth/x", "/api/auth/x"}:
+                failed.append(reply)
+
+    gateway.apply(gateway.render(table()))
+    threads = [threading.Thread(target=client, args=(method,)) for method in ("GET", "POST")]
+    for thread in threads:
+        thread.start()
+    for turn in range(40):
+        gateway.apply(gateway.render(table(auth=100 * (turn % 2))))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert served == {"auth", "monolith"}
