@@ -22,7 +22,7 @@ _WORDS: dict[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
-_MAX_DIGITS = 18
+_MAX_NUMBER = 25  # characters; the longest that any number is written with, -1.2345678901234567e-308, has 24
 
 Scalar = str | int | float | bool | None
 Plain = Scalar | tuple["Plain", ...] | dict[str, "Plain"]
@@ -177,7 +177,7 @@ class _Builder:
         if text in _WORDS:
             return Node(_WORDS[text], line, {})
         if _FLOAT.fullmatch(text):
-            if sum(character.isdigit() for character in text) > _MAX_DIGITS:
+            if len(text) > _MAX_NUMBER:
                 self._fault(event, "the number is too long")
                 return Node(None, line, {}, broken=True)
             return Node(int(text) if _INTEGER.fullmatch(text) else float(text), line, {})

@@ -37,7 +37,7 @@ _SEGMENT = r"/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"  # no empty, '.' or '..' segment: 
 _PATH = rf"({_SEGMENT})+"
 _HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _ADDRESS = rf"(?:http://)?(?P<host>{_HOST}):(?P<port>[0-9]{{1,5}})/?"
-_SOAK = r"(?P<count>[0-9]{1,4})(?P<unit>[mhd])"
+_SOAK = r"(?P<count>[0-9]{1,6})(?P<unit>[mhd])"
 _SOAK_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 MAX_SOAK = timedelta(days=90)
 
