@@ -280,6 +280,7 @@ def json_schema() -> str:
     schema = Plan.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Switchyard plan"
+    schema["$defs"]["WeekPart"]["properties"]["soak"]["default"] = format_soak(timedelta(0))
     check = schema["$defs"]["PrerequisitePart"]["properties"]["check"]
     check.update({"anyOf": [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]})
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

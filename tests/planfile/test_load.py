@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from migrations_app.actions.flags import set_weight
+from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
 from migrations_app.choices import AuditKind
 from migrations_app.errors import NotFound, NotPermitted, PlanConflict
@@ -228,6 +232,44 @@ def test_the_port_offset_is_added_on_loading_and_taken_off_on_export(settings):
     with pytest.raises(PlanFileError):
         load(changed(("127.0.0.1:3014", "127.0.0.1:4014")))
     assert Plan.objects.get().monolith_port == 23000
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_first_loads_at_once_are_one_change():
+    start = threading.Barrier(2)
+
+    def first_load(_):
+        start.wait(timeout=5)
+        try:
+            return load().changed
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(first_load, range(2))) == [False, True]
+    assert AuditEvent.objects.count() == Plan.objects.get().revision == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_load_waits_for_an_enable_and_then_sees_that_the_week_has_started(shell):
+    load()
+    make_healthy()
+    tick_all(1, shell)
+
+    def change_soak():
+        try:
+            load(changed(("soak: 48h", "soak: 1h")))
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            enable_week(number=1, actor=shell)
+            waiting = pool.submit(change_soak)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        with pytest.raises(PlanConflict, match="Week 1 has been started"):
+            waiting.result(timeout=5)
 
 
 @pytest.mark.parametrize("name", ["tracseq-phase2.yaml", "nanopore.yaml"])
