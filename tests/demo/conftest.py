@@ -18,6 +18,9 @@ import pytest
 from psycopg import sql
 
 from demo.estate import MEMBERS, REPOSITORY, Settings
+from demo.fault import listing, put
+from demo.faults import Fault
+from demo.migrate_users import migrate
 
 
 @dataclass
@@ -175,9 +178,9 @@ def running(seeded: Estate) -> Iterator[Estate]:
 def estate(running: Estate) -> Iterator[Estate]:
     """The estate, with no fault left behind by a test."""
     yield running
-    for line in running.run("demo.fault", "list").stdout.splitlines():
+    for line in listing(running.settings):
         if "no fault" not in line:
-            running.run("demo.fault", line.split()[0], "none")
+            assert put(line.split()[0], Fault(), running.settings) is None
 
 
 def answers(estate: Estate, name: str) -> bool:
@@ -200,5 +203,4 @@ def unmigrated(seeded: Estate) -> Iterator[None]:
 @pytest.fixture
 def migrated(seeded: Estate, unmigrated: None) -> None:
     """Auth's database after week 3."""
-    done = seeded.run("demo.migrate_users")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert migrate(seeded.settings) == (40, 40)

@@ -128,7 +128,7 @@ def test_without_its_database_it_starts_and_says_so(seeded: Estate, tmp_path) ->
         assert beside.end()[1] == 0
 
 
-@pytest.mark.parametrize("arguments", [[], ["nobody"], ["rag", "auth"]])
+@pytest.mark.parametrize("arguments", [["nobody"], ["rag", "auth"]])
 def test_a_name_that_is_not_in_the_estate_ends_with_two(seeded: Estate, arguments: list[str]) -> None:
     done = seeded.run("demo.process", *arguments)
     assert (done.returncode, done.stderr) == (2, "")
