@@ -8,8 +8,9 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
-from migrations_app.models import Flag, Gateway, Prerequisite, Route, Service, SignOff, Week
+from migrations_app.models import Flag, Gateway, HealthState, Prerequisite, Route, Service, SignOff, Week
 from migrations_app.models import Plan as PlanRow
+from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.planfile.diff import same_promise
 from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, split_address
 
@@ -37,8 +38,8 @@ def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collectio
         weeks[week.number].after.set([weeks[number] for number in week.after])
 
 
-def _save(instance: models.Model, values: dict[str, Any]) -> None:
-    """Save the values that differ, and nothing when none does."""
+def _save(instance: models.Model, values: dict[str, Any]) -> list[str]:
+    """Save the values that differ, and nothing when none does. Returns the names of what differed."""
     changed = [name for name, value in values.items() if getattr(instance, name) != value]
     for name in changed:
         setattr(instance, name, values[name])
@@ -46,6 +47,12 @@ def _save(instance: models.Model, values: dict[str, Any]) -> None:
         instance.save(force_insert=True)
     elif changed:
         instance.save(update_fields=changed)
+    return changed
+
+
+def _forget_health(target: str) -> None:
+    """What was seen at another address vouches for nothing: unknown until the next poll."""
+    HealthState.objects.filter(target=target).delete()
 
 
 def _plan(row: PlanRow, plan: Plan) -> None:
@@ -60,7 +67,8 @@ def _plan(row: PlanRow, plan: Plan) -> None:
         "monolith_port": port,
         "monolith_health_path": plan.monolith.health_path,
     }
-    _save(row, values)
+    if {"monolith_host", "monolith_port", "monolith_health_path"} & set(_save(row, values)):
+        _forget_health(MONOLITH_TARGET)
     row.gateways.exclude(key=plan.gateway.key).delete()
     gateway = row.gateways.filter(key=plan.gateway.key).first() or Gateway(plan=row, key=plan.gateway.key)
     _save(gateway, {"adapter": plan.gateway.adapter})
@@ -101,7 +109,8 @@ def _service(row: PlanRow, found: Service | None, service: ServicePart, position
         "new_side_only": service.new_side_only,
         "position": position,
     }
-    _save(target, values)
+    if {"host", "port", "health_path"} & set(_save(target, values)):
+        _forget_health(service.key)
     return target
 
 
@@ -160,4 +169,6 @@ def _remove(row: PlanRow, plan: Plan) -> None:
             SignOff.objects.filter(prerequisite=prerequisite).delete()
             prerequisite.delete()
     row.weeks.exclude(number__in=[week.number for week in plan.weeks]).delete()
-    row.services.exclude(key__in=[service.key for service in plan.services]).delete()
+    for service in row.services.exclude(key__in=[service.key for service in plan.services]):
+        _forget_health(service.key)
+        service.delete()

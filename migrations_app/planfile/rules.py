@@ -18,6 +18,7 @@ from migrations_app.planfile.schema import split_address
 from migrations_app.planfile.words import is_broken, is_echo, problem, suggest, translate
 
 RESERVED_PREFIXES = ("/health", "/routing-status", "/services/discovery")
+MONOLITH_KEY = "monolith"  # what health and traffic of the old side are stored under
 Loc = list[Step]
 
 
@@ -26,6 +27,7 @@ def check(file: str, root: Node) -> list[Problem]:
     found: list[Problem] = []
     rules: tuple[Callable[[_Document], Iterator[tuple[Loc, str]]], ...] = (
         _unique_keys,
+        _keys,
         _upstreams,
         _routes,
         _flags,
@@ -93,6 +95,12 @@ def _unique_keys(document: _Document) -> Iterator[tuple[Loc, str]]:
     for prerequisites in document.prerequisites:
         keys = [([*loc, "key"], node.text("key")) for loc, node in prerequisites]
         yield from _duplicates(document, keys, "the prerequisite key")
+
+
+def _keys(document: _Document) -> Iterator[tuple[Loc, str]]:
+    for loc, service in document.services:
+        if service.text("key") == MONOLITH_KEY:
+            yield [*loc, "key"], f"'{MONOLITH_KEY}' names the old side; give the service another key"
 
 
 def _address(node: Node | None, key: str) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from migrations_app.models import AuditEvent, Plan, Week
 from migrations_app.planfile.schema import json_schema
@@ -31,6 +32,8 @@ def run(tmp_path):
             call_command("plan", *arguments, *options, stdout=out, stderr=err)
         except SystemExit as stop:
             return stop.code, out.getvalue(), err.getvalue()
+        except CommandError as error:
+            return error.returncode, out.getvalue(), f"{err.getvalue()}{error}\n"
         return 0, out.getvalue(), err.getvalue()
 
     return _run
@@ -76,9 +79,9 @@ def test_a_broken_promise_is_status_3_with_every_conflict(run):
     status, out, err = run("load", changed(("risk: low", "risk: high"), ("soak: 48h", "soak: 1h")))
     assert (status, out) == (3, "")
     assert err.splitlines() == [
-        "Nothing was loaded:",
-        "  Week 1 has been started: its risk cannot change from low to high.",
-        "  Week 1 has been started: its soak cannot change from 48h to 1h.",
+        "Refused, nothing was loaded:",
+        "  - Week 1 has been started: its risk cannot change from low to high.",
+        "  - Week 1 has been started: its soak cannot change from 48h to 1h.",
     ]
     status, out, _ = run("load", changed(("risk: low", "risk: high")), "--json")
     assert len(json.loads(out)["conflicts"]) == 1
@@ -109,12 +112,13 @@ def test_diff_knows_the_port_offset(run, settings):
 
 def test_export_prints_a_plan_file_and_needs_a_plan(run):
     status, out, err = run("export")
-    assert (status, out) == (3, "")
+    assert (status, out) == (2, "")
     assert "No plan is loaded" in err
     run("load", SMALL)
     status, out, _ = run("export")
     assert status == 0
     assert plan_of(out) == plan_of()
+    assert json.loads(run("export", None, "--json")[1])["plan"]["key"] == "small"
 
 
 def test_schema_prints_the_json_schema(run):

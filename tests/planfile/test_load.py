@@ -13,8 +13,19 @@ from migrations_app.actions.flags import set_weight
 from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
 from migrations_app.choices import AuditKind
-from migrations_app.errors import NotFound, NotPermitted, PlanConflict
-from migrations_app.models import AuditEvent, Flag, Gateway, Plan, Prerequisite, Route, Service, SignOff, Week
+from migrations_app.errors import GateClosed, NotFound, NotPermitted, PlanConflict
+from migrations_app.models import (
+    AuditEvent,
+    Flag,
+    Gateway,
+    HealthState,
+    Plan,
+    Prerequisite,
+    Route,
+    Service,
+    SignOff,
+    Week,
+)
 from migrations_app.planfile.export import export_plan
 from migrations_app.planfile.load import current_plan, load_plan
 from migrations_app.planfile.problems import PlanFileError
@@ -129,6 +140,16 @@ def test_everything_may_be_rearranged_before_it_has_begun():
     assert Week.objects.get(number=1).after.get().number == 2
     load()
     assert current_plan() == plan_of()
+
+
+def test_what_was_seen_at_another_address_vouches_for_nothing(shell):
+    load()
+    make_healthy()
+    load(changed(("127.0.0.1:3014", "127.0.0.1:3999"), ("owner: Identity team", "owner: Other team")))
+    assert set(HealthState.objects.values_list("target", flat=True)) == {"monolith", "auth"}
+    tick_all(1, shell)
+    with pytest.raises(GateClosed):
+        enable_week(number=1, actor=shell)
 
 
 def test_services_and_weeks_come_and_go():

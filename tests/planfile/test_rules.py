@@ -36,6 +36,14 @@ def test_a_service_key_used_twice_is_refused():
     assert only_problem(text) == (line, "services[storage].key", "the service key 'storage' is already used on line 5")
 
 
+def test_a_service_cannot_be_called_as_the_old_side_is():
+    text = changed(("key: storage", "key: monolith"))
+    assert only_problem(text)[1:] == (
+        "services[monolith].key",
+        "'monolith' names the old side; give the service another key",
+    )
+
+
 def test_a_week_number_used_twice_is_refused():
     text = changed(("number: 2", "number: 1"), ("    after: [1]\n", ""))
     first = line_of(SMALL, "number: 1")

@@ -1,17 +1,20 @@
-"""`manage.py plan load FILE | diff FILE | export | schema`: the plan file and the plan of the database."""
+"""`manage.py plan load FILE | diff FILE | export | schema`: the plan file and the plan of the database.
+
+Exit status: 0 done, or equal; 1 different (diff only); 2 the file has problems, each on standard error as
+`file:line: reason`, or no plan is loaded; 3 refused: a started week, traffic on the new side, or no permission.
+"""
 
 from __future__ import annotations
 
-import json
-from argparse import ArgumentParser
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
 from migrations_app.actions.hints import ask_to_reconcile
-from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, NotFound, PlanConflict
+from migrations_app.errors import NotFound, PlanConflict
+from migrations_app.management.base import ActionCommand, Exit, Options
 from migrations_app.planfile.diff import Difference, compare
 from migrations_app.planfile.export import export_plan
 from migrations_app.planfile.load import current_plan, load_plan
@@ -20,100 +23,82 @@ from migrations_app.planfile.problems import PlanFileError
 from migrations_app.planfile.reader import read_plan
 from migrations_app.planfile.schema import Plan, json_schema
 
-OK = 0
 DIFFERENT = 1
-PROBLEMS = 2
-REFUSED = 3
-HELP = """exit status: 0 done, or equal; 1 different (diff only); 2 the file has problems, each on standard error as
-file:line: reason; 3 refused: a started week, traffic on the new side, no permission, or no plan loaded"""
 
 
-class Command(BaseCommand):
-    help = "Load a plan file, compare one with the database, export the database's plan, or print the JSON Schema."
-    requires_migrations_checks = False
+class Command(ActionCommand):
+    help = "Load a plan file, compare one with the database, export the database's plan, print the JSON Schema."
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.epilog = HELP
-        verbs = parser.add_subparsers(dest="verb", required=True)
-        load = verbs.add_parser("load", help="make the database hold the plan of a file; repeatable", epilog=HELP)
-        load.add_argument("file")
-        load.add_argument("--actor", default="", help="who loads it; the account of this shell unless told")
-        load.add_argument("--reason", default="", help="why, for the audit log")
-        diff = verbs.add_parser("diff", help="what loading the file would change; changes nothing", epilog=HELP)
-        diff.add_argument("file")
-        verbs.add_parser("export", help="print the database's plan as YAML")
-        verbs.add_parser("schema", help="print the JSON Schema of plan files")
-        for verb in (load, diff):
-            verb.add_argument("--json", action="store_true", help="print JSON")
+    def add_verbs(self) -> None:
+        file_verbs: tuple[tuple[str, Callable[[Options], None], str], ...] = (
+            ("load", self.load, "make the database hold the plan of the file; safe to repeat"),
+            ("diff", self.diff, "what loading the file would change; exit status 1 when anything"),
+        )
+        for name, run, about in file_verbs:
+            self.verb(name, run, about).add_argument("file", metavar="FILE", help="a plan file (YAML)")
+        self.verb("export", self.export, "the database's plan as a plan file")
+        self.verb("schema", self.schema, "the JSON Schema of plan files")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            status = getattr(self, f"_{options['verb']}")(options)
+            super().handle(*args, **options)
         except PlanFileError as error:
             for problem in error.problems:
-                self.stderr.write(str(problem), self.style.NOTICE)
-            if options.get("json"):
-                self._print_json(problems=[problem.as_json() for problem in error.problems])
-            status = PROBLEMS
-        except PlanConflict as error:
-            self.stderr.write("Nothing was loaded:")
-            for conflict in error.conflicts:
-                self.stderr.write(f"  {conflict}")
-            if options.get("json"):
-                self._print_json(conflicts=error.conflicts)
-            status = REFUSED
-        except ActionError as error:
-            self.stderr.write(str(error))
-            if options.get("json"):
-                self._print_json(error=str(error))
-            status = REFUSED
-        if status:
-            raise SystemExit(status)
+                self.stderr.write(str(problem))
+            if options["json"]:
+                self.emit({"problems": [problem.as_json() for problem in error.problems]})
+            sys.exit(Exit.USAGE)
 
-    def _load(self, options: dict[str, Any]) -> int:
+    def load(self, options: Options) -> None:
         plan = read_plan(options["file"])
-        loaded = load_plan(plan, actor=Actor.at_shell(options["actor"]), reason=options["reason"])
+        try:
+            loaded = load_plan(plan, actor=self.actor(options), reason=options["reason"])
+        except PlanConflict as refusal:
+            self._tell_conflicts(refusal, options)
+            sys.exit(Exit.REFUSED)
         if loaded.difference.routing:
             ask_to_reconcile(loaded.generation)
+        numbers = {"revision": loaded.revision, "generation": loaded.generation}
         if options["json"]:
-            self._print_json(
-                plan=plan.plan.key,
-                changed=loaded.changed,
-                revision=loaded.revision,
-                generation=loaded.generation,
-                difference=list(loaded.difference.lines),
-            )
-            return OK
-        self._print_lines(loaded.difference)
+            lines = list(loaded.difference.lines)
+            self.emit({"plan": plan.plan.key, "changed": loaded.changed, **numbers, "difference": lines})
+            return
+        self._print(loaded.difference)
         done = "loaded" if loaded.changed else "already loaded, nothing changed"
         self.stdout.write(f"plan {plan.plan.key} {done}: revision {loaded.revision}, generation {loaded.generation}")
-        return OK
 
-    def _diff(self, options: dict[str, Any]) -> int:
+    def diff(self, options: Options) -> None:
         plan = shift_ports(read_plan(options["file"]), settings.PORT_OFFSET, file=options["file"])
         difference = compare(_current_or_none(), plan)
         if options["json"]:
-            self._print_json(equal=not difference, difference=list(difference.lines))
+            self.emit({"equal": not difference, "difference": list(difference.lines)})
         else:
-            self._print_lines(difference)
+            self._print(difference)
             if not difference:
                 self.stdout.write("equal")
-        return DIFFERENT if difference else OK
+        if difference:
+            sys.exit(DIFFERENT)
 
-    def _export(self, _options: dict[str, Any]) -> int:
-        self.stdout.write(export_plan(), ending="")
-        return OK
+    def export(self, options: Options) -> None:
+        if options["json"]:
+            self.emit(shift_ports(current_plan(), -settings.PORT_OFFSET).model_dump(mode="json"))
+        else:
+            self.stdout.write(export_plan(), ending="")
 
-    def _schema(self, _options: dict[str, Any]) -> int:
+    def schema(self, _options: Options) -> None:
         self.stdout.write(json_schema(), ending="")
-        return OK
 
-    def _print_lines(self, difference: Difference) -> None:
+    def _print(self, difference: Difference) -> None:
         for line in difference.lines:
             self.stdout.write(line)
 
-    def _print_json(self, **values: Any) -> None:
-        self.stdout.write(json.dumps(values, ensure_ascii=False))
+    def _tell_conflicts(self, refusal: PlanConflict, options: Options) -> None:
+        if options["json"]:
+            self.emit({"changed": False, "conflicts": refusal.conflicts})
+            return
+        self.stderr.write("Refused, nothing was loaded:")
+        for conflict in refusal.conflicts:
+            self.stderr.write(f"  - {conflict}")
 
 
 def _current_or_none() -> Plan | None:
