@@ -274,6 +274,9 @@ class Supervisor(Manager):
         self._terminating = True
         self._stop([child for child in self._children() if not child.part.database], STOP_SECONDS)
         self._stop([child for child in self._children() if child.part.database], DATABASE_STOP_SECONDS)
+        for child in self._children():
+            if child.popen is not None and child.popen.stdout is not None:
+                child.popen.stdout.close()
         self._selector.close()
         leftovers.end(self._environment[leftovers.MARKER], seconds=0.5)
 
