@@ -30,5 +30,9 @@ class Unreachable(GatewayError):
     """The gateway does not answer."""
 
 
+class FolderUnusable(GatewayError):
+    """The gateway's folder is not there, or cannot be read or written."""
+
+
 class FolderBusy(GatewayError):
     """Another process holds the lock of the gateway's folder for longer than we wait."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,21 @@ from migrations_app.gateways.base import (
     Side,
     SideTraffic,
 )
-from migrations_app.gateways.envoy import drift, render
-from migrations_app.gateways.envoy.admin import AdminClient, Running
+from migrations_app.gateways.envoy import render
+from migrations_app.gateways.envoy.admin import AdminClient
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
+from migrations_app.gateways.envoy.readback import look, running_for
 from migrations_app.gateways.envoy.validate import Shapes, Validator, default_bootstrap
-from migrations_app.gateways.errors import FolderBusy, NotConfirmed, Rejected, StaleGeneration, Unreachable
+from migrations_app.gateways.envoy.wanted import Wanted, generation_of, parse_files
+from migrations_app.gateways.errors import (
+    FolderBusy,
+    FolderUnusable,
+    NotConfirmed,
+    Rejected,
+    StaleGeneration,
+    Unreachable,
+)
 
 Json = dict[str, Any]
 
@@ -36,30 +44,14 @@ _COUNTERS = r"^vhost\.gateway\.route\.([^.]+)\.(monolith|service)\.upstream_rq_(
 _SETTLING = 5  # looks, 20 ms apart, before a difference counts as drift and not as an apply that is under way
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """Rendered files, parsed."""
-
-    clusters: dict[str, Json]
-    routes: Json
-    status: bytes  # the body that `/routing-status` has when this runs
-
-    def differences(self, running: Running, *, ignoring: frozenset[str] = frozenset()) -> tuple[str, ...]:
-        return drift.differences(
-            clusters={name: cluster for name, cluster in running.clusters.items() if name not in ignoring},
-            routes=running.routes,
-            wanted_clusters=self.clusters,
-            wanted_routes=self.routes,
-        )
-
-
 class EnvoyGateway(Gateway):
     """One Envoy, its folder, its data port and its admin port.
 
     `envoy_binary` is used for validation alone. With None nothing is validated before the hand-over, as
     `capabilities.validates` says: what Envoy refuses is then found by read-back, and the former files are put back.
     Times are in seconds: `confirm_timeout` for the gateway to confirm, `down_timeout` for one that does not answer at
-    all, `lock_timeout` for the folder's lock, `http_timeout` for one question to the gateway.
+    all, `lock_timeout` for the folder's lock, `http_timeout` for one question to the gateway, so that one that hangs is
+    told within two seconds.
     """
 
     def __init__(
@@ -72,7 +64,7 @@ class EnvoyGateway(Gateway):
         confirm_timeout: float = 2.0,
         down_timeout: float = 0.4,
         lock_timeout: float = 1.5,
-        http_timeout: float = 0.5,
+        http_timeout: float = 0.3,
         validate_timeout: float = 10.0,
     ) -> None:
         self._folder = Folder(folder)
@@ -81,7 +73,7 @@ class EnvoyGateway(Gateway):
         self._confirm_timeout = confirm_timeout
         self._down_timeout = down_timeout
         self._lock_timeout = lock_timeout
-        self._parsed: tuple[bytes, bytes, _Wanted] | None = None
+        self._parsed: tuple[Mapping[str, bytes], Wanted] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -91,38 +83,32 @@ class EnvoyGateway(Gateway):
         return render.render(table)
 
     def apply(self, rendered: Rendered) -> Applied:
-        """See Gateway.apply. Also raises FolderBusy. With Envoy down the files are written, for its next start."""
+        """See Gateway.apply. Also raises FolderBusy and FolderUnusable.
+
+        With Envoy down the files are written, for its next start.
+        """
         started = time.perf_counter()
         wanted = self._parse(rendered.files)
-        with self._locked():
-            self._refuse_stale(rendered.generation)
-            former = self._folder.applied()
-            if self._lies_ready(rendered, former) and self._runs(wanted):
-                return Applied(rendered.generation, changed=False, milliseconds=_since(started))
-            self._validate(rendered, wanted)
-            refused_before = self._refusals()
-            self._folder.note_applied(AppliedState(rendered.generation, rendered.files))
-            leaving = self._write(rendered, wanted)
         try:
-            self._confirm(rendered.generation, wanted, leaving)
-        except NotConfirmed as error:
-            self._put_back_if_refused(rendered, former, refused_before, error)
-            raise
-        if leaving:
-            self._remove(rendered, wanted)
-        return Applied(rendered.generation, changed=True, milliseconds=_since(started))
+            changed = self._apply(rendered, wanted)
+        except OSError as error:
+            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
+        return Applied(rendered.generation, changed=changed, milliseconds=(time.perf_counter() - started) * 1000)
 
     def observe(self) -> Observed:
-        for _ in range(_SETTLING):
-            seen = self._look()
-            if not seen.drift:
-                return seen
-            time.sleep(_LONGEST_PAUSE)
+        seen = Observed(generation=None)
         try:
+            for _ in range(_SETTLING):
+                seen = self._look()
+                if not seen.drift:
+                    return seen
+                time.sleep(_LONGEST_PAUSE)
             with self._locked():
                 return self._look()
         except FolderBusy:
             return seen
+        except OSError as error:
+            return Observed(generation=None, error=f"the gateway's folder {self._folder.path} is not usable: {error}")
 
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
         found: dict[tuple[str, Side], dict[str, int]] = {}
@@ -138,7 +124,29 @@ class EnvoyGateway(Gateway):
         """Drop the connections to the gateway. The adapter may be used again."""
         self._client.close()
 
-    def _locked(self) -> Any:
+    def _apply(self, rendered: Rendered, wanted: Wanted) -> bool:
+        """Whether anything had to be written."""
+        former, refused_before = None, None
+        try:
+            # The lock ends with the writing: who waits for a confirmation must not hold up a rollback.
+            with self._locked():
+                self._refuse_stale(rendered.generation)
+                former = self._folder.applied()
+                if self._lies_ready(rendered, former) and self._runs(wanted):
+                    return False
+                self._validate(rendered, wanted)
+                refused_before = self._refusals()
+                self._folder.note_applied(AppliedState(rendered.generation, rendered.files))
+                leaving = self._write(rendered, wanted)
+            self._confirm(rendered.generation, wanted, leaving)
+        except NotConfirmed as error:
+            self._put_back_if_refused(rendered, former, refused_before, error)
+            raise
+        if leaving:
+            self._remove(rendered, wanted)
+        return True
+
+    def _locked(self) -> AbstractContextManager[None]:
         return self._folder.locked(self._lock_timeout)
 
     def _refuse_stale(self, generation: int) -> None:
@@ -151,13 +159,13 @@ class EnvoyGateway(Gateway):
             return False
         return self._folder.read_watched() == rendered.files
 
-    def _runs(self, wanted: _Wanted) -> bool:
+    def _runs(self, wanted: Wanted) -> bool:
         try:
-            return not wanted.differences(self._client.running()) and self._client.status() == wanted.status
+            return not wanted.differences(running_for(wanted, self._client)) and self._client.status() == wanted.status
         except Unreachable:
             return False
 
-    def _validate(self, rendered: Rendered, wanted: _Wanted) -> None:
+    def _validate(self, rendered: Rendered, wanted: Wanted) -> None:
         if self._validator is None:
             return
         bootstrap = self._folder.read(BOOTSTRAP_FILE) or default_bootstrap()
@@ -173,7 +181,7 @@ class EnvoyGateway(Gateway):
         self._validator.check(bootstrap=bootstrap, clusters=clusters, routes=routes)
         self._folder.write(VALIDATED_FILE, shapes(routes=routes).noted_in(store), durable=False)
 
-    def _write(self, rendered: Rendered, wanted: _Wanted) -> frozenset[str]:
+    def _write(self, rendered: Rendered, wanted: Wanted) -> frozenset[str]:
         """Clusters, then routes. Returns the names of clusters that stay until no route needs them."""
         try:
             now, up = self._client.clusters(), True
@@ -187,26 +195,28 @@ class EnvoyGateway(Gateway):
         if self._folder.read(CDS_FILE) != clusters or (up and now != target):
             self._folder.write(CDS_FILE, clusters)
             if up:
-                self._await_clusters(rendered.generation, target)
+                self._await_clusters(
+                    rendered.generation, {name: target[name] for name in wanted.needed & target.keys()}
+                )
         self._folder.write(RDS_FILE, rendered.files[RDS_FILE])
         return leaving
 
-    def _await_clusters(self, generation: int, target: dict[str, Json]) -> None:
+    def _await_clusters(self, generation: int, needed: dict[str, Json]) -> None:
         def look() -> str:
             clusters = self._client.clusters()
-            late = [name for name in target if clusters.get(name) != target[name]]
+            late = [name for name in needed if clusters.get(name) != needed[name]]
             return f"clusters {', '.join(late[:5])} are not in yet" if late else ""
 
         self._poll(generation, look)
 
-    def _confirm(self, generation: int, wanted: _Wanted, leaving: frozenset[str]) -> None:
+    def _confirm(self, generation: int, wanted: Wanted, leaving: frozenset[str]) -> None:
         def look() -> str:
             status = self._client.status()
             if status != wanted.status:
                 if (current := self._folder.generation()) > generation:
                     raise StaleGeneration(generation, current)
-                return f"it runs generation {_generation(status)}"
-            return "; ".join(wanted.differences(self._client.running(), ignoring=leaving))
+                return f"it runs generation {generation_of(status)}"
+            return "; ".join(wanted.differences(running_for(wanted, self._client), ignoring=leaving))
 
         self._poll(generation, look)
 
@@ -229,7 +239,7 @@ class EnvoyGateway(Gateway):
             time.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
 
-    def _remove(self, rendered: Rendered, wanted: _Wanted) -> None:
+    def _remove(self, rendered: Rendered, wanted: Wanted) -> None:
         """Take away the clusters that no route needs any more, unless another apply has come in between."""
         with self._locked():
             if self._folder.applied() != AppliedState(rendered.generation, rendered.files):
@@ -268,65 +278,15 @@ class EnvoyGateway(Gateway):
         state = self._folder.applied()
         if state is None:
             return Observed(generation=None, error="nothing was applied to this gateway yet, or the note of it is lost")
-        wanted = self._parse(state.files)
-        found = [*self._changed_files(state)]
         try:
-            status = self._client.status()
-            running = self._client.running()
-        except Unreachable as error:
-            return Observed(generation=None, drift=tuple(found), error=str(error))
-        generation, error = _generation(status), ""
-        if generation is None:
-            error = f"{self._client.gateway_url} answers /routing-status, but not as a table of ours would"
-        elif generation > state.generation:
-            # Whoever applies notes it first, so this was never applied. Believing it would stop every repair.
-            error = f"the gateway claims generation {generation}, but the highest applied is {state.generation}"
-            generation = None
-        elif generation < state.generation:
-            found.insert(0, f"the gateway runs generation {generation}, applied was {state.generation}")
-        if error:
-            found.insert(0, error)
-        return Observed(
-            generation=generation,
-            weights=drift.weights(running.routes),
-            drift=(*wanted.differences(running), *found),
-            error=error,
-        )
+            wanted = self._parse(state.files)
+        except Rejected as error:
+            return Observed(generation=None, error=str(error))
+        return look(state, wanted, self._folder.read_watched(), self._client)
 
-    def _changed_files(self, state: AppliedState) -> list[str]:
-        found = []
-        for name, content in self._folder.read_watched().items():
-            if content is None:
-                found.append(f"the file {name} is missing: the gateway could not start again")
-            elif content != state.files.get(name):
-                found.append(f"the file {name} was changed: the gateway would load that when it starts again")
-        return found
-
-    def _parse(self, files: Any) -> _Wanted:
-        cds, rds = files.get(CDS_FILE, b""), files.get(RDS_FILE, b"")
-        if self._parsed is None or self._parsed[:2] != (cds, rds):
-            self._parsed = (cds, rds, _parse(cds, rds))
-        return self._parsed[2]
-
-
-def _parse(cds: bytes, rds: bytes) -> _Wanted:
-    try:
-        clusters = {cluster["name"]: cluster for cluster in json.loads(cds)["resources"]}
-        [routes] = json.loads(rds)["resources"]
-        own = [route for host in routes["virtual_hosts"] for route in host["routes"]]
-        [status] = [route for route in own if route.get("name") == render.STATUS_ROUTE]
-        body = status["direct_response"]["body"]["inline_string"].encode()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
-    return _Wanted(clusters=clusters, routes=routes, status=body)
-
-
-def _generation(status: bytes) -> int | None:
-    try:
-        return int(json.loads(status)["generation"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
+    def _parse(self, files: Mapping[str, bytes]) -> Wanted:
+        """The same files come every second; parse them once."""
+        known = self._parsed
+        if known is None or known[0] != files:
+            known = self._parsed = (dict(files), parse_files(files))
+        return known[1]

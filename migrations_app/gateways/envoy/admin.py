@@ -66,6 +66,11 @@ class AdminClient:
             known = self._last_clusters = (stamps, {cluster["name"]: cluster for cluster in found})
         return known[1]
 
+    def warming(self) -> dict[str, Json]:
+        """Clusters that Envoy has taken but not begun to use, because their host name is not resolved yet."""
+        entries = _configs(self._get(f"{self.admin_url}/config_dump?resource=dynamic_warming_clusters"))
+        return {entry["cluster"]["name"]: entry["cluster"] for entry in entries if "cluster" in entry}
+
     def routes(self) -> Json | None:
         """Our route configuration, or None when Envoy has none yet."""
         stamps = self._get(f"{self.admin_url}{_ROUTES}{_STAMPS}")

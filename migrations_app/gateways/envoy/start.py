@@ -9,6 +9,8 @@ from pathlib import Path
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, BootstrapOptions, render_bootstrap
 from migrations_app.gateways.envoy.files import AppliedState, Folder
 from migrations_app.gateways.envoy.render import render_empty
+from migrations_app.gateways.envoy.wanted import parse_files
+from migrations_app.gateways.errors import Rejected
 
 _LOCK_TIMEOUT = 5.0  # seconds
 
@@ -27,15 +29,21 @@ def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
             place.write(BOOTSTRAP_FILE, bootstrap)
         state = place.applied()
         if state is None:
-            empty = render_empty()
-            kept = {name: raw for name, raw in place.read_watched().items() if raw}
-            # The note is lost but both files are there: they are the best that is known, and `apply` will compare.
-            files = kept if len(kept) == len(empty.files) else empty.files
-            state = AppliedState(generation=place.generation() if files is kept else 0, files=files)
+            state = _from_files(place) or AppliedState(generation=0, files=render_empty().files)
             place.note_applied(state)
         for name, content in state.files.items():
             if place.read(name) != content:
                 place.write(name, content)
+
+
+def _from_files(place: Folder) -> AppliedState | None:
+    """The note is lost: the files are the best that is known, if they are a table of ours. `apply` will compare."""
+    files = {name: raw for name, raw in place.read_watched().items() if raw is not None}
+    try:
+        parse_files(files)
+    except Rejected:
+        return None
+    return AppliedState(generation=place.generation(), files=files)
 
 
 def find_binary() -> Path | None:

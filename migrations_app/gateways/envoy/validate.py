@@ -19,27 +19,30 @@ Json = dict[str, Any]
 class Shapes:
     """The shape of a configuration: what remains of it when weights and the bodies of our own answers are taken out.
 
-    `base` is one digest for everything that all routes lean on: Envoy itself, the bootstrap, the clusters, the route
-    table without its routes. `routes` has one digest per route.
+    `base` is one digest for everything that all routes lean on: the bootstrap, the clusters, the route table without
+    its routes. `routes` has one digest per route. `envoy` says which Envoy is asked; empty while there is none to ask,
+    and then what any Envoy has passed is good enough: a rollback must not wait for a missing validator.
     """
 
     def __init__(self, *, envoy: str, bootstrap: bytes, clusters: list[Json], routes: Json) -> None:
         hosts = routes.get("virtual_hosts", [])
         frame = {key: value for key, value in routes.items() if key != "virtual_hosts"}
         frames = [{key: value for key, value in host.items() if key != "routes"} for host in hosts[:1]]
-        self.base = _digest([envoy, bootstrap.decode(errors="replace"), clusters, frame, frames])
+        self.envoy = envoy
+        self.base = _digest([bootstrap.decode(errors="replace"), clusters, frame, frames])
         self.routes = {_digest(_normal(route)) for host in hosts for route in host.get("routes", [])}
 
     def known_in(self, store: bytes | None) -> bool:
         """Whether a store made by `noted_in` has all of this."""
-        base, routes = _parse_store(store)
-        return base == self.base and self.routes <= routes
+        envoy, base, routes = _parse_store(store)
+        return (not self.envoy or envoy == self.envoy) and base == self.base and self.routes <= routes
 
     def noted_in(self, store: bytes | None) -> bytes:
         """The store with this added. Routes that were passed over another base are forgotten."""
-        base, routes = _parse_store(store)
-        kept = routes if base == self.base else set()
-        return json.dumps({"base": self.base, "routes": sorted(kept | self.routes)}, indent=1).encode()
+        envoy, base, routes = _parse_store(store)
+        kept = routes if (envoy, base) == (self.envoy, self.base) else set()
+        body = {"envoy": self.envoy, "base": self.base, "routes": sorted(kept | self.routes)}
+        return json.dumps(body, indent=1).encode()
 
 
 class Validator:
@@ -50,11 +53,11 @@ class Validator:
         self._timeout = timeout
 
     def identity(self) -> str:
-        """Changes when the Envoy binary is replaced."""
+        """Changes when the Envoy binary is replaced; empty when it is not there."""
         try:
             found = self._binary.stat()
-        except OSError as error:
-            raise Rejected(f"the Envoy binary for validation is not there: {self._binary}") from error
+        except OSError:
+            return ""
         return f"{self._binary}:{found.st_size}:{found.st_mtime_ns}"
 
     def check(self, *, bootstrap: bytes, clusters: list[Json], routes: Json) -> None:
@@ -115,12 +118,12 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _parse_store(store: bytes | None) -> tuple[str, set[str]]:
+def _parse_store(store: bytes | None) -> tuple[str, str, set[str]]:
     try:
         parsed = json.loads(store or b"")
-        return str(parsed["base"]), {str(digest) for digest in parsed["routes"]}
+        return str(parsed["envoy"]), str(parsed["base"]), {str(digest) for digest in parsed["routes"]}
     except (ValueError, KeyError, TypeError):
-        return "", set()
+        return "", "", set()
 
 
 def _reason(output: str, path: str) -> str:

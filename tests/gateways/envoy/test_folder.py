@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from migrations_app.gateways.base import Address, Rendered
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE, Folder
-from migrations_app.gateways.errors import FolderBusy, NotConfirmed, Rejected, StaleGeneration
+from migrations_app.gateways.errors import FolderBusy, FolderUnusable, NotConfirmed, Rejected, StaleGeneration
 from tests.gateways.estate import Envoy, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -238,11 +239,59 @@ def test_without_a_validator_envoys_own_refusal_is_found_and_undone(envoy, run, 
     assert gateway.apply(gateway.render(table(auth=0))).changed
 
 
-def test_a_validator_that_is_not_there_rejects_what_it_would_have_to_see(envoy, run, table, tmp_path):
+def test_without_its_validator_a_rollback_still_goes_and_a_new_shape_is_rejected(envoy, run, table, tmp_path):
     run(auth=100)
     gateway = envoy.adapter(envoy_binary=tmp_path / "no-envoy")
-    with pytest.raises(Rejected, match="no-envoy"):
-        gateway.apply(gateway.render(table(auth=0)))
+    assert gateway.apply(gateway.render(table(auth=0))).changed
+    assert envoy.ask("/api/auth").who == "monolith"
+    made = table(auth=0)
+    with pytest.raises(Rejected, match="does not run"):
+        gateway.apply(gateway.render(replace(made, routes=(replace(made.routes[0], timeout=9.0),))))
+
+
+def test_a_folder_that_is_not_there_is_told(envoy, table, tmp_path):
+    gateway = envoy.adapter(folder=tmp_path / "nowhere")
+    with pytest.raises(FolderUnusable, match="nowhere"):
+        gateway.apply(gateway.render(table()))
+    assert "nothing was applied" in gateway.observe().error
+
+
+def test_files_of_nobody_are_replaced_at_a_first_start(fresh):
+    for name in (CDS_FILE, RDS_FILE):
+        (fresh.folder / name).parent.mkdir(parents=True)
+        (fresh.folder / name).write_text('{"resources":[{}]}')
+    fresh.start()
+    assert fresh.ask("/routing-status").json()["generation"] == 0
+
+
+def test_a_rollback_does_not_wait_for_a_new_side_whose_name_does_not_resolve(fresh, table):
+    """A name server that never answers keeps Envoy from using the new side's cluster."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        fresh.prepare()
+        bootstrap = json.loads((fresh.folder / "bootstrap.json").read_text())
+        resolver = {
+            "socket_address": {"protocol": "UDP", "address": "127.0.0.1", "port_value": silent.getsockname()[1]}
+        }
+        bootstrap["typed_dns_resolver_config"] = {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [resolver],
+            },
+        }
+        (fresh.folder / "bootstrap.json").write_text(json.dumps(bootstrap))
+        fresh.start(prepared=False)
+        gateway = fresh.adapter(confirm_timeout=0.3)
+        made = table()
+        lost = replace(made.routes[0], upstream=Address("auth.invalid", 80))
+        gateway.apply(gateway.render(replace(made, routes=(lost,))))
+        assert fresh.ask("/api/auth").who == "monolith"
+        assert gateway.observe().drift == ()
+        with pytest.raises(NotConfirmed, match=r"auth\.service"):
+            gateway.apply(gateway.render(replace(table(), routes=(replace(lost, weight=100, timeout=3.0),))))
+        gateway.apply(gateway.render(replace(table(), routes=(lost,))))
+        assert fresh.ask("/api/auth").who == "monolith"
 
 
 def test_only_a_new_shape_is_validated(envoy, run, gateway, table, monkeypatch):
@@ -294,7 +343,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_the_gateway(envoy, run, estate)
     gateway = envoy.adapter(gateway_url=f"http://{estate['monolith'].address}")
     seen = gateway.observe()
     assert seen.generation is None
-    assert "not ours" in seen.error
+    assert "not as a table of ours" in seen.error
 
 
 RACER = """
@@ -303,7 +352,7 @@ from dataclasses import replace
 from pathlib import Path
 from migrations_app.gateways.base import Address, Route, RoutingTable
 from migrations_app.gateways.envoy import EnvoyGateway
-from migrations_app.gateways.errors import FolderBusy, StaleGeneration
+from migrations_app.gateways.errors import FolderBusy, FolderUnusable, StaleGeneration
 folder, port, admin, monolith, auth, first, last, seed = sys.argv[1], *map(int, sys.argv[2:])
 gateway = EnvoyGateway(folder=Path(folder), gateway_url=f"http://127.0.0.1:{port}",
                        admin_url=f"http://127.0.0.1:{admin}", envoy_binary=None)
@@ -356,3 +405,29 @@ def test_the_folder_holds_no_leftovers(envoy, run):
     run(auth=100)
     run(auth=0)
     assert not [path.name for path in envoy.folder.rglob("*.tmp")]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"timeout": 0.25},
+        {"timeout": 1.001},
+        {"timeout": 3600.0},
+        {"prefix": "/api/a.b~c!$&'()*+,;=:@"},
+        {"prefix": "/api"},
+        {"prefix": "/", "strip": ""},
+        {"strip": ""},
+        {"upstream": Address("::1", 9)},
+        {"upstream": Address("localhost", 9)},
+        {"weight": 1},
+        {"weight": 99},
+    ],
+    ids=str,
+)
+def test_envoy_dumps_what_was_rendered_letter_for_letter(envoy, gateway, table, change):
+    made = table()
+    rendered = gateway.render(replace(made, routes=(replace(made.routes[0], **change),)))
+    gateway.apply(rendered)
+    seen = gateway.observe()
+    assert (seen.drift, seen.error) == ((), "")
+    assert not gateway.apply(rendered).changed

@@ -1,0 +1,59 @@
+"""What Envoy runs, read back and compared with what was last applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from migrations_app.gateways.base import Observed
+from migrations_app.gateways.envoy import drift
+from migrations_app.gateways.envoy.admin import AdminClient, Running
+from migrations_app.gateways.envoy.files import AppliedState
+from migrations_app.gateways.envoy.wanted import Wanted, generation_of
+from migrations_app.gateways.errors import Unreachable
+
+
+def running_for(wanted: Wanted, client: AdminClient) -> Running:
+    """What runs; a cluster that no route needs yet may still wait for its name to be resolved. Raises Unreachable."""
+    running = client.running()
+    ready = [name for name, cluster in wanted.clusters.items() if running.clusters.get(name) == cluster]
+    if wanted.needed.union(ready) >= wanted.clusters.keys():
+        return running
+    warming = {name: cluster for name, cluster in client.warming().items() if name not in wanted.needed}
+    return Running(clusters=running.clusters | warming, routes=running.routes)
+
+
+def look(state: AppliedState, wanted: Wanted, files: Mapping[str, bytes | None], client: AdminClient) -> Observed:
+    """One look at the gateway. `state` and `wanted` are what was last applied, `files` what lies in the folder now."""
+    found = _changed_files(state, files)
+    try:
+        status = client.status()
+        running = running_for(wanted, client)
+    except Unreachable as away:
+        return Observed(generation=None, drift=tuple(found), error=str(away))
+    generation, error = generation_of(status), ""
+    if generation is None:
+        error = f"{client.gateway_url} answers /routing-status, but not as a table of ours would"
+    elif generation > state.generation:
+        # Whoever applies notes it first, so this was never applied. Believing it would stop every repair.
+        error = f"the gateway claims generation {generation}, but the highest applied is {state.generation}"
+        generation = None
+    elif generation < state.generation:
+        found.insert(0, f"the gateway runs generation {generation}, applied was {state.generation}")
+    if error:
+        found.insert(0, error)
+    return Observed(
+        generation=generation,
+        weights=drift.weights(running.routes),
+        drift=(*wanted.differences(running), *found),
+        error=error,
+    )
+
+
+def _changed_files(state: AppliedState, files: Mapping[str, bytes | None]) -> list[str]:
+    found = []
+    for name, content in files.items():
+        if content is None:
+            found.append(f"the file {name} is missing: the gateway could not start again")
+        elif content != state.files.get(name):
+            found.append(f"the file {name} was changed: the gateway would load that when it starts again")
+    return found

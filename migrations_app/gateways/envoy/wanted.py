@@ -1,0 +1,61 @@
+"""Rendered files as values, to compare with what runs. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from migrations_app.gateways.envoy import drift
+from migrations_app.gateways.envoy.admin import Running
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.render import STATUS_ROUTE
+from migrations_app.gateways.errors import Rejected
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the gateway should run: clusters by name, the route table, and the body that `/routing-status` then has.
+
+    `needed` are the clusters that the routes go to. The others only lie ready: nothing waits for them, so that a
+    rollback never waits for a new side whose name does not resolve.
+    """
+
+    clusters: dict[str, Json]
+    routes: Json
+    status: bytes
+    needed: frozenset[str]
+
+    def differences(self, running: Running, *, ignoring: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Sentences about what runs otherwise, leaving out the clusters named by `ignoring`."""
+        return drift.differences(
+            clusters={name: cluster for name, cluster in running.clusters.items() if name not in ignoring},
+            routes=running.routes,
+            wanted_clusters=self.clusters,
+            wanted_routes=self.routes,
+        )
+
+
+def parse_files(files: Mapping[str, bytes]) -> Wanted:
+    """Raises Rejected for files that are not a table of ours."""
+    try:
+        clusters = {cluster["name"]: cluster for cluster in json.loads(files[CDS_FILE])["resources"]}
+        [routes] = json.loads(files[RDS_FILE])["resources"]
+        rules = [route for host in routes["virtual_hosts"] for route in host["routes"]]
+        [status] = [route for route in rules if route.get("name") == STATUS_ROUTE]
+        body = status["direct_response"]["body"]["inline_string"].encode()
+        needed = frozenset(route["route"]["cluster"] for route in rules if "route" in route)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
+    return Wanted(clusters=clusters, routes=routes, status=body, needed=needed)
+
+
+def generation_of(status: bytes) -> int | None:
+    """The generation in the body of a `/routing-status`, or None when it is not one of ours."""
+    try:
+        return int(json.loads(status)["generation"])
+    except (ValueError, KeyError, TypeError):
+        return None
