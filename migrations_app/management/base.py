@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import OperationalError
 
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
@@ -56,6 +57,11 @@ class ActionCommand(BaseCommand):
             options["run"](options)
         except ActionError as refusal:
             self._refuse(refusal, options)
+        except OperationalError as error:
+            first_line = str(error).strip().splitlines()[0]
+            raise CommandError(
+                f"The database does not answer: {first_line}. Nothing was changed. Is `make demo` or `make up` running?"
+            ) from error
 
     def actor(self, options: Options) -> Actor:
         return Actor.at_shell(options["actor"])
