@@ -22,13 +22,13 @@ TRAFFIC_LOCK = 0x5357_5452
 _pollers: dict[int, health.Poller] = {}
 
 
-@shared_task(ignore_result=True)
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def reconcile_all() -> None:
     """Bring every gateway to the desired routing table."""
     loop.reconcile_all()
 
 
-@shared_task(ignore_result=True)
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def poll_health() -> None:
     """Poll every target once. Skipped while the last round is still out."""
     with _alone(POLL_LOCK) as alone:
@@ -36,7 +36,7 @@ def poll_health() -> None:
             health.poll_once(_poller())
 
 
-@shared_task(ignore_result=True)
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
     """Read the gateway's counters once. A gateway that is away is the reconcile loop's to tell."""
     with _alone(TRAFFIC_LOCK) as alone:
@@ -47,7 +47,7 @@ def read_traffic() -> None:
                 return
 
 
-@shared_task(ignore_result=True)
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def forget_old_samples() -> None:
     """Delete health and traffic samples older than settings.HISTORY_DAYS."""
     oldest = timezone.now() - timedelta(days=settings.HISTORY_DAYS)

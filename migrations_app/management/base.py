@@ -33,10 +33,10 @@ class Exit(IntEnum):
 class ActionCommand(BaseCommand):
     """A noun with verbs: `manage.py week enable 1`. Subclasses add verbs; each has --actor, --reason and --json."""
 
-    requires_system_checks: Sequence[str] = []
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        self._common = ArgumentParser(add_help=False)
+        self._common = CommandParser(add_help=False)
         self._common.add_argument("--actor", default="", help="account, or name, that acts (default: your login name)")
         self._common.add_argument("--reason", default="", help="why; kept in the audit log")
         self._common.add_argument("--json", action="store_true", help="print JSON")
