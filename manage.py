@@ -17,7 +17,12 @@ def main() -> None:
         if VENV_PYTHON.exists() and Path(sys.prefix) != VENV_PYTHON.parent.parent:
             os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])  # noqa: S606
         sys.exit("Django is not installed here. Run `make up` or `make demo` once: it creates .venv with everything.")
-    execute_from_command_line(sys.argv)
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.exit(f"Not started: {error}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def _refusals() -> list[str]:
 
 
 if _found := _refusals():
-    raise ImproperlyConfigured(" ".join(_found))
+    raise ImproperlyConfigured("\n".join(_found))
 
 INSTALLED_APPS = [
     "django.contrib.auth",
