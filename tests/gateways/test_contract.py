@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import replace
@@ -328,6 +330,29 @@ def test_traffic_counts_requests_by_service_and_side(bench, run):
     assert counted("storage", Side.MONOLITH) == (old[0] + 2, old[1])
 
 
+def test_threads_that_race_end_at_the_highest_generation(bench, table):
+    rendered = [bench.gateway.render(table(auth=weight)) for weight in range(0, 100, 4)]
+    unexpected = []
+
+    def worker(seed):
+        for one in random.Random(seed).sample(rendered, len(rendered)):
+            try:
+                bench.gateway.apply(one)
+            except StaleGeneration:
+                pass
+            except Exception as error:  # noqa: BLE001 - the thread must hand over whatever it was
+                unexpected.append(error)
+
+    threads = [threading.Thread(target=worker, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert unexpected == []
+    seen = bench.gateway.observe()
+    assert (seen.generation, seen.weights["USE_AUTH_SERVICE"], seen.drift) == (rendered[-1].generation, 96, ())
+
+
 def test_capabilities_are_declared(bench):
     found = bench.gateway.capabilities
     assert (found.split, found.traffic, found.survives_restart, found.validates) == (True, True, True, True)
@@ -341,3 +366,4 @@ def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):
 
 def test_addresses_of_a_table_print_as_host_and_port():
     assert str(Address("auth", 3010)) == "auth:3010"
+    assert str(Address("::1", 3010)) == "[::1]:3010"

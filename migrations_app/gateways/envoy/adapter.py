@@ -136,7 +136,8 @@ class EnvoyGateway(Gateway):
                     return False
                 self._validate(rendered, wanted)
                 refused_before = self._refusals()
-                self._folder.note_applied(AppliedState(rendered.generation, rendered.files))
+                if former != (state := AppliedState(rendered.generation, rendered.files)):
+                    self._folder.note_applied(state)
                 leaving = self._write(rendered, wanted)
             self._confirm(rendered.generation, wanted, leaving)
         except NotConfirmed as error:
@@ -198,7 +199,9 @@ class EnvoyGateway(Gateway):
                 self._await_clusters(
                     rendered.generation, {name: target[name] for name in wanted.needed & target.keys()}
                 )
-        self._folder.write(RDS_FILE, rendered.files[RDS_FILE])
+        # A gateway that is up gets the same file again too: it may have missed it, or run something else since.
+        if up or self._folder.read(RDS_FILE) != rendered.files[RDS_FILE]:
+            self._folder.write(RDS_FILE, rendered.files[RDS_FILE])
         return leaving
 
     def _await_clusters(self, generation: int, needed: dict[str, Json]) -> None:
