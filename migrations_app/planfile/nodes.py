@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import yaml
 
 MAX_DEPTH = 12  # levels; the deepest place of a plan (a check's list parameter) is at 7
+MAX_VALUES = 50_000  # keys and values; a plan of 500 services has some 15,000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is some ten times faster; wheels have it
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -90,8 +91,8 @@ def reads_as_text(text: str) -> bool:
     return text not in _WORDS and _FLOAT.fullmatch(text) is None
 
 
-class _TooDeepError(Exception):
-    pass
+class _StopReadingError(Exception):
+    """The text is no plan; its fault has been noted."""
 
 
 def parse(text: str) -> tuple[Node | None, list[Fault]]:
@@ -103,7 +104,7 @@ def parse(text: str) -> tuple[Node | None, list[Fault]]:
     builder = _Builder(text)
     try:
         return builder.document(), builder.faults
-    except _TooDeepError:
+    except _StopReadingError:
         pass
     except yaml.MarkedYAMLError as error:
         builder.faults.append(_syntax_fault(error, text))
@@ -116,6 +117,7 @@ class _Builder:
     def __init__(self, text: str) -> None:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
         self.faults: list[Fault] = []
+        self.values = 0
 
     def document(self) -> Node | None:
         root: Node | None = None
@@ -134,9 +136,13 @@ class _Builder:
 
     def _node(self, event: yaml.Event, *, depth: int) -> Node:
         line = _line(event)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self._fault(event, f"more than {MAX_VALUES:,} keys and values; a plan never has as many")
+            raise _StopReadingError
         if depth > MAX_DEPTH:
             self._fault(event, f"nested deeper than {MAX_DEPTH} levels; a plan never is")
-            raise _TooDeepError
+            raise _StopReadingError
         if isinstance(event, yaml.AliasEvent):
             self._fault(event, f"the alias '*{event.anchor}' is not allowed; write the value out")
             return Node(None, line, {}, broken=True)

@@ -14,7 +14,7 @@ from migrations_app.planfile.checks import CHECK_PARAMETERS
 from migrations_app.planfile.circles import circles
 from migrations_app.planfile.nodes import Node, Step
 from migrations_app.planfile.problems import Problem
-from migrations_app.planfile.schema import split_address
+from migrations_app.planfile.schema import MAX_PATH, split_address
 from migrations_app.planfile.words import is_broken, is_echo, problem, suggest, translate
 
 RESERVED_PREFIXES = ("/health", "/routing-status", "/services/discovery")
@@ -135,7 +135,7 @@ def _routes(document: _Document) -> Iterator[tuple[Loc, str]]:
         name = service.text("key") or f"#{index + 1}"
         strip = service.text("strip") if service.get("strip") is not None else "/api"
         for where, prefix in _texts(service, "routes", loc):
-            if not prefix.startswith("/"):
+            if not prefix.startswith("/") or len(prefix) > MAX_PATH:
                 continue
             for reserved in RESERVED_PREFIXES:
                 if _inside(prefix, reserved) or _inside(reserved, prefix):

@@ -39,6 +39,7 @@ _HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _ADDRESS = rf"(?:http://)?(?P<host>{_HOST}):(?P<port>[0-9]{{1,5}})/?"
 _SOAK = r"(?P<count>[0-9]{1,6})(?P<unit>[mhd])"
 _SOAK_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+MAX_PATH = 200  # characters
 MAX_SOAK = timedelta(days=90)
 
 
@@ -145,12 +146,12 @@ CheckName = Annotated[
 ]
 UrlPath = Annotated[
     str,
-    Field(max_length=200, json_schema_extra={"pattern": f"^{_PATH}$"}),
+    Field(max_length=MAX_PATH, json_schema_extra={"pattern": f"^{_PATH}$"}),
     _matches(_PATH, "a path; write one such as /api/auth, with no slash at the end"),
 ]
 Strip = Annotated[
     str,
-    Field(max_length=200, json_schema_extra={"pattern": f"^({_PATH})?$"}),
+    Field(max_length=MAX_PATH, json_schema_extra={"pattern": f"^({_PATH})?$"}),
     _matches(f"({_PATH})?", "a path to take off; write one such as /api, or '' to take off nothing"),
 ]
 AddressText = Annotated[str, Field(max_length=262), AfterValidator(_parse_address)]
