@@ -47,5 +47,8 @@ class AuditKind(StrEnum):
     PREREQUISITE_TICKED = "prerequisite.ticked"
     PREREQUISITE_UNTICKED = "prerequisite.unticked"
     DRIFT_CORRECTED = "gateway.drift_corrected"
+    ACCOUNT_ADDED = "account.added"
+    ACCOUNT_ROLE_SET = "account.role_set"
+    ACCOUNT_DEACTIVATED = "account.deactivated"
     SIGNED_IN = "account.signed_in"
     SIGN_IN_FAILED = "account.sign_in_failed"

@@ -16,6 +16,7 @@ class Permission(StrEnum):
     ROLL_BACK = "migrations_app.roll_back"
     LOAD_PLAN = "migrations_app.load_plan"
     VIEW_AUDIT = "migrations_app.view_audit"
+    MANAGE_ACCOUNTS = "migrations_app.manage_accounts"
 
 
 class Role(StrEnum):
@@ -33,7 +34,13 @@ MATRIX: dict[Role, frozenset[Permission]] = {
     ),
     Role.APPROVER: frozenset({Permission.VIEW_PLAN, Permission.TICK, Permission.ROLL_BACK, Permission.VIEW_AUDIT}),
     Role.ADMINISTRATOR: frozenset(
-        {Permission.VIEW_PLAN, Permission.ROLL_BACK, Permission.LOAD_PLAN, Permission.VIEW_AUDIT}
+        {
+            Permission.VIEW_PLAN,
+            Permission.ROLL_BACK,
+            Permission.LOAD_PLAN,
+            Permission.VIEW_AUDIT,
+            Permission.MANAGE_ACCOUNTS,
+        }
     ),
 }
 

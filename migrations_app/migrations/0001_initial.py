@@ -109,7 +109,7 @@ class Migration(migrations.Migration):
                 ('generation', models.PositiveBigIntegerField(default=1)),
             ],
             options={
-                'permissions': [('view_plan', 'See the timeline, weeks and services'), ('tick_prerequisite', 'Tick and untick prerequisites'), ('enable_week', 'Enable weeks and services'), ('roll_back', 'Roll back weeks and services'), ('load_plan', 'Load a changed plan'), ('view_audit', 'Read the audit log')],
+                'permissions': [('view_plan', 'See the timeline, weeks and services'), ('tick_prerequisite', 'Tick and untick prerequisites'), ('enable_week', 'Enable weeks and services'), ('roll_back', 'Roll back weeks and services'), ('load_plan', 'Load a changed plan'), ('view_audit', 'Read the audit log'), ('manage_accounts', 'Add accounts, give roles, deactivate accounts')],
                 'default_permissions': (),
                 'constraints': [models.CheckConstraint(condition=models.Q(('id', 1)), name='one_plan_per_database'), models.CheckConstraint(condition=models.Q(('monolith_port__range', (1, 65535))), name='monolith_port_is_a_port')],
             },

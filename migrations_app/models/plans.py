@@ -46,6 +46,7 @@ class Plan(models.Model):
             ("roll_back", "Roll back weeks and services"),
             ("load_plan", "Load a changed plan"),
             ("view_audit", "Read the audit log"),
+            ("manage_accounts", "Add accounts, give roles, deactivate accounts"),
         ]
 
     def __str__(self) -> str:

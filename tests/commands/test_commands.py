@@ -162,3 +162,14 @@ def test_empty_states_say_what_to_do(db):
     make_people()
     assert not Prerequisite.objects.exists()
     assert "no prerequisites" in run("prerequisite", "list")[1]
+
+
+def test_accounts_are_added_listed_and_deactivated(db, monkeypatch):
+    monkeypatch.setattr("sys.stdin", StringIO("a password from a pipe\n"))
+    assert run("account", "add", "rita", "release-manager") == (0, "rita is added as release manager.\n", "")
+    assert User.objects.get(username="rita").check_password("a password from a pipe")
+    assert run("account", "role", "rita", "approver")[1] == "rita is approver.\n"
+    assert run("account", "deactivate", "rita")[0] == 0
+    assert as_json("account", "list") == [
+        {"name": "rita", "roles": ["approver"], "active": False, "last_sign_in": None}
+    ]
