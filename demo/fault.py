@@ -14,14 +14,14 @@ USAGE = f"""usage: python -m demo.fault NAME down|hang|slow MS|errors PERCENT|no
 NAME is one of: {", ".join(MEMBERS)}"""
 
 
-def put(name: str, fault: Fault, settings: Settings) -> str | None:
+def put(name: str, fault: Fault, settings: Settings, *, within_s: float = CONFIRM_S) -> str | None:
     """Ask a process to take a fault and wait until it has. Returns None, or one sentence saying why it has not."""
     files = Files(settings.state_folder, name, settings.port(MEMBERS[name]))
     if not files.running():
         return f"{name} is not running"
     ticket = uuid.uuid4().hex
     write(files.ask, {"fault": fault.words(), "ticket": ticket})
-    end = time.monotonic() + CONFIRM_S
+    end = time.monotonic() + within_s
     while time.monotonic() < end:
         state = read(files.state)
         if state.get("ticket") == ticket:
@@ -30,7 +30,9 @@ def put(name: str, fault: Fault, settings: Settings) -> str | None:
             return f"{name} stopped before it took the fault"
         time.sleep(0.02)
     asked = read(files.ask).get("ticket")
-    return f"another command came between for {name}" if asked != ticket else f"{name} did not confirm within 3 s"
+    if asked != ticket:
+        return f"another command came between for {name}"
+    return f"{name} did not confirm within {within_s:g} s"
 
 
 def listing(settings: Settings) -> list[str]:
@@ -65,7 +67,11 @@ def main(arguments: list[str]) -> int:
         print(f"fault: {error}")
         return 2
     started = time.monotonic()
-    if problem := put(name, fault, settings):
+    try:
+        problem = put(name, fault, settings)
+    except OSError as error:
+        problem = f"the control files cannot be used: {error}"
+    if problem:
         print(f"fault: {problem}")
         return 1
     print(f"{name}: {fault}, confirmed in {(time.monotonic() - started) * 1000:.0f} ms")

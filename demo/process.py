@@ -176,12 +176,17 @@ def main(arguments: list[str]) -> int:
         say(member, str(error))
         return 1
     files = Files(settings.state_folder, member.name, port)
-    held = files.hold()
+    try:
+        held = files.hold()
+        if held:
+            files.ask.unlink(missing_ok=True)
+    except OSError as error:
+        say(member, f"STATE_DIR cannot be used: {error}")
+        return 1
     if held is None:
         # Its port is free although it runs: it has been put down by a fault.
         say(member, f"already runs for port {port}; `python -m demo.fault list` shows it")
         return 1
-    files.ask.unlink(missing_ok=True)
     with held:
         Process(member, settings, files).run([listener])
     return 0

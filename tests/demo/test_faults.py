@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 
+from demo import fault
 from demo.estate import MEMBERS
 from demo.faults import Fault, FaultError, Files, Spread, read
 from tests.demo.conftest import Estate, free_offset, wait_until
@@ -182,8 +183,8 @@ def test_two_estates_do_not_hear_each_other_and_a_killed_process_does_not_seem_t
 def test_a_stopped_process_does_not_confirm(estate: Estate) -> None:
     os.kill(estate.processes[NAME].pid, signal.SIGSTOP)
     try:
-        done = estate.run("demo.fault", NAME, "slow", "5")
-        assert (done.returncode, done.stdout) == (1, f"fault: {NAME} did not confirm within 3 s\n")
+        slow = Fault.parse(["slow", "5"])
+        assert fault.put(NAME, slow, estate.settings, within_s=0.5) == f"{NAME} did not confirm within 0.5 s"
     finally:
         os.kill(estate.processes[NAME].pid, signal.SIGCONT)
     wait_until(lambda: "slow 5 ms" in line_of(estate))

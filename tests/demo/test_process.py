@@ -135,6 +135,25 @@ def test_a_name_that_is_not_in_the_estate_ends_with_two(seeded: Estate, argument
     assert "spreadsheet" in done.stdout
 
 
+def test_a_state_folder_that_cannot_be_used_is_one_line(seeded: Estate, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    done = seeded.run("demo.process", NAME, PORT_OFFSET=str(free_offset()), STATE_DIR=str(tmp_path / "file"))
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (1, 1, "")
+    assert "STATE_DIR" in done.stdout
+
+
+def test_a_command_beside_a_running_demo_needs_no_settings(seeded: Estate, tmp_path) -> None:
+    runtime = ("PORT_OFFSET", "DEMO_DATABASE_URL")
+    (tmp_path / "runtime.env").write_text("".join(f"{name}={seeded.environ[name]}\n" for name in runtime))
+    hidden = {*runtime, "DATABASE_URL", "SWITCHYARD_MODE"}
+    terminal = {name: value for name, value in seeded.environ.items() if name not in hidden}
+    second = Estate(terminal | {"STATE_DIR": str(tmp_path)}, seeded.client)
+    check = second.run("demo.migrate_users", "--check")
+    assert "of 40 users are the same on both sides" in check.stdout, check.stdout + check.stderr
+    port = str(seeded.settings.port(MEMBERS[NAME]))
+    assert f"{NAME:<13} {port:>5}  not running" in second.run("demo.fault", "list").stdout.splitlines()
+
+
 @pytest.mark.parametrize("offset", ["x", "-1", "60001", "1.5"])
 def test_an_offset_that_makes_no_sense_is_named(offset: str) -> None:
     with pytest.raises(SettingsError, match="PORT_OFFSET"):
