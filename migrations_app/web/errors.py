@@ -1,21 +1,43 @@
-"""Pages for what goes wrong: told in place, with what to do next."""
+"""What goes wrong is told in place, with what to do next. None of these touches the database."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    return HttpResponse("This form was too old or came from elsewhere. Load the page again and repeat.", status=403)
+    """A form without a valid token: the page is from before a sign-in, or the form came from elsewhere."""
+    text = "Nothing was done. Load the page again and repeat it there."
+    return _tell(request, HTTPStatus.FORBIDDEN, "This form is too old, or came from elsewhere", text)
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return HttpResponse("You may not do this.", status=403)
+    said = str(exception or "")
+    return _tell(request, HTTPStatus.FORBIDDEN, "This is not for your role", said or "Ask an administrator.")
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return HttpResponse("There is nothing here.", status=404)
+    text = "The plan may have changed, or the link was cut off. The timeline has every week."
+    return _tell(request, HTTPStatus.NOT_FOUND, "There is nothing here", text)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return HttpResponse("Something broke on our side.", status=500)
+    text = (
+        "It is not known whether your last click was carried out; the page will tell once it answers again. "
+        "The gateway does not need this dashboard: traffic keeps going where it goes."
+    )
+    return _tell(request, HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke on our side", text)
+
+
+def _tell(request: HttpRequest, status: HTTPStatus, title: str, text: str) -> HttpResponse:
+    """A whole page; for htmx only the notice, which goes to the place for notices and never into a panel."""
+    context = {"title": title, "text": text, "status": status.value}
+    if request.headers.get("HX-Request") != "true":
+        return HttpResponse(render_to_string("error.html", context), status=status)
+    response = HttpResponse(render_to_string("error.html#notice", context), status=status)
+    response["HX-Retarget"] = "#notices"
+    response["HX-Reswap"] = "innerHTML"
+    return response

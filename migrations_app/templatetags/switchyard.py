@@ -1,0 +1,54 @@
+"""Template tags of the pages: icons, moments, spans of days."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str, label: str = "") -> SafeString:
+    """A shape of static/icons.svg. Without a label it only repeats the words beside it and is not read out."""
+    address = static("icons.svg")
+    if label:
+        return format_html(
+            '<svg class="icon" role="img" aria-label="{}"><use href="{}#{}"></use></svg>', label, address, name
+        )
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"></use></svg>', address, name)
+
+
+@register.simple_tag(takes_context=True)
+def moment(context: dict[str, Any], value: datetime | None, missing: str = "never") -> SafeString:
+    """A moment in the plan's time zone; the script shows it in the viewer's, with this one on hover."""
+    if value is None:
+        return format_html("{}", missing)
+    local = value.astimezone(context["chrome"].zone) if "chrome" in context else value
+    text = f"{local.day} {local:%b %H:%M:%S}"
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', value.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", text
+    )
+
+
+@register.simple_tag
+def days(first: date, last: date) -> str:
+    """Two dates as one span: 23-29 Nov, 30 Nov - 6 Dec."""
+    if first == last:
+        return f"{first.day} {first:%b}"
+    if (first.year, first.month) == (last.year, last.month):
+        return f"{first.day}–{last.day} {last:%b}"  # noqa: RUF001  # spans of days take an en dash
+    return f"{first.day} {first:%b} – {last.day} {last:%b}"  # noqa: RUF001
+
+
+@register.filter
+def whole(value: float | None) -> str:
+    """A number of milliseconds, requests or per cent, with thousands apart: 1,234; under 10 one decimal."""
+    if value is None:
+        return "–"  # noqa: RUF001
+    return f"{value:,.1f}" if isinstance(value, float) and value < 10 else f"{value:,.0f}"

@@ -1,0 +1,75 @@
+"""Signing in and out. Every sign-in, and every one that failed, is an audit event."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView, LogoutView
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from migrations_app.actor import SYSTEM, Actor
+from migrations_app.audit import record
+from migrations_app.choices import AuditKind
+
+from . import throttle
+
+
+class SignIn(LoginView):
+    template_name = "sign_in.html"
+    redirect_authenticated_user = True
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        name, address = request.POST.get("username", ""), address_of(request)
+        if wait := throttle.wait_for(name, address):
+            # The password is not even looked at: the answer must not tell whether it was right.
+            context = self.get_context_data(form=AuthenticationForm(request), wait=wait, typed=name)
+            response = self.render_to_response(context, status=HTTPStatus.TOO_MANY_REQUESTS)
+            response["Retry-After"] = str(wait)
+            return response
+        return super().post(request, *args, **kwargs)
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        user, address = form.get_user(), address_of(self.request)
+        throttle.succeeded(self.request.POST.get("username", ""), address)
+        with transaction.atomic():
+            response: HttpResponse = super().form_valid(form)
+            record(
+                AuditKind.SIGNED_IN,
+                actor=Actor.signed_in(user),
+                subject=f"account {user.get_username()}",
+                after={"address": address},
+            )
+        return response
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        name, address = self.request.POST.get("username", ""), address_of(self.request)
+        throttle.failed(name, address)
+        # A name that is no account is not kept: people type passwords into the wrong field.
+        known = User.objects.filter(username=name).exists() if "\x00" not in name else False
+        with transaction.atomic():
+            record(
+                AuditKind.SIGN_IN_FAILED,
+                actor=SYSTEM,
+                subject=f"account {name}" if known else "an unknown account",
+                after={"address": address},
+            )
+        response = self.render_to_response(self.get_context_data(form=form, typed=name))
+        response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+        return response
+
+
+class SignOut(LogoutView):
+    http_method_names = ["post"]
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        return super().post(request, *args, **kwargs)
+
+
+def address_of(request: HttpRequest) -> str:
+    """The client's address as the server saw it; uvicorn puts a trusted proxy's client here."""
+    return str(request.META.get("REMOTE_ADDR", ""))

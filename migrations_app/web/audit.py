@@ -1,0 +1,112 @@
+"""The audit log: filtered by the address, a page at a time, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from migrations_app.choices import AuditKind
+from migrations_app.models import AuditEvent, Confirmation, Gateway, Week
+from migrations_app.models.audit import check_chain
+from migrations_app.roles import Permission
+
+from .access import WebRequest, fresh, requires
+
+PAGE = 50  # events
+
+KIND_WORDS = {
+    AuditKind.PLAN_LOADED: "Plan loaded",
+    AuditKind.WEEK_ENABLED: "Week enabled",
+    AuditKind.WEEK_ROLLED_BACK: "Week rolled back",
+    AuditKind.FLAG_ENABLED: "Service enabled",
+    AuditKind.FLAG_WEIGHT_SET: "Weight set",
+    AuditKind.FLAG_ROLLED_BACK: "Service rolled back",
+    AuditKind.ENABLE_REFUSED: "Enable refused",
+    AuditKind.PREREQUISITE_TICKED: "Signed off",
+    AuditKind.PREREQUISITE_UNTICKED: "Sign-off withdrawn",
+    AuditKind.DRIFT_CORRECTED: "Drift put back",
+    AuditKind.SIGNED_IN: "Signed in",
+    AuditKind.SIGN_IN_FAILED: "Sign-in failed",
+}
+
+
+class Filter(forms.Form):
+    """What of the log is shown. All of it is optional and lives in the address."""
+
+    kind = forms.ChoiceField(required=False)
+    actor = forms.CharField(required=False, max_length=150)
+    week = forms.TypedChoiceField(required=False, coerce=int, empty_value=None)
+    before = forms.IntegerField(required=False, min_value=1, widget=forms.HiddenInput)
+
+    def __init__(self, data: Any, weeks: Iterable[int]) -> None:
+        super().__init__(data)
+        for name, choices in (
+            ("kind", [("", "All"), *((kind.value, words) for kind, words in KIND_WORDS.items())]),
+            ("week", [("", "All"), *((str(number), str(number)) for number in weeks)]),
+        ):
+            self.fields[name].choices = choices  # type: ignore[attr-defined]
+        self.label_suffix = ""
+
+
+@require_safe
+@requires(Permission.VIEW_AUDIT)
+@fresh
+def audit(request: WebRequest) -> HttpResponseBase:
+    """GET parameters: kind, actor, week; `before` an event's id for older ones; `check=chain` walks the whole chain."""
+    form = Filter(request.GET, Week.objects.values_list("number", flat=True))
+    form.is_valid()
+    said = form.cleaned_data
+    events = AuditEvent.objects.order_by("-id")
+    if said.get("kind"):
+        events = events.filter(kind=said["kind"])
+    if said.get("actor"):
+        events = events.filter(actor=said["actor"])
+    if said.get("week"):
+        events = events.filter(week_number=said["week"])
+    if said.get("before"):
+        events = events.filter(id__lt=said["before"])
+    gateways = list(Gateway.objects.order_by("key"))
+    found = list(_with_confirmations(events, gateways)[: PAGE + 1])
+    page = found[:PAGE]
+    chosen = {name: said[name] for name in ("kind", "actor", "week") if said.get(name)}
+    context = {
+        "form": form,
+        "events": [_event(row, gateways) for row in page],
+        "filtered": bool(chosen),
+        "paged": bool(said.get("before")),
+        "older": f"?{urlencode(chosen | {'before': page[-1].pk})}" if len(found) > PAGE else "",
+        "newest": f"?{urlencode(chosen)}",
+        "check": check_chain() if request.GET.get("check") == "chain" else None,
+        "check_link": f"?{urlencode(chosen | {'check': 'chain'})}",
+    }
+    return render(request, "audit.html", context, status=422 if form.errors else 200)
+
+
+def _with_confirmations(events: QuerySet[AuditEvent], gateways: list[Gateway]) -> QuerySet[AuditEvent]:
+    """Each event with the first confirmation at or above its generation, one index look-up for each gateway."""
+    for gateway in gateways:
+        first = Confirmation.objects.filter(gateway_id=gateway.pk, generation__gte=OuterRef("generation")).order_by(
+            "generation"
+        )
+        events = events.annotate(**{f"confirmed_{gateway.pk}": Subquery(first.values("confirmed_at")[:1])})
+    return events
+
+
+def _event(row: AuditEvent, gateways: list[Gateway]) -> dict[str, Any]:
+    confirmed: datetime | None = None
+    if row.generation and gateways:
+        moments = [getattr(row, f"confirmed_{gateway.pk}") for gateway in gateways]
+        confirmed = max(moments) if all(moments) else None
+    verified_ms = (confirmed - row.at).total_seconds() * 1000 if confirmed else None
+    kind = {kind.value: words for kind, words in KIND_WORDS.items()}.get(row.kind, row.kind)
+    keys = sorted({*row.before, *row.after})
+    changes = [(key, row.before.get(key), row.after.get(key)) for key in keys]
+    return {"row": row, "kind": kind, "confirmed": confirmed, "verified_ms": verified_ms, "changes": changes}

@@ -1,0 +1,54 @@
+"""How an enable is asked for: what it will do, in numbers, and how much it takes to say yes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.urls import reverse
+
+from migrations_app.choices import Risk
+
+from .board import ServiceRow, WeekRow
+
+
+@dataclass(frozen=True, slots=True)
+class Enabling:
+    """One Enable button: of a whole week, or of one service of it. `key` is unique on a page."""
+
+    key: str
+    name: str
+    action: str
+    week: WeekRow
+    services: tuple[ServiceRow, ...]
+
+    @classmethod
+    def of_week(cls, row: WeekRow) -> Enabling:
+        services = tuple(service for service in row.services if not service.flag.is_fully_on)
+        action = reverse("week-enable", args=[row.week.number])
+        return cls(f"week-{row.week.number}", f"week {row.week.number}", action, row, services)
+
+    @classmethod
+    def of_service(cls, row: WeekRow, service: ServiceRow) -> Enabling:
+        action = reverse("flag-enable", args=[service.flag.key])
+        return cls(service.service.key, service.service.title, action, row, (service,))
+
+    @property
+    def asks(self) -> bool:
+        """A dialog, and a reason, before it happens."""
+        return self.week.week.risk == Risk.HIGH
+
+    @property
+    def open(self) -> bool:
+        """Whether the gate lets this through, as far as this page knows; the server decides on the click."""
+        mine = {f"health-{service.service.key}" for service in self.services}
+        return not any(line for line in self.week.verdict.blocking if line.prerequisite or line.key in mine)
+
+    @property
+    def requests(self) -> int:
+        """Requests of the last minute that the old side served and that will move."""
+        return sum(service.traffic.old for service in self.services)
+
+    @property
+    def areas(self) -> str:
+        names = [service.service.area or service.service.title for service in self.services]
+        return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "Nothing"

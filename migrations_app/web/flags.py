@@ -1,0 +1,104 @@
+"""What a person does to one service's traffic, from the page of its week or its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from migrations_app.actions.flags import roll_back_flag, set_weight
+from migrations_app.actor import Actor
+from migrations_app.gates.load import verdicts
+from migrations_app.gateways.base import SERVICE_WEIGHT
+from migrations_app.models import Flag
+from migrations_app.roles import Permission
+
+from .access import WebRequest, fresh, may, requires
+from .board import load_board
+from .enabling import Enabling
+from .forms import ActionForm, EnableForm, new_key
+from .notices import Notice, answer, blocked, carry_out, invalid
+from .services import show_service
+from .weeks import show_week
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.VIEW_PLAN)
+@fresh
+def enable(request: WebRequest, key: str) -> HttpResponseBase:
+    """POST enables. GET asks once more on a page of its own; with JavaScript that is a dialog."""
+    flag = _find(key)
+    if request.method != "POST":
+        return _ask(request, flag)
+    form = EnableForm(request.POST, week=flag.week)
+    page, show = _way_back(form, flag)
+    if not form.is_valid():
+        verdict = verdicts(weeks=[flag.week.number], flags=[key])[flag.week.number]
+        notice = invalid(form) if verdict.open or not may(request, Permission.ENABLE) else blocked(verdict)
+        return answer(request, notice, page=page, show=show)
+    said = form.cleaned_data
+    notice = carry_out(
+        lambda: set_weight(
+            key=key,
+            weight=SERVICE_WEIGHT,
+            actor=Actor.signed_in(request.user),
+            reason=said["reason"],
+            seen=said["seen"],
+            request_key=said["request_key"],
+        ),
+        done=f"{flag.service.title} is on.",
+        already=f"{flag.service.title} was on already.",
+    )
+    return answer(request, notice, page=page, show=show)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.VIEW_PLAN)
+@fresh
+def roll_back(request: WebRequest, key: str) -> HttpResponseBase:
+    """One click, no gate, never stale. GET only leads back to the service."""
+    flag = _find(key)
+    if request.method != "POST":
+        return redirect("service", flag.service.key)
+    form = ActionForm(request.POST)
+    # A field that makes no sense must not hold up a rollback.
+    form.is_valid()
+    page, show = _way_back(form, flag)
+    notice = carry_out(
+        lambda: roll_back_flag(
+            key=key,
+            actor=Actor.signed_in(request.user),
+            reason=form.cleaned_data.get("reason", ""),
+            request_key=form.cleaned_data.get("request_key"),
+        ),
+        done=f"{flag.service.title} is rolled back.",
+        already=f"{flag.service.title} was on the old side already.",
+    )
+    return answer(request, notice, page=page, show=show)
+
+
+def _ask(request: WebRequest, flag: Flag) -> HttpResponseBase:
+    board = load_board()
+    found = board.service(flag.service.key) if board else None
+    if found is None or found[1].flag.is_fully_on:
+        return redirect("service", flag.service.key)
+    week, row = found
+    context = {"board": board, "row": week, "enabling": Enabling.of_service(week, row), "new_key": new_key}
+    return render(request, "confirm.html", context)
+
+
+def _way_back(form: ActionForm, flag: Flag) -> tuple[str, Callable[[HttpRequest, Notice], HttpResponse]]:
+    """The page that the click came from, and how to show it: the week's unless the form says the service's."""
+    if form.data.get("page") == "service":
+        key = flag.service.key
+        return reverse("service", args=[key]), lambda request, notice: show_service(request, key, notice)
+    number = flag.week.number
+    return reverse("week", args=[number]), lambda request, notice: show_week(request, number, notice)
+
+
+def _find(key: str) -> Flag:
+    return get_object_or_404(Flag.objects.select_related("service", "week"), key=key)

@@ -1,0 +1,106 @@
+"""What a page says about the action that was just asked for, and the status of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase, HttpResponseRedirectBase
+
+from migrations_app.actions.change import Change
+from migrations_app.actions.confirm import confirm
+from migrations_app.errors import ActionError, GateClosed, NotFound, NotPermitted, PlanConflict, Stale
+from migrations_app.gates.verdict import Line, Verdict
+from migrations_app.roles import Permission
+
+from .access import WebRequest, who_may
+
+_STATUS: dict[type[ActionError], HTTPStatus] = {
+    NotPermitted: HTTPStatus.FORBIDDEN,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Stale: HTTPStatus.CONFLICT,
+    GateClosed: HTTPStatus.CONFLICT,
+    PlanConflict: HTTPStatus.CONFLICT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One sentence on what came of a click. `loud` ones stay until read; `blocking` has the closed gate's lines."""
+
+    title: str
+    text: str = ""
+    loud: bool = False
+    status: int = HTTPStatus.OK
+    command: str = ""
+    blocking: tuple[Line, ...] = ()
+    who_ticks: str = who_may(Permission.TICK)
+
+
+class SeeOther(HttpResponseRedirectBase):
+    """After a form was carried out: the browser gets the page anew, and a reload repeats nothing."""
+
+    status_code = HTTPStatus.SEE_OTHER
+
+
+def carry_out(act: Callable[[], Change], *, done: str, already: str, waits: bool = True) -> Notice:
+    """Run one action and tell what came of it. With `waits`, the gateway's own word is waited for."""
+    try:
+        change = act()
+    except GateClosed as refusal:
+        return blocked(refusal.verdict)
+    except ActionError as refusal:
+        return Notice("Nothing was done", str(refusal), loud=True, status=status_of(refusal))
+    # The same click again finds its own event, and is told the same.
+    title = done if change.changed or change.event else already
+    if not waits:
+        return Notice(title)
+    outcome = confirm(change.generation, event=change.event)
+    if outcome.confirmed:
+        return Notice(title, outcome.sentence())
+    return Notice(
+        "Not confirmed yet",
+        f"{title} This is stored and will be tried again every second, but the gateway has not confirmed it: "
+        f"{outcome.error}",
+        loud=True,
+        status=HTTPStatus.ACCEPTED,
+        command=outcome.command,
+    )
+
+
+def blocked(verdict: Verdict) -> Notice:
+    """What a closed gate answers: every line that holds it."""
+    count = len(verdict.blocking)
+    return Notice(
+        f"Not enabled: {count} {'thing is' if count == 1 else 'things are'} in the way",
+        "No traffic has moved.",
+        loud=True,
+        status=HTTPStatus.CONFLICT,
+        blocking=verdict.blocking,
+    )
+
+
+def invalid(form: forms.Form) -> Notice:
+    """What was wrong with a form, as one notice."""
+    said = " ".join(str(error) for errors in form.errors.values() for error in errors)
+    return Notice("Nothing was done", said, loud=True, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def status_of(refusal: ActionError) -> HTTPStatus:
+    return _STATUS.get(type(refusal), HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+def answer(
+    request: WebRequest, notice: Notice, *, page: str, show: Callable[[HttpRequest, Notice], HttpResponse]
+) -> HttpResponseBase:
+    """The panel for htmx. For a plain form: back to the `page` when it was carried out, else the whole page here."""
+    if not request.htmx and notice.status == HTTPStatus.OK:
+        messages.success(request, notice.title, extra_tags=notice.text)
+        return SeeOther(page)
+    response = show(request, notice)
+    response.status_code = notice.status
+    return response

@@ -1,0 +1,63 @@
+"""The page of one service: where its traffic goes, what the gateway says, and the last polls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from migrations_app.models import HealthSample
+from migrations_app.roles import Permission
+
+from .access import WebRequest, fresh, requires, who_may
+from .board import load_board
+from .enabling import Enabling
+from .forms import new_key
+from .notices import Notice
+
+POLLS = 15  # how many of the last polls are listed
+
+
+@require_safe
+@requires(Permission.VIEW_PLAN)
+@fresh
+def service(request: WebRequest, key: str) -> HttpResponseBase:
+    return show_service(request, key)
+
+
+@require_safe
+@requires(Permission.VIEW_PLAN)
+@fresh
+def live(request: WebRequest, key: str) -> HttpResponseBase:
+    """What refreshes by itself: no form is in it."""
+    return render(request, "service.html#live", _context(key) | {"oob": True})
+
+
+def show_service(request: HttpRequest, key: str, notice: Notice | None = None) -> HttpResponse:
+    """The page of a service, or its panel for htmx, with what came of a click."""
+    context = _context(key) | {
+        "notice": notice,
+        "new_key": new_key,
+        "who_enables": who_may(Permission.ENABLE),
+        "who_rolls_back": who_may(Permission.ROLL_BACK),
+    }
+    htmx = request.headers.get("HX-Request") == "true"
+    return render(request, "service.html#panel" if htmx else "service.html", context)
+
+
+def _context(key: str) -> dict[str, Any]:
+    board = load_board()
+    found = board.service(key) if board else None
+    if board is None or found is None:
+        raise Http404
+    week, row = found
+    return {
+        "board": board,
+        "row": week,
+        "service": row,
+        "enabling": Enabling.of_service(week, row),
+        "polls": HealthSample.objects.filter(target=key).order_by("-polled_at")[:POLLS],
+    }
