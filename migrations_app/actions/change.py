@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Max
+from django.db.models import F
 from django.utils import timezone
 
 from migrations_app.actor import Actor
@@ -17,7 +17,8 @@ from migrations_app.errors import GateClosed, NotFound, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT
-from migrations_app.models import AuditEvent, Flag, Gateway, Plan, Week
+from migrations_app.models import AuditEvent, Flag, Plan, Week
+from migrations_app.models.gateways import next_generation
 
 from .hints import ask_to_reconcile
 
@@ -76,6 +77,8 @@ def shift(
                 verdict = _verdict(move)
                 if not verdict.open:
                     raise GateClosed(verdict)
+            plan.generation = next_generation(plan)
+            plan.save(update_fields=["generation"])
             # The event goes first: the database lets no weight rise that no open gate vouches for.
             event = record(
                 move.kind,
@@ -86,7 +89,7 @@ def shift(
                 before={flag.key: flag.weight for flag in flags},
                 after={flag.key: move.weight for flag in flags},
                 verdict=verdict,
-                generation=_take_generation(plan),
+                generation=plan.generation,
                 request_key=request_key,
             )
             for flag in flags:
@@ -137,14 +140,6 @@ def _verdict(move: Move) -> Verdict:
     number = move.week.number
     flags = [flag.key for flag in move.flags] if move.part_of_week else None
     return verdicts(weeks=[number], flags=flags)[number]
-
-
-def _take_generation(plan: Plan) -> int:
-    """The next generation, above what any gateway runs, so that a change after a restored backup still wins."""
-    observed = Gateway.objects.filter(plan=plan).aggregate(top=Max("observed_generation"))["top"] or 0
-    plan.generation = max(plan.generation, observed) + 1
-    plan.save(update_fields=["generation"])
-    return plan.generation
 
 
 def _set_status(week: Week) -> None:

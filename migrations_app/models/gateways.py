@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from django.db import connection, models
+from django.db.models import Max
 
 from .plans import Plan
 from .services import Flag
@@ -62,6 +63,12 @@ class Confirmation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.gateway} at {self.generation}"
+
+
+def next_generation(plan: Plan) -> int:
+    """The next generation: above what any gateway runs, so that a change after a restored backup still wins."""
+    observed = Gateway.objects.filter(plan=plan).aggregate(top=Max("observed_generation"))["top"] or 0
+    return max(plan.generation, observed) + 1
 
 
 def verified_at(generations: Collection[int]) -> dict[int, datetime]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max
 from django.utils import timezone
 
 from migrations_app.actor import Actor
@@ -17,6 +16,7 @@ from migrations_app.choices import AuditKind
 from migrations_app.errors import NotFound, PlanConflict
 from migrations_app.models import Flag, SignOff, Week
 from migrations_app.models import Plan as PlanRow
+from migrations_app.models.gateways import next_generation
 from migrations_app.planfile.conflicts import conflicts
 from migrations_app.planfile.diff import Difference, compare, same_promise, touched_weeks
 from migrations_app.planfile.ports import shift_ports
@@ -55,7 +55,7 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "") -> Loaded:
         if old is not None:
             _refuse_conflicts(old, plan)
             if difference.routing:
-                row.generation = _next_generation(row)
+                row.generation = next_generation(row)
         lost = _lost_sign_offs(old, plan) if old else []
         touched = touched_weeks(old, plan) if old else set()
         write_rows(row, plan, old, touched=touched, actor=actor.name)
@@ -91,12 +91,6 @@ def _refuse_conflicts(old: Plan, plan: Plan) -> None:
     on = set(Flag.objects.filter(weight__gt=0).values_list("key", flat=True))
     if found := conflicts(old, plan, started=started, on=on):
         raise PlanConflict(found)
-
-
-def _next_generation(row: PlanRow) -> int:
-    """Above what any gateway runs too, so that a plan loaded after a restored backup still reaches it."""
-    observed = row.gateways.aggregate(top=Max("observed_generation"))["top"] or 0
-    return max(row.generation, observed) + 1
 
 
 def _lost_sign_offs(old: Plan, new: Plan) -> list[str]:
