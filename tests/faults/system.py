@@ -1,0 +1,222 @@
+"""The whole product on real parts, for one test at a time: Envoy, both sides, and child processes on the test database."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from django.db import connection
+
+from controlplane.embedded.children import free_port, start, stop
+from controlplane.environment import REPOSITORY
+from migrations_app.actor import SYSTEM
+from migrations_app.models import Gateway, Plan
+from migrations_app.planfile.load import load_plan
+from migrations_app.planfile.reader import read_path
+from migrations_app.planfile.schema import Plan as PlanFile
+from tests.factories import PASSWORD, PLANS
+from tests.gateways.estate import Envoy
+from tests.servers import with_database
+
+# Service key -> prefix of the three services that week 1 moves.
+WEEK_1 = {"notification": "/api/notifications", "storage": "/api/storage", "rag": "/api/rag"}
+
+
+def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> float:
+    """Look every 5 ms until it is true. Returns how long that took, in seconds."""
+    begun = time.monotonic()
+    while not true():
+        assert time.monotonic() - begun < seconds, f"after {seconds} s still not: {what}"
+        time.sleep(0.005)
+    return time.monotonic() - begun
+
+
+class Child:
+    """A process of the product. It and all of its own children are gone when the block ends."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = start(command, output=output, env=environ, cwd=REPOSITORY)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the process and all of its children, which are in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def close(self) -> None:
+        """kill -9, so that no test leans on an orderly end."""
+        if self.process.returncode is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+@contextlib.contextmanager
+def running_sides() -> Iterator[dict[str, int]]:
+    """Name -> port of the monolith and all services of the plan."""
+    names = ["monolith", *(service.key for service in read_path(PLANS / "tracseq-phase2.yaml").services)]
+    process = start(python("tests.faults.side", *names), output=subprocess.PIPE, cwd=REPOSITORY)
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+    finally:
+        stop(process)
+        process.stdout.close()
+
+
+@dataclass
+class Estate:
+    """What outlives a test: the sides and the ports. Redis is not there: each test brings its own, or a fault, there."""
+
+    folder: Path
+    sides: dict[str, int]
+    redis_port: int
+    envoy: Envoy
+
+    @classmethod
+    def make(cls, folder: Path, sides: dict[str, int]) -> Estate:
+        return cls(folder, sides, free_port(), Envoy(folder / "gateway"))
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """For child processes: the database and the gateway of this test, and a Redis that is away."""
+        database = with_database(os.environ["TEST_POSTGRES_URL"], connection.settings_dict["NAME"])
+        return os.environ | {
+            "DATABASE_URL": database,
+            "REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "GATEWAY_DIR": str(self.envoy.folder),
+            "GATEWAY_URL": f"http://127.0.0.1:{self.envoy.port}",
+            "GATEWAY_ADMIN_URL": f"http://127.0.0.1:{self.envoy.admin_port}",
+            "ENVOY_BINARY": str(self.envoy.binary),
+            "DJANGO_SETTINGS_MODULE": "controlplane.settings",
+            "ALLOWED_HOSTS": "127.0.0.1",
+            "HEALTH_STALE_AFTER": "600",
+            **more,
+        }
+
+    def document(self, *, adapter: str = "envoy", **moved: int) -> PlanFile:
+        """The TracSeq plan with its addresses on the sides; `moved`: service key -> another port."""
+        plan = read_path(PLANS / "tracseq-phase2.yaml")
+        ports = self.sides | moved
+        services = tuple(
+            service.model_copy(update={"upstream": f"127.0.0.1:{ports[service.key]}"}) for service in plan.services
+        )
+        monolith = plan.monolith.model_copy(update={"address": f"127.0.0.1:{ports['monolith']}"})
+        gateway = plan.gateway.model_copy(update={"adapter": adapter})
+        return plan.model_copy(update={"services": services, "monolith": monolith, "gateway": gateway})
+
+    def restart_gateway(self) -> None:
+        """A gateway that knows nothing."""
+        self.envoy.close()
+        shutil.rmtree(self.envoy.folder, ignore_errors=True)
+        self.envoy.start()
+
+
+class System:
+    """The estate with the plan loaded, for one test."""
+
+    def __init__(self, estate: Estate) -> None:
+        self.estate, self.envoy = estate, estate.envoy
+        self._children: list[Child] = []
+
+    def load(self, **moved: int) -> None:
+        load_plan(self.estate.document(**moved), actor=SYSTEM, reason="for a test")
+
+    def run(self, name: str, command: list[str], **environ: str) -> Child:
+        """Start a process that ends with the test."""
+        log = self.estate.folder / f"{name}-{len(self._children)}-{time.monotonic_ns()}.log"
+        child = Child(command, self.estate.environ(**environ), log)
+        self._children.append(child)
+        return child
+
+    def worker(self, redis_url: str) -> Child:
+        """A Celery worker that has proved to take messages; nothing else runs on this Redis."""
+        options = ["--concurrency", "2", "--prefetch-multiplier", "1", "--queues", "gateway,observe"]
+        quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+        child = self.run(
+            "worker", python("celery", "-A", "controlplane", "worker", *options, *quiet), REDIS_URL=redis_url
+        )
+        wait_for(lambda: " ready." in child.said() or child.process.poll() is not None, "the worker is ready", 30)
+        assert child.process.poll() is None, child.said()
+        return child
+
+    def beat(self, redis_url: str) -> Child:
+        schedule = str(self.estate.folder / f"beat-{time.monotonic_ns()}")
+        options = ["--schedule", schedule, "--pidfile", "", "--loglevel", "WARNING"]
+        return self.run("beat", python("celery", "-A", "controlplane", "beat", *options), REDIS_URL=redis_url)
+
+    def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """One command of manage.py, in a process of its own."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=self.estate.environ(**environ), capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+
+    def served_by(self) -> dict[str, str | None]:
+        """Service key of week 1 -> who answers its prefix through the gateway."""
+        return {key: self.envoy.ask(f"{prefix}/1").who for key, prefix in WEEK_1.items()}
+
+    def status(self) -> dict[str, Any]:
+        return self.envoy.ask("/routing-status").json()
+
+    def confirmed(self) -> bool:
+        """What the screen calls applied: the gateway was seen to run the newest generation."""
+        return Gateway.objects.get().observed_generation == Plan.objects.get().generation
+
+    def close(self) -> None:
+        for child in reversed(self._children):
+            child.close()
+
+
+ON_THE_MONOLITH = dict.fromkeys(WEEK_1, "monolith")
+ON_THE_SERVICES = {key: key for key in WEEK_1}
+
+
+class Browser:
+    """A person at the real web process, as a browser without JavaScript would be."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = httpx.Client(base_url=url, timeout=20, trust_env=False)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._client.get(path, follow_redirects=True)
+
+    def post(self, path: str, **fields: str) -> httpx.Response:
+        """The form's answer itself; a redirect is not followed."""
+        return self._client.post(path, data=fields | {"csrfmiddlewaretoken": self._token()})
+
+    def sign_in(self, name: str) -> None:
+        self.get("/sign-in/")
+        answer = self.post("/sign-in/", username=name, password=PASSWORD)
+        assert answer.status_code == 302, answer.text
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _token(self) -> str:
+        return next(value for name, value in self._client.cookies.items() if name.endswith("csrf"))
+
+
+def words(page: str) -> str:
+    """The text of a page, its tags and spaces taken together."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page))
