@@ -31,12 +31,13 @@ class _Publisher:
             logger.warning("Redis is slow: the hint for generation %s was dropped; beat will ask", generation)
 
     def _run(self) -> None:
-        from celery import current_app
+        # Here, so that a command which only reads does not pay for loading Celery.
+        from controlplane.celery import app
 
         while True:
             generation = self._queue.get()
             try:
-                current_app.send_task("migrations_app.tasks.reconcile_all", queue="gateway", expires=10)
+                app.send_task("migrations_app.tasks.reconcile_all", queue="gateway", expires=10)
             except Exception as error:  # noqa: BLE001  # whatever the broker raises, the hint is lost and that is fine
                 logger.warning("the hint for generation %s could not be sent: %s", generation, error)
 
