@@ -4,7 +4,7 @@ import os
 
 from django.core.asgi import get_asgi_application
 
-from controlplane import celery as celery  # loaded before the first click, which would wait for it otherwise
+import controlplane.celery  # noqa: F401  # loaded before the first click, which would wait for it otherwise
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 application = get_asgi_application()
