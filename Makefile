@@ -18,7 +18,7 @@ demo: $(VENV)/.embedded ## Run the dashboard, the gateway and the demo estate wi
 up: $(VENV)/.embedded ## Run the dashboard and the gateway with an empty plan, until Ctrl-C
 	@exec $(BIN)/python -m controlplane.embedded up
 
-test: $(VENV)/.dev ## Check the style and run every test, on real servers and in a real browser
+test: $(VENV)/.dev ## Check the style and run every test, on real servers and a real browser (TESTS=path for some)
 	@$(BIN)/python -m tests.chromium
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/pytest -n 2 --dist loadfile $(TESTS)

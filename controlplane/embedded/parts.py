@@ -67,7 +67,11 @@ def worker(_: Installation) -> Part:
     ]
     lonely = ["--without-gossip", "--without-mingle"]
     return Part(
-        "worker", python("celery", "--quiet", "-A", "controlplane", "worker", *options, *lonely), noise=_CELERY_NOISE
+        "worker",
+        python("celery", "--quiet", "-A", "controlplane", "worker", *options, *lonely),
+        # Its cold shutdown. The warm one takes seconds, and every task can be cut off and done again.
+        stop_signal=signal.SIGQUIT,
+        noise=_CELERY_NOISE,
     )
 
 

