@@ -37,19 +37,18 @@ class Gateway:
     def __init__(self, routes: list[tuple[str, str, str]], monolith: str) -> None:
         self._routes = [(prefix, prefix + "/", base, strip) for prefix, base, strip in routes]
         self._monolith = monolith
-        self._client: httpx.AsyncClient | None = None
+        self._clients: dict[str, httpx.AsyncClient] = {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._forward(scope, receive, send)
 
-    def target(self, path: str, query: str) -> str:
-        """The URL upstream of a request's path."""
-        asked = f"?{query}" if query else ""
+    def target(self, path: str) -> tuple[str, str]:
+        """The base URL upstream of a request's path, and the path there."""
         for prefix, inside, base, strip in self._routes:
             if path == prefix or path.startswith(inside):
-                return f"{base}{path.removeprefix(strip)}{asked}"
-        return f"{self._monolith}{path}{asked}"
+                return base, path.removeprefix(strip)
+        return self._monolith, path
 
     async def _forward(self, scope: Message, receive: Receive, send: Send) -> None:
         body = b""
@@ -59,13 +58,11 @@ class Gateway:
             if not message.get("more_body"):
                 break
         headers = [(key, value) for key, value in scope["headers"] if key not in _HOP_BY_HOP]
-        client = self._pool()
-        raw_path = scope["raw_path"].decode("latin-1")
+        base, path = self.target(scope["raw_path"].decode("latin-1"))
+        query = scope["query_string"].decode("latin-1")
+        client = self._pool(base)
         request = client.build_request(
-            scope["method"],
-            self.target(raw_path, scope["query_string"].decode("latin-1")),
-            headers=headers,
-            content=body,
+            scope["method"], f"{base}{path}?{query}" if query else f"{base}{path}", headers=headers, content=body
         )
         try:
             response = await client.send(request, stream=True)
@@ -81,11 +78,13 @@ class Gateway:
         finally:
             await response.aclose()
 
-    def _pool(self) -> httpx.AsyncClient:
-        if self._client is None:
-            limits = httpx.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=60.0)
-            self._client = httpx.AsyncClient(limits=limits, timeout=_TIMEOUT, trust_env=False)
-        return self._client
+    def _pool(self, base: str) -> httpx.AsyncClient:
+        """One pool for each upstream: httpx looks through a whole pool for each request."""
+        client = self._clients.get(base)
+        if client is None:
+            limits = httpx.Limits(max_connections=500, max_keepalive_connections=100, keepalive_expiry=60.0)
+            client = self._clients[base] = httpx.AsyncClient(limits=limits, timeout=_TIMEOUT, trust_env=False)
+        return client
 
 
 async def _tell(send: Send, status: int) -> None:

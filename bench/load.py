@@ -69,7 +69,8 @@ class Tally:
 
 def encode(method: str, path: str, *, body: bytes = b"", headers: Sequence[tuple[str, str]] = ()) -> bytes:
     """A request as it goes over the wire."""
-    lines = [f"{method} {path} HTTP/1.1", f"host: {HOST}", *(f"{key}: {value}" for key, value in headers)]
+    named = {"host": HOST, **dict(headers)}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in named.items())]
     if body or method not in {"GET", "HEAD"}:
         lines.append(f"content-length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
