@@ -10,13 +10,12 @@ import pytest
 from django.contrib.auth.models import Group, User
 
 from controlplane.embedded.children import free_port
-from migrations_app.actor import Actor
 from migrations_app.models import Gateway
 from migrations_app.reconcile.adapters import adapter_for, forget_adapters
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.factories import PASSWORD, make_healthy, tick_all
-from tests.faults.system import Browser, Child, Estate, System, python, running_sides, wait_for
+from tests.faults.system import OPERATOR, Browser, Child, Estate, System, python, running_sides, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +41,7 @@ def system(transactional_db, estate: Estate, settings) -> Iterator[System]:
     try:
         made.load()
         make_healthy()
-        tick_all(1, Actor.at_shell("tester"))
+        tick_all(1, OPERATOR)
         (done,) = reconcile_all()
         assert done.error == ""
         yield made

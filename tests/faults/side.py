@@ -1,7 +1,8 @@
 """The two sides of the estate as one small process: an HTTP server for each name, on a free port.
 
 `python -m tests.faults.side monolith rag ...` prints one line of JSON, name -> port, and then answers until it ends.
-Every answer tells who gave it. The header `x-delay` makes it wait that many seconds first.
+Every answer tells who gave it, and when the request came in by CLOCK_MONOTONIC, which all processes share. The header
+`x-delay` makes it wait that many seconds first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 
 
 async def answer(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -16,10 +18,11 @@ async def answer(name: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             path = head[0].split(" ")[1]
+            came = time.monotonic()
             headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in head[1:])}
             got = len(await reader.readexactly(int(headers.get("content-length") or 0)))
             await asyncio.sleep(float(headers.get("x-delay") or 0))
-            body = json.dumps({"who": name, "path": path, "length": got}).encode()
+            body = json.dumps({"who": name, "path": path, "length": got, "came": came}).encode()
             fields = f"content-type: application/json\r\nx-upstream: {name}\r\ncontent-length: {len(body)}"
             writer.write(f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode() + body)
             await writer.drain()

@@ -1,4 +1,4 @@
-"""The whole product on real parts, for one test at a time: Envoy, both sides, and child processes on the test database."""
+"""The whole product on real parts, for one test at a time: Envoy, both sides, child processes on the test database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from django.db import connection
 
 from controlplane.embedded.children import free_port, start, stop
 from controlplane.environment import REPOSITORY
-from migrations_app.actor import SYSTEM
+from migrations_app.actor import SYSTEM, Actor
+from migrations_app.choices import ActorKind
 from migrations_app.models import Gateway, Plan
 from migrations_app.planfile.load import load_plan
 from migrations_app.planfile.reader import read_path
@@ -30,6 +31,7 @@ from tests.factories import PASSWORD, PLANS
 from tests.gateways.estate import Envoy
 from tests.servers import with_database
 
+OPERATOR = Actor("tester", ActorKind.SHELL)
 # Service key -> prefix of the three services that week 1 moves.
 WEEK_1 = {"notification": "/api/notifications", "storage": "/api/storage", "rag": "/api/rag"}
 
@@ -70,6 +72,20 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
+class FreezableEnvoy(Envoy):
+    """An Envoy that can be hung and go on, as by a stalled host."""
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
 @contextlib.contextmanager
 def running_sides() -> Iterator[dict[str, int]]:
     """Name -> port of the monolith and all services of the plan."""
@@ -85,16 +101,16 @@ def running_sides() -> Iterator[dict[str, int]]:
 
 @dataclass
 class Estate:
-    """What outlives a test: the sides and the ports. Redis is not there: each test brings its own, or a fault, there."""
+    """What outlives a test: the sides and the ports. On Redis' port each test puts a real one, or a fault."""
 
     folder: Path
     sides: dict[str, int]
     redis_port: int
-    envoy: Envoy
+    envoy: FreezableEnvoy
 
     @classmethod
     def make(cls, folder: Path, sides: dict[str, int]) -> Estate:
-        return cls(folder, sides, free_port(), Envoy(folder / "gateway"))
+        return cls(folder, sides, free_port(), FreezableEnvoy(folder / "gateway"))
 
     def environ(self, **more: str) -> dict[str, str]:
         """For child processes: the database and the gateway of this test, and a Redis that is away."""
@@ -165,11 +181,14 @@ class System:
 
     def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """One command of manage.py, in a process of its own."""
-        command = [sys.executable, "manage.py", *arguments]
         return subprocess.run(
-            command, cwd=REPOSITORY, env=self.estate.environ(**environ), capture_output=True, text=True,
+            self.manage_command(*arguments), cwd=REPOSITORY, env=self.estate.environ(**environ), capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
+
+    @staticmethod
+    def manage_command(*arguments: str) -> list[str]:
+        return [sys.executable, "manage.py", *arguments]
 
     def served_by(self) -> dict[str, str | None]:
         """Service key of week 1 -> who answers its prefix through the gateway."""

@@ -11,18 +11,17 @@ from uuid import uuid4
 import pytest
 
 from migrations_app.actions.weeks import enable_week
-from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Confirmation, Week
 from migrations_app.reconcile.loop import reconcile_all
-from tests.faults.system import ON_THE_MONOLITH, ON_THE_SERVICES, Browser, System, wait_for, words
+from tests.faults.system import ON_THE_MONOLITH, ON_THE_SERVICES, OPERATOR, Browser, System, wait_for, words
 from tests.servers import start_redis, stop_redis
 
 
 @pytest.fixture
 def on(system: System) -> System:
     """Week 1 is on, and the gateway serves it from the services."""
-    enable_week(number=1, actor=Actor.at_shell("tester"))
+    enable_week(number=1, actor=OPERATOR)
     reconcile_all()
     assert system.served_by() == ON_THE_SERVICES
     return system

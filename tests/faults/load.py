@@ -1,0 +1,89 @@
+"""Clients that keep their connections, hide no failure by a retry, and remember every answer."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.faults.system import WEEK_1
+
+BODIES = (1_000, 64_000, 1_000_000)  # bytes of a POST
+DELAYS = (1.0, 1.5, 2.0)  # seconds that a slow request is in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`sent` and `came`: between these two moments (CLOCK_MONOTONIC) the gateway chose the side that is `who`."""
+
+    service: str
+    kind: str
+    who: str
+    sent: float
+    came: float
+
+
+class Load:
+    """Steady requests to the prefixes of week 1. `failures` has a sentence for each request that went wrong."""
+
+    def __init__(self, port: int) -> None:
+        self.answers: list[Answer] = []
+        self.failures: list[str] = []
+        self._port = port
+        self._over = threading.Event()
+        clients = [(kind, service) for kind in ("read", "write", "slow read", "slow write") for service in WEEK_1]
+        self._threads = [threading.Thread(target=self._client, args=client, daemon=True) for client in clients]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let every request in flight end."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def count(self, kind: str = "") -> int:
+        return sum(answer.kind.endswith(kind) for answer in self.answers)
+
+    def _client(self, kind: str, service: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        path = f"{WEEK_1[service]}/1"
+        for size, delay in zip(itertools.cycle(BODIES), itertools.cycle(DELAYS), strict=False):
+            if self._over.is_set():
+                break
+            body = b"x" * size if kind.endswith("write") else None
+            headers = {"x-delay": str(delay)} if kind.startswith("slow") else {}
+            sent = time.monotonic()
+            try:
+                connection.request("POST" if body else "GET", path, body=body, headers=headers)
+                response = connection.getresponse()
+                text = response.read()
+                said = json.loads(text) if response.status == 200 else {}
+                if said.get("length") != len(body or b""):
+                    self.failures.append(f"{kind} to {service}: {response.status} {text[:200]!r}")
+                else:
+                    self.answers.append(Answer(service, kind, said["who"], sent, said["came"]))
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(f"{kind} to {service}: {error!r}")
+                connection.close()
+            # The pace of the load: the two processors are for Envoy and the flips as well.
+            self._over.wait(0.004)
+        connection.close()
+
+
+@contextmanager
+def load_on(port: int) -> Iterator[Load]:
+    load = Load(port)
+    load.start()
+    try:
+        yield load
+    finally:
+        load.stop()
