@@ -219,7 +219,9 @@ class EnvoyGateway(Gateway):
                 if (current := self._folder.generation()) > generation:
                     raise StaleGeneration(generation, current)
                 return f"it runs generation {generation_of(status)}"
-            return "; ".join(wanted.differences(running_for(wanted, self._client), ignoring=leaving))
+            return "; ".join(
+                wanted.differences(running_for(wanted, self._client, routes_changed=True), ignoring=leaving)
+            )
 
         self._poll(generation, look)
 

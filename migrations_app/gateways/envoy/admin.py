@@ -15,6 +15,7 @@ from migrations_app.gateways.envoy.bootstrap import ROUTE_TABLE
 from migrations_app.gateways.errors import Unreachable
 
 Json = dict[str, Any]
+Stamps = list[tuple[str, str]]
 
 _CLUSTERS = "/config_dump?resource=dynamic_active_clusters"
 _ROUTES = "/config_dump?resource=dynamic_route_configs"
@@ -40,8 +41,8 @@ class AdminClient:
         self._timeout = timeout
         self._guard = threading.Lock()
         self._clients: dict[int, httpx.Client] = {}  # by process: a connection must not be shared across a fork
-        self._last_clusters: tuple[bytes, dict[str, Json]] | None = None
-        self._last_routes: tuple[bytes, Json | None] | None = None
+        self._last_clusters: tuple[Stamps, dict[str, Json]] | None = None
+        self._last_routes: tuple[Stamps, Json | None] | None = None
 
     def status(self) -> bytes:
         """The body of `/routing-status` from the data port."""
@@ -51,19 +52,18 @@ class AdminClient:
         """Whether Envoy says that it serves."""
         return self._get(f"{self.admin_url}/ready").startswith(b"LIVE")
 
-    def running(self) -> Running:
-        """Clusters and routes as Envoy runs them."""
-        return Running(clusters=self.clusters(), routes=self.routes())
+    def running(self, *, routes_changed: bool = False) -> Running:
+        """Clusters and routes as Envoy runs them. `routes_changed` spares a question whose answer would be yes."""
+        return Running(clusters=self.clusters(), routes=self.routes(changed=routes_changed))
 
     def clusters(self) -> dict[str, Json]:
         """Active clusters by name."""
-        stamps = self._get(f"{self.admin_url}{_CLUSTERS}{_STAMPS}")
+        stamps = _stamps(_configs(self._get(f"{self.admin_url}{_CLUSTERS}{_STAMPS}")))
         known = self._last_clusters
         if known is None or known[0] != stamps:
-            # The stamps were read first: an update in between shows as other stamps the next time.
             entries = _configs(self._get(f"{self.admin_url}{_CLUSTERS}"))
             found = [entry["cluster"] for entry in entries if "cluster" in entry]
-            known = self._last_clusters = (stamps, {cluster["name"]: cluster for cluster in found})
+            known = self._last_clusters = (_stamps(entries), {cluster["name"]: cluster for cluster in found})
         return known[1]
 
     def warming(self) -> dict[str, Json]:
@@ -71,14 +71,13 @@ class AdminClient:
         entries = _configs(self._get(f"{self.admin_url}/config_dump?resource=dynamic_warming_clusters"))
         return {entry["cluster"]["name"]: entry["cluster"] for entry in entries if "cluster" in entry}
 
-    def routes(self) -> Json | None:
+    def routes(self, *, changed: bool = False) -> Json | None:
         """Our route configuration, or None when Envoy has none yet."""
-        stamps = self._get(f"{self.admin_url}{_ROUTES}{_STAMPS}")
-        known = self._last_routes
-        if known is None or known[0] != stamps:
+        known = None if changed else self._last_routes
+        if known is None or known[0] != _stamps(_configs(self._get(f"{self.admin_url}{_ROUTES}{_STAMPS}"))):
             entries = _configs(self._get(f"{self.admin_url}{_ROUTES}"))
             found = [entry["route_config"] for entry in entries if "route_config" in entry]
-            known = (stamps, next((config for config in found if config.get("name") == ROUTE_TABLE), None))
+            known = (_stamps(entries), next((config for config in found if config.get("name") == ROUTE_TABLE), None))
             self._last_routes = known
         return known[1]
 
@@ -127,6 +126,10 @@ class AdminClient:
 def _configs(raw: bytes) -> list[Json]:
     entries = _parse(raw, "/config_dump").get("configs", [])
     return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _stamps(entries: list[Json]) -> Stamps:
+    return [(entry.get("version_info", ""), entry.get("last_updated", "")) for entry in entries]
 
 
 def _parse(raw: bytes, what: str) -> Json:

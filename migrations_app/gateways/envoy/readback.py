@@ -12,9 +12,9 @@ from migrations_app.gateways.envoy.wanted import Wanted, generation_of
 from migrations_app.gateways.errors import Unreachable
 
 
-def running_for(wanted: Wanted, client: AdminClient) -> Running:
+def running_for(wanted: Wanted, client: AdminClient, *, routes_changed: bool = False) -> Running:
     """What runs; a cluster that no route needs yet may still wait for its name to be resolved. Raises Unreachable."""
-    running = client.running()
+    running = client.running(routes_changed=routes_changed)
     ready = [name for name, cluster in wanted.clusters.items() if running.clusters.get(name) == cluster]
     if wanted.needed.union(ready) >= wanted.clusters.keys():
         return running
