@@ -42,6 +42,7 @@ def install() -> str | None:
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
     for command in (
         [sys.executable, "-m", "playwright", "install", "chromium"],
+        [*sudo, "apt-get", "update", "-qq"],  # a new machine knows of no package before it
         [*sudo, "apt-get", "install", "-y", "-qq", "chromium"],
     ):
         if shutil.which(command[0]) is None:
