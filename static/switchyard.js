@@ -129,12 +129,17 @@
   }
 
   // -- The second half of a double click must not hit what has just appeared under the pointer.
+  let lastClick = { at: -Infinity, x: 0, y: 0 };
   document.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (button && panel()?.contains(button) && event.detail > 0 && performance.now() - swappedAt < 400) {
-      event.preventDefault();
-      event.stopImmediatePropagation();
-      return;
+    if (event.detail > 0) {
+      const still = Math.hypot(event.clientX - lastClick.x, event.clientY - lastClick.y) < 12;
+      const second = still && event.timeStamp - lastClick.at < 600 && swappedAt > lastClick.at;
+      lastClick = { at: event.timeStamp, x: event.clientX, y: event.clientY };
+      if (second && event.target.closest("button")) {
+        event.preventDefault();
+        event.stopImmediatePropagation();
+        return;
+      }
     }
     if (event.target.closest("[data-close]")) event.target.closest("dialog").close();
     if (event.target.closest("#show-change")) showPanel();
