@@ -106,6 +106,15 @@ DATABASES["default"] |= {
         "options": "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=30s",
     },
 }
+if env.bool("DATABASE_POOL", default=False):
+    DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool keeps the connections
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 2,
+        "max_size": 20,
+        "timeout": 1.5,  # seconds that a request waits for a connection
+        "reconnect_timeout": 1.0,  # seconds; then the next request tries anew, and not minutes of back-off later
+        "max_idle": 300.0,
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # -- Celery over Redis: messages are hints, so losing one, or all of Redis, loses nothing ----------------------------
@@ -130,6 +139,8 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_TIME_LIMIT = 30
 CELERY_TASK_SOFT_TIME_LIMIT = 20
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# By itself Celery connects to PostgreSQL anew for every task; `controlplane.celery` drops what is old or broken.
+CELERY_DB_REUSE_MAX = 1_000_000_000
 CELERY_TIMEZONE = "UTC"
 
 # -- The gateway and what is watched ---------------------------------------------------------------------------------
