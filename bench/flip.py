@@ -3,7 +3,7 @@
 - `switchyard`: a POST to the dashboard, until a request through the gateway is answered by the other side
 - `restarted`: the same flip on a Python gateway (`bench.gateway_python`) that is ended and started with another flag
 
-Both carry the same steady load meanwhile. Blocks of flips of the one and the other take turns. Ends with a line of JSON.
+Both carry the same steady load meanwhile, and take turns in blocks. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +27,7 @@ import uvloop
 from bench.dashboard import Installation, Person, installation
 from bench.figures import finish, machine, ratio, say, spread
 from bench.load import Answer, Connection, Lost, Tally, encode, pace
-from bench.processes import NotMeasured, port_offset, python_gateway_environment, shipped_plan, targets, upstreams
+from bench.processes import NotMeasured, port_offset, python_gateway_environment, shipped_plan, upstreams
 from controlplane.embedded import children
 from controlplane.embedded.children import free_port
 from controlplane.environment import REPOSITORY
@@ -105,9 +107,7 @@ async def load(port: int, tally: Tally) -> AsyncIterator[Watch]:
         await asyncio.gather(*tasks)
 
 
-async def flip(
-    figures: Figures, watch: Watch, verb: str, act: Callable[[], Awaitable[float]], *, clicked: float | None = None
-) -> None:
+async def flip(figures: Figures, watch: Watch, verb: str, act: Callable[[], Awaitable[float]]) -> None:
     """One flip: `act` does it and returns the moment of the click. Raises NotMeasured when it has no effect."""
     side = SIDES[verb]
     if watch.side == side:
@@ -174,19 +174,13 @@ class RestartedGateway:
     def close(self) -> None:
         children.stop(self._process)
 
-    def _start(self, side: str) -> children.subprocess.Popen[bytes]:
+    def _start(self, side: str) -> subprocess.Popen[bytes]:
         on = [FLAG] if side == "service" else []
-        environment = self._installed_environment() | python_gateway_environment(self._plan, self.port, on)
+        environment = {**os.environ, **python_gateway_environment(self._plan, self.port, on)}
         with self._log.open("ab") as output:
             return children.start(
                 [sys.executable, "-m", "bench.gateway_python"], output=output, env=environment, cwd=REPOSITORY
             )
-
-    @staticmethod
-    def _installed_environment() -> dict[str, str]:
-        import os
-
-        return dict(os.environ)
 
 
 async def flip_by_restart(gateway: RestartedGateway, figures: Figures, flips: int) -> None:
@@ -199,7 +193,9 @@ async def flip_by_restart(gateway: RestartedGateway, figures: Figures, flips: in
             await settle(watch, 0.5)
 
 
-async def measure(it: Installation, plan: Plan, *, flips: int, restarts: int, blocks: int, log: Path) -> dict[str, object]:
+async def measure(
+    it: Installation, plan: Plan, *, flips: int, restarts: int, blocks: int, log: Path
+) -> dict[str, object]:
     """The figures of a run of `blocks` blocks, over which the flips and the restarts are spread."""
     own, restarted, begun = Figures(), Figures(), machine()
     person, gateway = Person(it.ports.dashboard), RestartedGateway(plan, log)
@@ -209,10 +205,7 @@ async def measure(it: Installation, plan: Plan, *, flips: int, restarts: int, bl
         for number in range(blocks):
             await flip_by_click(person, it.ports.gateway, own, _share(flips, blocks, number))
             await flip_by_restart(gateway, restarted, _share(restarts, blocks, number))
-            say(
-                f"block {number + 1} of {blocks}: click to effect {_told(own)}; "
-                f"restart to effect {_told(restarted)}"
-            )
+            say(f"block {number + 1} of {blocks}: click to effect {_told(own)}; restart to effect {_told(restarted)}")
     finally:
         gateway.close()
         await person.close()

@@ -25,7 +25,7 @@ import uvloop
 
 from bench import envoys
 from bench.figures import finish, machine, median, percentile, ratio, rounded, say
-from bench.load import Tally, encode, hammer
+from bench.load import Connection, Tally, encode, hammer
 from bench.processes import (
     NotMeasured,
     port_offset,
@@ -89,7 +89,7 @@ def measure(
             for target in targets(plan)
         ]
         begun = machine()
-        _check_sides(contenders, payloads[0])
+        asyncio.run(_check_sides(contenders, payloads[0]))
         for one in contenders:
             uvloop.run(hammer(one.port, payloads, connections=connections, seconds=warm_up))
         for number in range(rounds):
@@ -99,14 +99,22 @@ def measure(
                 _round(one, payloads, connections, seconds)
             told = ", ".join(f"{one.name} {one.rates[-1]:,.0f}/s p99 {one.p99[-1]:.1f} ms" for one in contenders)
             say(f"round {number + 1} of {rounds}: {told}")
-    return _figures(contenders, begun, rounds, seconds, connections, workers)
+    return {
+        "bench": "gateway",
+        "rounds": rounds,
+        "seconds_per_round": seconds,
+        "connections": connections,
+        "workers": workers,
+        **{one.name: one.figures() for one in contenders},
+        "ratios": _ratios(*contenders),
+        "expected": EXPECTED,
+        "machine": begun,
+    }
 
 
 def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path) -> list[Contender]:
     own, own_process = running.enter_context(envoys.switchyard(plan, state / "switchyard", workers=workers))
-    bare, bare_process = running.enter_context(
-        envoys.bare(targets(plan)[0].address, state / "bare", workers=workers)
-    )
+    bare, bare_process = running.enter_context(envoys.bare(targets(plan)[0].address, state / "bare", workers=workers))
     port, log = free_port(), state / "python.log"
     flags = [target.flag for target in targets(plan)]
     environment = python_gateway_environment(plan, port, flags, workers=workers)
@@ -121,18 +129,13 @@ def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path)
     ]
 
 
-def _check_sides(contenders: list[Contender], payload: bytes) -> None:
+async def _check_sides(contenders: list[Contender], payload: bytes) -> None:
     """All must really forward, to the new side. Raises NotMeasured."""
-    from bench.load import Connection
-
-    async def ask(port: int) -> str:
-        connection = await Connection.to(port)
+    for one in contenders:
+        connection = await Connection.to(one.port)
         answer = await connection.request(payload)
         connection.close()
-        return answer.header("x-side")
-
-    for one in contenders:
-        if (side := asyncio.run(ask(one.port))) != "service":
+        if (side := answer.header("x-side")) != "service":
             raise NotMeasured(f"{one.name} sends requests to {side or 'nobody'} and not to the service")
 
 
@@ -148,27 +151,16 @@ def _round(one: Contender, payloads: list[bytes], connections: int, seconds: flo
     assert time.monotonic() - begun >= seconds
 
 
-def _figures(
-    contenders: list[Contender], begun: dict[str, object], rounds: int, seconds: float, connections: int, workers: int
-) -> dict[str, object]:
-    own, python, bare = contenders
-    rate = {one.name: median(one.rates) for one in contenders}
+def _ratios(own: Contender, python: Contender, bare: Contender) -> dict[str, float | None]:
+    """Of medians: one disturbed round then changes nothing."""
+    rate, tail = median(own.rates), median(own.p99)
     return {
-        "bench": "gateway",
-        "rounds": rounds,
-        "seconds_per_round": seconds,
-        "connections": connections,
-        "workers": workers,
-        **{one.name: one.figures() for one in contenders},
-        "ratios": {
-            "requests_per_s_over_python": ratio(rate["switchyard"], rate["python"]),
-            "requests_per_s_over_bare": ratio(rate["switchyard"], rate["bare"]),
-            "p99_python_over_switchyard": ratio(median(python.p99), median(own.p99)),
-            "p99_switchyard_over_bare": ratio(median(own.p99), median(bare.p99)),
-            "gateway_cpu_switchyard_over_bare": ratio(median(own.cpu), median(bare.cpu)),
-        },
-        "expected": EXPECTED,
-        "machine": begun,
+        "requests_per_s_over_python": ratio(rate, median(python.rates)),
+        "requests_per_s_over_bare": ratio(rate, median(bare.rates)),
+        "p99_python_over_switchyard": ratio(median(python.p99), tail),
+        "p99_switchyard_over_bare": ratio(tail, median(bare.p99)),
+        "gateway_cpu_python_over_switchyard": ratio(median(python.cpu), median(own.cpu)),
+        "gateway_cpu_switchyard_over_bare": ratio(median(own.cpu), median(bare.cpu)),
     }
 
 

@@ -125,4 +125,3 @@ def python_gateway_environment(plan: Plan, port: int, on: Sequence[str], *, work
 
 def _port(address: str) -> int:
     return int(address.rpartition(":")[2])
-
