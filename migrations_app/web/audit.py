@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from migrations_app.roles import Permission
 from .access import WebRequest, fresh, requires
 
 PAGE = 50  # events
+SHORT = 4  # changed values that are shown without being asked for
 
 KIND_WORDS = {
     AuditKind.PLAN_LOADED: "Plan loaded",
@@ -33,6 +35,9 @@ KIND_WORDS = {
     AuditKind.PREREQUISITE_TICKED: "Signed off",
     AuditKind.PREREQUISITE_UNTICKED: "Sign-off withdrawn",
     AuditKind.DRIFT_CORRECTED: "Drift put back",
+    AuditKind.ACCOUNT_ADDED: "Account added",
+    AuditKind.ACCOUNT_ROLE_SET: "Role given",
+    AuditKind.ACCOUNT_DEACTIVATED: "Account deactivated",
     AuditKind.SIGNED_IN: "Signed in",
     AuditKind.SIGN_IN_FAILED: "Sign-in failed",
 }
@@ -107,6 +112,25 @@ def _event(row: AuditEvent, gateways: list[Gateway]) -> dict[str, Any]:
         confirmed = max(moments) if all(moments) else None
     verified_ms = (confirmed - row.at).total_seconds() * 1000 if confirmed else None
     kind = {kind.value: words for kind, words in KIND_WORDS.items()}.get(row.kind, row.kind)
-    keys = sorted({*row.before, *row.after})
-    changes = [(key, row.before.get(key), row.after.get(key)) for key in keys]
-    return {"row": row, "kind": kind, "confirmed": confirmed, "verified_ms": verified_ms, "changes": changes}
+    values = [_value(key, row.before.get(key), row.after.get(key)) for key in sorted({*row.before, *row.after})]
+    short = len(values) <= SHORT and all(len(value["words"]) <= 60 for value in values)
+    return {
+        "row": row,
+        "kind": kind,
+        "confirmed": confirmed,
+        "verified_ms": verified_ms,
+        "values": values if short else [],
+        "long": [] if short else values,
+    }
+
+
+def _value(key: str, before: Any, after: Any) -> dict[str, str]:
+    """One changed value in words; what was not there before, or is no more, is left out."""
+    words = [_words(value) for value in (before, after) if value is not None]
+    return {"key": key, "words": " → ".join(words) if words else "–"}  # noqa: RUF001
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,168 @@
+"""The main job from nothing: `make demo`'s supervisor, the real estate and gateway, and a person in a browser."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from controlplane.embedded.children import port_is_free
+from controlplane.environment import REPOSITORY, Ports
+from tests import chromium
+
+MOVED = {"/api/notifications": "notification", "/api/storage/locations": "storage", "/api/rag/health": "rag"}
+STAYED = ["/api/templates", "/api/samples", "/api/sequencing"]
+START_SECONDS = 90
+STOP_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running demo: its base addresses, the password of its accounts, its state folder and its process."""
+
+    dashboard: str
+    gateway: str
+    password: str
+    environment: dict[str, str]
+    process: subprocess.Popen[str]
+
+    def side(self, path: str) -> str:
+        """The process that serves a path through the gateway, by its own word."""
+        return httpx.get(f"{self.gateway}{path}", trust_env=False).headers["x-served-by"]
+
+    def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command in a second terminal."""
+        command = [sys.executable, "manage.py", *arguments]
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Iterator[Demo]:
+    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}}
+    environment |= {"PORT_OFFSET": str(free_offset()), "STATE_DIR": str(tmp_path_factory.mktemp("demo") / "state")}
+    log = Path(environment["STATE_DIR"]).parent / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "controlplane.embedded", "demo"],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not (ready := re.search(r"^ready: dashboard (\S+), gateway (\S+)$", log.read_text(), re.MULTILINE)):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        password = re.search(r"release-manager\s+password\s+(\S+)", log.read_text())
+        yield Demo(ready[1], ready[2], password[1], environment, process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=STOP_SECONDS * 2)
+
+
+def free_offset() -> int:
+    """An offset at which every port of a demo is free."""
+    for _ in range(200):
+        offset = random.randrange(11_000, 21_000)
+        ports = Ports.from_environment({"PORT_OFFSET": str(offset)})
+        wanted = (ports.dashboard, ports.gateway, ports.gateway_admin, ports.postgres, ports.redis, *ports.demo)
+        if all(port_is_free(port) for port in wanted):
+            return offset
+    raise AssertionError("no range of free ports was found")
+
+
+@pytest.fixture
+def page(demo) -> Iterator[Page]:
+    """A browser page; at the end nothing has left the origin and nothing was refused by the content security policy."""
+    outside: list[str] = []
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium.find(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        page = browser.new_context(base_url=demo.dashboard, viewport={"width": 1280, "height": 800}).new_page()
+        page.on("request", lambda request: request.url.startswith(demo.dashboard) or outside.append(request.url))
+        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+        browser.close()
+    assert outside == []
+    # A refused Enable is answered with 409, which the browser itself notes as an error.
+    assert [line for line in complaints if "409" not in line] == []
+
+
+def sign_in(page: Page, demo: Demo, name: str) -> None:
+    page.goto("/")
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(demo.password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Enable safe services")).to_be_visible()
+
+
+def test_a_person_moves_week_1_and_brings_it_back(demo, page):
+    sign_in(page, demo, "release-manager")
+    page.get_by_role("link", name="Enable safe services").first.click()
+    expect(page).to_have_url(f"{demo.dashboard}/weeks/1/")
+
+    page.locator("#enable-week-1").click()
+    expect(page.locator("#outcome")).to_contain_text("not signed off")
+    assert {demo.side(path) for path in MOVED} == {"monolith"}
+
+    page.get_by_label(re.compile("^Note")).first.fill("all three answer their health paths")
+    page.get_by_role("button", name=re.compile("^Sign off")).first.click()
+    expect(page.get_by_text("all three answer their health paths")).to_be_visible()
+
+    page.locator("#enable-week-1").click()
+    expect(page.locator("#outcome")).to_contain_text(re.compile(r"Applied on the gateway in \d+ ms"))
+    assert {path: demo.side(path) for path in MOVED} == {path: f"{key}-service" for path, key in MOVED.items()}
+    assert {demo.side(path) for path in STAYED} == {"monolith"}
+    # The demo's own traffic shows on the screen, without a reload.
+    expect(page.locator("#service-notification")).to_contain_text(re.compile(r"[1-9]\d* % new"), timeout=20_000)
+
+    page.get_by_role("button", name="Roll back week 1").click()
+    expect(page.locator("#outcome")).to_contain_text(re.compile(r"Applied on the gateway in \d+ ms"))
+    assert {demo.side(path) for path in [*MOVED, *STAYED]} == {"monolith"}
+
+    page.goto("/audit/")
+    for words in ("Week enabled", "Week rolled back", "Enable refused", "Signed off"):
+        expect(page.locator("ol.events").get_by_text(words).first).to_be_visible()
+
+
+def test_the_same_from_a_second_terminal(demo):
+    refused = demo.manage("week", "enable", "2")
+    assert refused.returncode == 3
+    assert "the gate of week 2 is closed" in refused.stderr
+    for line in demo.manage("prerequisite", "list", "--week", "2").stdout.splitlines()[1:]:
+        assert demo.manage("prerequisite", "tick", line.split()[0], "--reason", "seen").returncode == 0
+    enabled = demo.manage("week", "enable", "2", "--reason", "as planned")
+    assert (enabled.returncode, enabled.stderr) == (0, "")
+    assert demo.side("/api/templates") == "template-service"
+    assert '"USE_TEMPLATE_SERVICE":true' in httpx.get(f"{demo.gateway}/routing-status", trust_env=False).text
+    assert demo.manage("week", "rollback", "2").returncode == 0
+    assert demo.side("/api/templates") == "monolith"
+    assert demo.manage("audit", "verify").stdout.endswith("the chain is intact.\n")
+
+
+def test_support_sees_the_timeline_and_can_change_nothing(demo, page):
+    sign_in(page, demo, "support")
+    page.goto("/weeks/1/")
+    expect(page.get_by_role("heading", name="Enable safe services")).to_be_visible()
+    expect(page.locator("#enable-week-1")).to_have_count(0)
+    assert page.goto("/audit/").status == 403
