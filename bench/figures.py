@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import statistics
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import psutil
 
 
 def say(text: str) -> None:
@@ -49,9 +53,40 @@ def rounded(value: float) -> float | None:
     return round(value, 2) if math.isfinite(value) else None
 
 
-def machine() -> dict[str, Any]:
-    """What else was going on: without it no two runs can be compared."""
-    return {"cores": os.cpu_count(), "load_average_1m": round(os.getloadavg()[0], 2)}
+class Machine:
+    """What else was going on from its making to `figures`: without that no two runs can be compared."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._busy, self._own = _busy_seconds(), _own_seconds()
+
+    def figures(self) -> dict[str, object]:
+        """`others_busy` is the share (0-1) of all processor time that went to processes other than the benchmark's."""
+        cores = os.cpu_count() or 1
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        share = others / (cores * (time.monotonic() - self._begun))
+        return {
+            "cores": cores,
+            "others_busy": rounded(min(1.0, max(0.0, share))),
+            "load_average_1m": rounded(os.getloadavg()[0]),
+        }
+
+
+def _busy_seconds() -> float:
+    """Processor time of the whole machine since it started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _own_seconds() -> float:
+    """Processor time of this process and all below it, those that have ended included."""
+    own = psutil.Process()
+    whole = 0.0
+    for one in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            whole += times.user + times.system + times.children_user + times.children_system
+    return whole
 
 
 def finish(figures: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 import uvloop
 
 from bench.dashboard import Installation, Person, installation
-from bench.figures import finish, machine, ratio, say, spread
+from bench.figures import Machine, finish, ratio, say, spread
 from bench.load import Answer, Connection, Lost, Tally, encode, pace
 from bench.processes import NotMeasured, port_offset, python_gateway_environment, shipped_plan, upstreams
 from controlplane.embedded import children
@@ -197,7 +197,7 @@ async def measure(
     it: Installation, plan: Plan, *, flips: int, restarts: int, blocks: int, log: Path
 ) -> dict[str, object]:
     """The figures of a run of `blocks` blocks, over which the flips and the restarts are spread."""
-    own, restarted, begun = Figures(), Figures(), machine()
+    own, restarted, shared = Figures(), Figures(), Machine()
     person, gateway = Person(it.ports.dashboard), RestartedGateway(plan, log)
     try:
         await person.sign_in(it.password)
@@ -206,10 +206,11 @@ async def measure(
             await flip_by_click(person, it.ports.gateway, own, _share(flips, blocks, number))
             await flip_by_restart(gateway, restarted, _share(restarts, blocks, number))
             say(f"block {number + 1} of {blocks}: click to effect {_told(own)}; restart to effect {_told(restarted)}")
+        others = shared.figures()
     finally:
         gateway.close()
         await person.close()
-    return _report(own, restarted, begun)
+    return _report(own, restarted, others)
 
 
 def _share(whole: int, blocks: int, number: int) -> int:
@@ -221,7 +222,7 @@ def _told(figures: Figures) -> str:
     return f"p50 {times['p50']} p99 {times['p99']} ms, {figures.tally.lost.total()} lost"
 
 
-def _report(own: Figures, restarted: Figures, begun: dict[str, object]) -> dict[str, object]:
+def _report(own: Figures, restarted: Figures, others: dict[str, object]) -> dict[str, object]:
     clicks, restarts = own.all_effects(), restarted.all_effects()
     own_times, restarted_times = spread(clicks), spread(restarts)
     return {
@@ -250,7 +251,7 @@ def _report(own: Figures, restarted: Figures, begun: dict[str, object]) -> dict[
         },
         "expected": EXPECTED,
         "probe_every_ms": PROBE_EVERY * 1000,
-        "machine": begun,
+        "machine": others,
     }
 
 

@@ -1,7 +1,8 @@
-"""`python -m bench.gateway`: requests per second and latency of three gateways, in alternating rounds of one run.
+"""`python -m bench.gateway`: requests per second and latency of four gateways, in alternating rounds of one run.
 
 - `switchyard`: the product's gateway: Envoy with the TracSeq table, every flag on, every feature on
-- `python`: the kind of gateway that it replaces (`bench.gateway_python`)
+- `python`: the kind of gateway that it replaces (`bench.gateway_python`), as such gateways are usually written
+- `python_tuned`: the same, made as quick as we could
 - `bare`: Envoy with one route and nothing else
 
 All have as many workers, the same upstreams, the same client and as many connections. Ends with one line of JSON.
@@ -24,8 +25,9 @@ import psutil
 import uvloop
 
 from bench import envoys
-from bench.figures import finish, machine, median, percentile, ratio, rounded, say
-from bench.load import Connection, Tally, encode, hammer
+from bench.figures import Machine, finish, median, percentile, ratio, rounded, say
+from bench.hammer import hammer
+from bench.load import Connection, Tally, encode
 from bench.processes import (
     NotMeasured,
     port_offset,
@@ -88,7 +90,7 @@ def measure(
             for number in range(3)
             for target in targets(plan)
         ]
-        begun = machine()
+        shared = Machine()
         asyncio.run(_check_sides(contenders, payloads[0]))
         for one in contenders:
             uvloop.run(hammer(one.port, payloads, connections=connections, seconds=warm_up))
@@ -99,6 +101,7 @@ def measure(
                 _round(one, payloads, connections, seconds)
             told = ", ".join(f"{one.name} {one.rates[-1]:,.0f}/s p99 {one.p99[-1]:.1f} ms" for one in contenders)
             say(f"round {number + 1} of {rounds}: {told}")
+        others = shared.figures()
     return {
         "bench": "gateway",
         "rounds": rounds,
@@ -108,25 +111,31 @@ def measure(
         **{one.name: one.figures() for one in contenders},
         "ratios": _ratios(*contenders),
         "expected": EXPECTED,
-        "machine": begun,
+        "machine": others,
     }
 
 
 def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path) -> list[Contender]:
     own, own_process = running.enter_context(envoys.switchyard(plan, state / "switchyard", workers=workers))
     bare, bare_process = running.enter_context(envoys.bare(targets(plan)[0].address, state / "bare", workers=workers))
-    port, log = free_port(), state / "python.log"
-    flags = [target.flag for target in targets(plan)]
-    environment = python_gateway_environment(plan, port, flags, workers=workers)
-    python: subprocess.Popen[bytes] = running.enter_context(
-        process([sys.executable, "-m", "bench.gateway_python"], log, env=environment)
-    )
-    wait_for_port(port, python, log)
     return [
         Contender("switchyard", own, own_process.pid),
-        Contender("python", port, python.pid),
+        _start_python(running, plan, workers, state, tuned=False),
+        _start_python(running, plan, workers, state, tuned=True),
         Contender("bare", bare, bare_process.pid),
     ]
+
+
+def _start_python(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path, *, tuned: bool) -> Contender:
+    name = "python_tuned" if tuned else "python"
+    port, log = free_port(), state / f"{name}.log"
+    flags = [target.flag for target in targets(plan)]
+    environment = python_gateway_environment(plan, port, flags, workers=workers, tuned=tuned)
+    child: subprocess.Popen[bytes] = running.enter_context(
+        process([sys.executable, "-m", "bench.gateway_python"], log, env=environment)
+    )
+    wait_for_port(port, child, log)
+    return Contender(name, port, child.pid)
 
 
 async def _check_sides(contenders: list[Contender], payload: bytes) -> None:
@@ -151,11 +160,12 @@ def _round(one: Contender, payloads: list[bytes], connections: int, seconds: flo
     assert time.monotonic() - begun >= seconds
 
 
-def _ratios(own: Contender, python: Contender, bare: Contender) -> dict[str, float | None]:
+def _ratios(own: Contender, python: Contender, tuned: Contender, bare: Contender) -> dict[str, float | None]:
     """Of medians: one disturbed round then changes nothing."""
     rate, tail = median(own.rates), median(own.p99)
     return {
         "requests_per_s_over_python": ratio(rate, median(python.rates)),
+        "requests_per_s_over_python_tuned": ratio(rate, median(tuned.rates)),
         "requests_per_s_over_bare": ratio(rate, median(bare.rates)),
         "p99_python_over_switchyard": ratio(median(python.p99), tail),
         "p99_switchyard_over_bare": ratio(tail, median(bare.p99)),

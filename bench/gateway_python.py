@@ -7,7 +7,9 @@ and flags from the environment when it starts, so every flip is a restart with a
     USE_STORAGE_SERVICE=true PORT=8090 WORKERS=1 python -m bench.gateway_python
 
 A prefix whose flag is `true` goes to its service without `/api`; everything else goes to the monolith as it is.
-Started with more than one worker, uvicorn forks them behind one port.
+WORKERS above 1 are processes behind one port. TUNED=true uses a pool for each upstream, because httpx looks through a
+whole pool for each request, and writes no access log. The default is one client, as httpx's manual has it, and the
+access log of uvicorn.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ _STRIP = "/api"
 class Gateway:
     """The ASGI application. `routes` are (prefix, base URL, what to take off the path), the longest prefix first."""
 
-    def __init__(self, routes: list[tuple[str, str, str]], monolith: str) -> None:
+    def __init__(self, routes: list[tuple[str, str, str]], monolith: str, *, pool_for_each: bool = False) -> None:
         self._routes = [(prefix, prefix + "/", base, strip) for prefix, base, strip in routes]
         self._monolith = monolith
+        self._pool_for_each = pool_for_each
         self._clients: dict[str, httpx.AsyncClient] = {}
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -79,11 +82,11 @@ class Gateway:
             await response.aclose()
 
     def _pool(self, base: str) -> httpx.AsyncClient:
-        """One pool for each upstream: httpx looks through a whole pool for each request."""
-        client = self._clients.get(base)
+        key = base if self._pool_for_each else ""
+        client = self._clients.get(key)
         if client is None:
-            limits = httpx.Limits(max_connections=500, max_keepalive_connections=100, keepalive_expiry=60.0)
-            client = self._clients[base] = httpx.AsyncClient(limits=limits, timeout=_TIMEOUT, trust_env=False)
+            limits = httpx.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=60.0)
+            client = self._clients[key] = httpx.AsyncClient(limits=limits, timeout=_TIMEOUT, trust_env=False)
         return client
 
 
@@ -101,7 +104,7 @@ def from_environment() -> Gateway:
         if os.environ.get(flag, "false") == "true":
             found.append((prefix, f"http://{address}", _STRIP))
     found.sort(key=lambda route: -len(route[0]))
-    return Gateway(found, f"http://{os.environ['MONOLITH']}")
+    return Gateway(found, f"http://{os.environ['MONOLITH']}", pool_for_each=_tuned())
 
 
 def main() -> None:
@@ -117,13 +120,16 @@ def main() -> None:
         http="httptools",
         ws="none",
         lifespan="off",
-        access_log=False,
-        log_level="warning",
+        access_log=not _tuned(),
         server_header=False,
         date_header=False,
         timeout_keep_alive=60,
         timeout_graceful_shutdown=5,
     )
+
+
+def _tuned() -> bool:
+    return os.environ.get("TUNED") == "true"
 
 
 if __name__ == "__main__":
