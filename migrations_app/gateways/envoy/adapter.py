@@ -138,8 +138,8 @@ class EnvoyGateway(Gateway):
                 refused_before = self._refusals()
                 if former != (state := AppliedState(rendered.generation, rendered.files)):
                     self._folder.note_applied(state)
-                leaving = self._write(rendered, wanted)
-            self._confirm(rendered.generation, wanted, leaving)
+                leaving, up = self._write(rendered, wanted)
+            self._confirm(rendered.generation, wanted, leaving, answered=up)
         except NotConfirmed as error:
             self._put_back_if_refused(rendered, former, refused_before, error)
             raise
@@ -182,8 +182,11 @@ class EnvoyGateway(Gateway):
         self._validator.check(bootstrap=bootstrap, clusters=clusters, routes=routes)
         self._folder.write(VALIDATED_FILE, shapes(routes=routes).noted_in(store), durable=False)
 
-    def _write(self, rendered: Rendered, wanted: Wanted) -> frozenset[str]:
-        """Clusters, then routes. Returns the names of clusters that stay until no route needs them."""
+    def _write(self, rendered: Rendered, wanted: Wanted) -> tuple[frozenset[str], bool]:
+        """Clusters, then routes.
+
+        Returns the names of clusters that stay until no route needs them, and whether Envoy answered just before.
+        """
         try:
             now, up = self._client.clusters(), True
         except Unreachable:
@@ -202,7 +205,7 @@ class EnvoyGateway(Gateway):
         # A gateway that is up gets the same file again too: it may have missed it, or run something else since.
         if up or self._folder.read(RDS_FILE) != rendered.files[RDS_FILE]:
             self._folder.write(RDS_FILE, rendered.files[RDS_FILE])
-        return leaving
+        return leaving, up
 
     def _await_clusters(self, generation: int, needed: dict[str, Json]) -> None:
         def look() -> str:
@@ -210,9 +213,9 @@ class EnvoyGateway(Gateway):
             late = [name for name in needed if clusters.get(name) != needed[name]]
             return f"clusters {', '.join(late[:5])} are not in yet" if late else ""
 
-        self._poll(generation, look)
+        self._poll(generation, look, answered=True)
 
-    def _confirm(self, generation: int, wanted: Wanted, leaving: frozenset[str]) -> None:
+    def _confirm(self, generation: int, wanted: Wanted, leaving: frozenset[str], *, answered: bool) -> None:
         def look() -> str:
             status = self._client.status()
             if status != wanted.status:
@@ -223,12 +226,15 @@ class EnvoyGateway(Gateway):
                 wanted.differences(running_for(wanted, self._client, routes_changed=True), ignoring=leaving)
             )
 
-        self._poll(generation, look)
+        self._poll(generation, look, answered=answered)
 
-    def _poll(self, generation: int, look: Callable[[], str]) -> None:
-        """Look until nothing is wrong. Raises NotConfirmed with what was seen last."""
+    def _poll(self, generation: int, look: Callable[[], str], *, answered: bool) -> None:
+        """Look until nothing is wrong. Raises NotConfirmed with what was seen last.
+
+        An Envoy that has `answered` lately and now does not is busy loading; one that has not is down.
+        """
         started = time.monotonic()
-        pause, answered = _FIRST_PAUSE, False
+        pause = _FIRST_PAUSE
         while True:
             try:
                 wrong = look()
@@ -250,7 +256,7 @@ class EnvoyGateway(Gateway):
             if self._folder.applied() != AppliedState(rendered.generation, rendered.files):
                 return
             self._folder.write(CDS_FILE, rendered.files[CDS_FILE])
-        self._confirm(rendered.generation, wanted, frozenset())
+        self._confirm(rendered.generation, wanted, frozenset(), answered=True)
 
     def _refusals(self) -> int | None:
         """Only counted where nothing was validated before: Envoy's own refusal is then the first word on it."""
