@@ -130,14 +130,16 @@ def test_a_person_moves_week_1_and_brings_it_back(demo, page):
     expect(page.get_by_text("all three answer their health paths")).to_be_visible()
 
     page.locator("#enable-week-1").click()
-    expect(page.locator("#outcome")).to_contain_text(re.compile(r"Applied on the gateway in \d+ ms"))
+    expect(page.locator("#outcome")).to_contain_text(re.compile(r"Week 1 is on.\s+Applied on the gateway in \d+ ms"))
     assert {path: demo.side(path) for path in MOVED} == {path: f"{key}-service" for path, key in MOVED.items()}
     assert {demo.side(path) for path in STAYED} == {"monolith"}
     # The demo's own traffic shows on the screen, without a reload.
     expect(page.locator("#service-notification")).to_contain_text(re.compile(r"[1-9]\d* % new"), timeout=20_000)
 
     page.get_by_role("button", name="Roll back week 1").click()
-    expect(page.locator("#outcome")).to_contain_text(re.compile(r"Applied on the gateway in \d+ ms"))
+    expect(page.locator("#outcome")).to_contain_text(
+        re.compile(r"Week 1 is rolled back.\s+Applied on the gateway in \d+ ms")
+    )
     assert {demo.side(path) for path in [*MOVED, *STAYED]} == {"monolith"}
 
     page.goto("/audit/")
