@@ -30,8 +30,8 @@ from controlplane.embedded.errors import StartFailed
 FIRST_BACK_OFF = 0.5  # seconds before the first restart; doubles with each
 LONGEST_BACK_OFF = 10.0
 STEADY_AFTER = 20.0  # seconds of life after which a process counts as well again
-STOP_SECONDS = 2.5  # for everything but the databases, to end by themselves
-DATABASE_STOP_SECONDS = 1.5
+STOP_SECONDS = 2.0  # for everything but the databases, to end by themselves
+DATABASE_STOP_SECONDS = 1.2
 SAY_AFTER = 5.0  # seconds of waiting after which the log says what for
 TICK = 0.05
 NAME_WIDTH = 12  # columns for a part's name before its lines
@@ -186,7 +186,8 @@ class Supervisor(Manager):
         child.popen = children.start(
             part.command,
             output=subprocess.PIPE,
-            on_our_death=part.stop_signal,
+            # A worker whose log is gone does not end by asking. A database does, and should end in order.
+            on_our_death=part.stop_signal if part.database else signal.SIGKILL,
             env=self._environment | dict(part.env),
             cwd=self._cwd,
             run_as=part.run_as,

@@ -133,7 +133,7 @@ def test_up_keeps_running_stops_in_time_and_finds_its_state_again(start: Start):
     first.wait_for("gateway started again", 10)
     gateway_answers = wait_until(lambda: not port_is_free(first.ports.gateway), seconds=10)
     assert gateway_answers
-    assert first.stop() < STOP_SECONDS
+    assert first.stop() < STOP_SECONDS, first.log
     first.assert_nothing_is_left()
 
     keys = read_runtime(first.state)
@@ -146,8 +146,8 @@ def test_up_keeps_running_stops_in_time_and_finds_its_state_again(start: Start):
     # Killed, it cannot stop its children; on Linux they end all the same.
     again.process.kill()
     again.process.wait(5)
-    gone = wait_until(lambda: not leftovers.find(str(again.state)), seconds=5)
-    assert gone
+    wait_until(lambda: not leftovers.find(str(again.state)), seconds=5)
+    assert [process.cmdline() for process in leftovers.find(str(again.state))] == []
     again.assert_nothing_is_left()
 
 
@@ -167,7 +167,7 @@ def test_the_demo_answers_in_full_when_it_says_ready(start: Start):
     # A service may die; the demo goes on and brings it back.
     demo.child("rag").kill()
     demo.wait_for("rag started again", 10)
-    assert demo.stop(signal.SIGTERM) < STOP_SECONDS
+    assert demo.stop(signal.SIGTERM) < STOP_SECONDS, demo.log
     demo.assert_nothing_is_left()
 
 
