@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -28,6 +29,18 @@ class Exit(IntEnum):
     USAGE = 2  # the request makes no sense, or names what does not exist
     REFUSED = 3  # by a gate, or for want of a permission; nothing was changed
     UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
+
+
+@contextmanager
+def database_told() -> Iterator[None]:
+    """Say in one sentence that the database does not answer. Raises CommandError, which leaves with 1."""
+    try:
+        yield
+    except OperationalError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise CommandError(
+            f"The database does not answer: {first_line}. Nothing was changed. Is `make demo` or `make up` running?"
+        ) from error
 
 
 class ActionCommand(BaseCommand):
@@ -54,14 +67,10 @@ class ActionCommand(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            options["run"](options)
+            with database_told():
+                options["run"](options)
         except ActionError as refusal:
             self._refuse(refusal, options)
-        except OperationalError as error:
-            first_line = str(error).strip().splitlines()[0]
-            raise CommandError(
-                f"The database does not answer: {first_line}. Nothing was changed. Is `make demo` or `make up` running?"
-            ) from error
 
     def actor(self, options: Options) -> Actor:
         return Actor.at_shell(options["actor"])

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,28 @@ def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> float
         assert time.monotonic() - begun < seconds, f"after {seconds} s still not: {what}"
         time.sleep(0.005)
     return time.monotonic() - begun
+
+
+def in_threads(*works: Callable[[], object]) -> list[BaseException]:
+    """Run each in a thread with a database connection of its own, all at once. Returns what they raised."""
+    raised: list[BaseException] = []
+    together = threading.Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            together.wait(20)
+            work()
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised
 
 
 class Child:
@@ -181,10 +204,10 @@ class System:
 
     def manage(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """One command of manage.py, in a process of its own."""
+        command, environ = self.manage_command(*arguments), self.estate.environ(**environ)
         return subprocess.run(
-            self.manage_command(*arguments), cwd=REPOSITORY, env=self.estate.environ(**environ), capture_output=True, text=True,
-            timeout=60, check=False,
-        )  # fmt: skip
+            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
 
     @staticmethod
     def manage_command(*arguments: str) -> list[str]:

@@ -6,7 +6,6 @@ import random
 import threading
 
 import pytest
-from django.db import connection
 
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.choices import AuditKind
@@ -17,7 +16,7 @@ from migrations_app.reconcile.adapters import adapter_for
 from migrations_app.reconcile.decide import Step
 from migrations_app.reconcile.desired import desired_table
 from migrations_app.reconcile.loop import reconcile, reconcile_all
-from tests.faults.system import OPERATOR, System, wait_for
+from tests.faults.system import OPERATOR, System, in_threads, wait_for
 
 KEY = "USE_RAG_SERVICE"
 
@@ -48,26 +47,6 @@ def tables(system: System):
         found.append(desired_table(Plan.objects.get()))
     reconcile_all()
     return found
-
-
-def in_threads(*works) -> list[BaseException]:
-    """Run each in a thread with a database connection of its own. Returns what they raised."""
-    raised: list[BaseException] = []
-
-    def run(work) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001
-            raised.append(error)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return raised
 
 
 def test_passes_of_many_threads_and_processes_at_once_write_nothing_when_nothing_changed(system: System, tables):

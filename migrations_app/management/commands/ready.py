@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from migrations_app.choices import Health
 from migrations_app.gates.load import current_health
+from migrations_app.management.base import database_told
 from migrations_app.models import Gateway, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
 
@@ -26,13 +27,18 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         deadline = time.monotonic() + options["wait"]
-        while missing := missing_parts():
+        while missing := _missing():
             if time.monotonic() >= deadline:
                 for sentence in missing:
                     self.stderr.write(sentence)
                 sys.exit(1)
             time.sleep(0.1)
         self.stdout.write("Everything answers.")
+
+
+def _missing() -> list[str]:
+    with database_told():
+        return missing_parts()
 
 
 def missing_parts() -> list[str]:

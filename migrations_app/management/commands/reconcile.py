@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from migrations_app.management.base import Exit
+from migrations_app.management.base import Exit, database_told
 from migrations_app.reconcile.loop import reconcile_all
 
 
@@ -15,7 +15,8 @@ class Command(BaseCommand):
     help = "Bring every gateway to the desired routing table now, without Celery and Redis."
 
     def handle(self, *_args: Any, **_options: Any) -> None:
-        passes = reconcile_all()
+        with database_told():
+            passes = reconcile_all()
         if not passes:
             self.stdout.write("No plan is loaded, so there is no gateway.")
         for done in passes:
