@@ -26,6 +26,8 @@ def decide(table: RoutingTable, observed: Observed) -> Decision:
 
     A gateway that does not answer still gets its files: it will start from them.
     """
+    if observed.generation is None and observed.drift:
+        return Decision(Step.REPAIR, observed.drift)
     if observed.generation is None:
         return Decision(Step.APPLY, (observed.error or "The gateway runs no routing table of ours.",))
     if observed.generation > table.generation:

@@ -20,6 +20,7 @@ TABLE = RoutingTable(
         (Observed(4, {"USE_AUTH": 0}), Step.APPLY),
         (Observed(0), Step.APPLY),
         (Observed(None, error="does not answer"), Step.APPLY),
+        (Observed(None, drift=("somebody's own route file runs",)), Step.REPAIR),
         (Observed(5, {"USE_AUTH": 0}), Step.REPAIR),
         (Observed(5, {}), Step.REPAIR),
         (Observed(5, {"USE_AUTH": 100}, drift=("route /api/auth runs elsewhere",)), Step.REPAIR),
