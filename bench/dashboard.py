@@ -97,7 +97,7 @@ class Person:
     async def sign_in(self, password: str) -> None:
         """Raises NotMeasured when the dashboard does not let us in."""
         page = await self._client.get("/sign-in/")
-        form = {"csrfmiddlewaretoken": _field(page.text, "csrfmiddlewaretoken")}
+        form = {"csrfmiddlewaretoken": field_of(page.text, "csrfmiddlewaretoken")}
         page = await self._client.post("/sign-in/", data={**form, "username": ACCOUNT, "password": password})
         if page.status_code != httpx.codes.OK or page.url.path == "/sign-in/":
             raise NotMeasured(f"signing in at the dashboard gives {page.status_code} at {page.url.path}")
@@ -106,8 +106,8 @@ class Person:
         """Open the week's page, then POST its Enable or Rollback form for one service. Raises NotMeasured, Lost."""
         page = await self._client.get(f"/weeks/{week}/")
         form = {
-            "csrfmiddlewaretoken": _field(page.text, "csrfmiddlewaretoken"),
-            "seen": _field(page.text, "seen"),
+            "csrfmiddlewaretoken": field_of(page.text, "csrfmiddlewaretoken"),
+            "seen": field_of(page.text, "seen"),
             "request_key": str(uuid4()),
             "reason": "for a benchmark",
         }
@@ -143,7 +143,7 @@ class Person:
         return float(found[1]) if found else None
 
 
-def _field(page: str, name: str) -> str:
+def field_of(page: str, name: str) -> str:
     """The value of the first input of this name. Raises NotMeasured."""
     found = re.search(rf'<input[^>]*name="{name}"[^>]*value="([^"]*)"', page)
     if found is None:

@@ -1,8 +1,7 @@
-"""`python -m bench.gateway`: requests per second and latency of four gateways, in alternating rounds of one run.
+"""`python -m bench.gateway`: requests per second and latency of three gateways, in alternating rounds of one run.
 
 - `switchyard`: the product's gateway: Envoy with the TracSeq table, every flag on, every feature on
-- `python`: the kind of gateway that it replaces (`bench.gateway_python`), as such gateways are usually written
-- `python_tuned`: the same, made as quick as we could
+- `python`: the kind of gateway that it replaces (`bench.gateway_python`)
 - `bare`: Envoy with one route and nothing else
 
 All have as many workers, the same upstreams, the same client and as many connections. Ends with one line of JSON.
@@ -120,22 +119,20 @@ def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path)
     bare, bare_process = running.enter_context(envoys.bare(targets(plan)[0].address, state / "bare", workers=workers))
     return [
         Contender("switchyard", own, own_process.pid),
-        _start_python(running, plan, workers, state, tuned=False),
-        _start_python(running, plan, workers, state, tuned=True),
+        _start_python(running, plan, workers, state),
         Contender("bare", bare, bare_process.pid),
     ]
 
 
-def _start_python(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path, *, tuned: bool) -> Contender:
-    name = "python_tuned" if tuned else "python"
-    port, log = free_port(), state / f"{name}.log"
+def _start_python(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path) -> Contender:
+    port, log = free_port(), state / "python.log"
     flags = [target.flag for target in targets(plan)]
-    environment = python_gateway_environment(plan, port, flags, workers=workers, tuned=tuned)
+    environment = python_gateway_environment(plan, port, flags, workers=workers)
     child: subprocess.Popen[bytes] = running.enter_context(
         process([sys.executable, "-m", "bench.gateway_python"], log, env=environment)
     )
     wait_for_port(port, child, log)
-    return Contender(name, port, child.pid)
+    return Contender("python", port, child.pid)
 
 
 async def _check_sides(contenders: list[Contender], payload: bytes) -> None:
@@ -160,12 +157,11 @@ def _round(one: Contender, payloads: list[bytes], connections: int, seconds: flo
     assert time.monotonic() - begun >= seconds
 
 
-def _ratios(own: Contender, python: Contender, tuned: Contender, bare: Contender) -> dict[str, float | None]:
+def _ratios(own: Contender, python: Contender, bare: Contender) -> dict[str, float | None]:
     """Of medians: one disturbed round then changes nothing."""
     rate, tail = median(own.rates), median(own.p99)
     return {
         "requests_per_s_over_python": ratio(rate, median(python.rates)),
-        "requests_per_s_over_python_tuned": ratio(rate, median(tuned.rates)),
         "requests_per_s_over_bare": ratio(rate, median(bare.rates)),
         "p99_python_over_switchyard": ratio(median(python.p99), tail),
         "p99_switchyard_over_bare": ratio(tail, median(bare.p99)),

@@ -7,9 +7,8 @@ and flags from the environment when it starts, so every flip is a restart with a
     USE_STORAGE_SERVICE=true PORT=8090 WORKERS=1 python -m bench.gateway_python
 
 A prefix whose flag is `true` goes to its service without `/api`; everything else goes to the monolith as it is.
-WORKERS above 1 are processes behind one port. TUNED=true uses a pool for each upstream, because httpx looks through a
-whole pool for each request, and writes no access log. The default is one client, as httpx's manual has it, and the
-access log of uvicorn.
+WORKERS above 1 are processes behind one port. The pool has httpx's own limits: with higher ones it is slower, because
+httpx looks through the whole pool for each request. Each request is logged, as Switchyard's gateway does too.
 """
 
 from __future__ import annotations
@@ -36,11 +35,10 @@ _STRIP = "/api"
 class Gateway:
     """The ASGI application. `routes` are (prefix, base URL, what to take off the path), the longest prefix first."""
 
-    def __init__(self, routes: list[tuple[str, str, str]], monolith: str, *, pool_for_each: bool = False) -> None:
+    def __init__(self, routes: list[tuple[str, str, str]], monolith: str) -> None:
         self._routes = [(prefix, prefix + "/", base, strip) for prefix, base, strip in routes]
         self._monolith = monolith
-        self._pool_for_each = pool_for_each
-        self._clients: dict[str, httpx.AsyncClient] = {}
+        self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -63,7 +61,7 @@ class Gateway:
         headers = [(key, value) for key, value in scope["headers"] if key not in _HOP_BY_HOP]
         base, path = self.target(scope["raw_path"].decode("latin-1"))
         query = scope["query_string"].decode("latin-1")
-        client = self._pool(base)
+        client = self._pool()
         request = client.build_request(
             scope["method"], f"{base}{path}?{query}" if query else f"{base}{path}", headers=headers, content=body
         )
@@ -81,13 +79,10 @@ class Gateway:
         finally:
             await response.aclose()
 
-    def _pool(self, base: str) -> httpx.AsyncClient:
-        key = base if self._pool_for_each else ""
-        client = self._clients.get(key)
-        if client is None:
-            limits = httpx.Limits(max_connections=1000, max_keepalive_connections=200, keepalive_expiry=60.0)
-            client = self._clients[key] = httpx.AsyncClient(limits=limits, timeout=_TIMEOUT, trust_env=False)
-        return client
+    def _pool(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        return self._client
 
 
 async def _tell(send: Send, status: int) -> None:
@@ -104,7 +99,7 @@ def from_environment() -> Gateway:
         if os.environ.get(flag, "false") == "true":
             found.append((prefix, f"http://{address}", _STRIP))
     found.sort(key=lambda route: -len(route[0]))
-    return Gateway(found, f"http://{os.environ['MONOLITH']}", pool_for_each=_tuned())
+    return Gateway(found, f"http://{os.environ['MONOLITH']}")
 
 
 def main() -> None:
@@ -120,16 +115,11 @@ def main() -> None:
         http="httptools",
         ws="none",
         lifespan="off",
-        access_log=not _tuned(),
         server_header=False,
         date_header=False,
         timeout_keep_alive=60,
         timeout_graceful_shutdown=5,
     )
-
-
-def _tuned() -> bool:
-    return os.environ.get("TUNED") == "true"
 
 
 if __name__ == "__main__":

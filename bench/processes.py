@@ -111,9 +111,7 @@ def upstreams(plan: Plan, log: Path) -> Iterator[int]:
         yield child.pid
 
 
-def python_gateway_environment(
-    plan: Plan, port: int, on: Sequence[str], *, workers: int = 1, tuned: bool = False
-) -> dict[str, str]:
+def python_gateway_environment(plan: Plan, port: int, on: Sequence[str], *, workers: int = 1) -> dict[str, str]:
     """What the Python gateway is started with; `on` are the flags that are true."""
     routes = [(target.prefix, target.flag, target.address) for target in targets(plan)]
     return {
@@ -121,7 +119,6 @@ def python_gateway_environment(
         "MONOLITH": plan.monolith.address,
         "PORT": str(port),
         "WORKERS": str(workers),
-        "TUNED": "true" if tuned else "false",
         **{target.flag: "true" if target.flag in on else "false" for target in targets(plan)},
     }
 
