@@ -44,7 +44,7 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
     begun = time.monotonic()
     own_turn = begun + (settings.WORKER_HEAD_START if head_start is None else head_start)
     deadline = begun + settings.CONFIRM_WITHIN
-    pause = FIRST_POLL
+    pause, lasted = FIRST_POLL, 0.0
     while True:
         # Two columns only: this is asked often, on the processors that the worker and the gateway need now.
         gateways = list(Gateway.objects.values_list("observed_generation", "error"))
@@ -54,10 +54,13 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
         now = time.monotonic()
         if now >= deadline:
             break
-        if now >= own_turn:
+        # A pass at a gateway that hangs takes seconds: one that would end too late is not begun.
+        if now >= own_turn and now + lasted <= deadline:
             reconcile_all()
+            ended = time.monotonic()
+            lasted = ended - now
             # The gateway may need several tries; leave the processor to it between them.
-            own_turn = time.monotonic() + 0.2
+            own_turn = ended + 0.2
         time.sleep(pause)
         pause = POLL
     reason = next((error for error in behind if error), "it did not answer in time.")
