@@ -69,8 +69,8 @@ def worker(_: Installation) -> Part:
     return Part(
         "worker",
         python("celery", "--quiet", "-A", "controlplane", "worker", *options, *lonely),
-        # Its cold shutdown. The warm one takes seconds, and every task can be cut off and done again.
-        stop_signal=signal.SIGQUIT,
+        # Even its cold shutdown takes two seconds, and every task stands being cut off anywhere (tests/faults).
+        stop_signal=signal.SIGKILL,
         noise=_CELERY_NOISE,
     )
 
