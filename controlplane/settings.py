@@ -12,6 +12,7 @@ import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
+from controlplane.database import PooledConnection
 from controlplane.environment import load_runtime
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -109,6 +110,7 @@ DATABASES["default"] |= {
 if env.bool("DATABASE_POOL", default=False):
     DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool keeps the connections
     DATABASES["default"]["OPTIONS"]["pool"] = {
+        "connection_class": PooledConnection,
         "min_size": 2,
         "max_size": 20,
         "timeout": 1.5,  # seconds that a request waits for a connection
