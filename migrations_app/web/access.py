@@ -16,7 +16,7 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from migrations_app.roles import MATRIX, Permission
+from migrations_app.roles import MATRIX, Permission, Role
 
 P = ParamSpec("P")
 
@@ -35,7 +35,7 @@ def requires(permission: Permission) -> Callable[[View[P]], View[P]]:
 
     def decorate(view: View[P]) -> View[P]:
         @wraps(view)
-        def guarded(request: WebRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        def guarded(request: WebRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not may(request, permission):
                 raise PermissionDenied(f"Your account may not see this. It is open to {who_may(permission)}.")
             return view(request, *args, **kwargs)
@@ -49,7 +49,7 @@ def fresh(view: View[P]) -> View[P]:
     """Never kept by a browser, and a panel is never taken for the page: back, forward and reload ask again."""
 
     @wraps(view)
-    def uncached(request: WebRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+    def uncached(request: WebRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         response = view(request, *args, **kwargs)
         add_never_cache_headers(response)
         patch_vary_headers(response, ["HX-Request"])
@@ -64,7 +64,11 @@ def may(request: HttpRequest, permission: Permission) -> bool:
 
 def who_may(permission: Permission) -> str:
     """The roles that have it, in words: "release managers and approvers"."""
-    roles = [f"{role.value}s" for role, permissions in MATRIX.items() if permission in permissions]
+    roles = [
+        "the support team" if role == Role.SUPPORT else f"{role.value}s"
+        for role, permissions in MATRIX.items()
+        if permission in permissions
+    ]
     return roles[0] if len(roles) == 1 else f"{', '.join(roles[:-1])} and {roles[-1]}"
 
 

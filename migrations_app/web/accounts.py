@@ -1,4 +1,4 @@
-"""Signing in and out. Every sign-in, and every one that failed, is an audit event."""
+"""Signing in. Every sign-in, and every one that failed, is an audit event."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LoginView
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.http.response import HttpResponseBase
 
 from migrations_app.actor import SYSTEM, Actor
 from migrations_app.audit import record
@@ -61,13 +60,6 @@ class SignIn(LoginView):
         response = self.render_to_response(self.get_context_data(form=form, typed=name))
         response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
         return response
-
-
-class SignOut(LogoutView):
-    http_method_names = ["post"]
-
-    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return super().post(request, *args, **kwargs)
 
 
 def address_of(request: HttpRequest) -> str:

@@ -1,5 +1,6 @@
 """Addresses of the pages and of the actions."""
 
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, path
 
 from . import accounts, audit, flags, gateway, healthz, prerequisites, services, timeline, weeks
@@ -21,6 +22,6 @@ urlpatterns: list[URLPattern] = [
     path("gateway/live/", gateway.live, name="gateway-live"),
     path("audit/", audit.audit, name="audit"),
     path("sign-in/", accounts.SignIn.as_view(), name="sign-in"),
-    path("sign-out/", accounts.SignOut.as_view(), name="sign-out"),
+    path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("healthz", healthz.healthz, name="healthz"),
 ]

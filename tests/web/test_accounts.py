@@ -1,0 +1,106 @@
+"""Signing in and out, what is audited of it, and the throttle."""
+
+import time_machine
+from django.test import Client
+
+from migrations_app.choices import AuditKind
+from migrations_app.models import AuditEvent
+from tests.web.conftest import HTMX, text_of
+
+
+def sign_in(client, name, password, **extra):
+    return client.post("/sign-in/", {"username": name, "password": password, **extra})
+
+
+def test_a_right_password_leads_to_the_timeline_and_is_audited(plan, people, password):
+    client = Client()
+    response = sign_in(client, "release-manager", password)
+    assert (response.status_code, response["Location"]) == (302, "/")
+    event = AuditEvent.objects.first()
+    assert (event.kind, event.actor, event.after) == (AuditKind.SIGNED_IN, "release-manager", {"address": "127.0.0.1"})
+
+
+def test_signing_in_leads_back_to_where_one_wanted_to_go(plan, people, password):
+    client = Client()
+    asked = client.get("/weeks/3/")
+    assert asked["Location"] == "/sign-in/?next=/weeks/3/"
+    assert 'name="next" value="/weeks/3/"' in client.get(asked["Location"]).content.decode()
+    assert sign_in(client, "support", password, next="/weeks/3/")["Location"] == "/weeks/3/"
+
+
+def test_signing_in_never_leads_to_another_site(plan, people, password):
+    assert sign_in(Client(), "support", password, next="https://elsewhere.example/")["Location"] == "/"
+
+
+def test_a_wrong_password_is_told_and_audited(plan, people):
+    response = sign_in(Client(), "approver", "wrong")
+    assert response.status_code == 422
+    assert "The name or the password is wrong" in text_of(response)
+    event = AuditEvent.objects.first()
+    assert (event.kind, event.subject, event.actor) == (AuditKind.SIGN_IN_FAILED, "account approver", "switchyard")
+
+
+def test_a_name_that_is_no_account_is_not_kept(plan, people):
+    for name in ("my secret password", "nul\x00byte"):
+        assert sign_in(Client(), name, "x").status_code == 422
+        assert AuditEvent.objects.first().subject == "an unknown account"
+    assert not AuditEvent.objects.filter(subject__contains="secret").exists()
+
+
+def test_after_ten_failures_even_the_right_password_waits(plan, people, password):
+    with time_machine.travel("2026-11-24T12:00:00Z", tick=False) as clock:
+        for _ in range(10):
+            assert sign_in(Client(), "approver", "wrong").status_code == 422
+        response = sign_in(Client(), "Approver", password)
+        assert (response.status_code, response["Retry-After"]) == (429, "300")
+        assert "Wait 300 seconds" in text_of(response)
+        assert sign_in(Client(), "release-manager", password).status_code == 302
+        clock.shift(299)
+        assert sign_in(Client(), "approver", password).status_code == 429
+        clock.shift(2)
+        assert sign_in(Client(), "approver", password).status_code == 302
+
+
+def test_guessing_through_many_names_from_one_address_is_slowed_too(plan, people):
+    for number in range(50):
+        assert sign_in(Client(), f"name-{number}", "wrong").status_code == 422
+    assert sign_in(Client(), "another", "wrong").status_code == 429
+
+
+def test_a_success_forgets_the_failures_before_it(plan, people, password):
+    for _ in range(9):
+        sign_in(Client(), "approver", "wrong")
+    assert sign_in(Client(), "approver", password).status_code == 302
+    assert sign_in(Client(), "approver", "wrong").status_code == 422
+
+
+def test_signing_out_needs_a_post(manager):
+    assert manager.get("/sign-out/").status_code == 405
+    assert manager.post("/sign-out/")["Location"] == "/sign-in/"
+    assert manager.get("/").status_code == 302
+
+
+def test_a_click_with_an_expired_session_leads_to_the_sign_in_page(plan):
+    response = Client().post("/weeks/1/enable/", headers=HTMX | {"HX-Current-URL": "http://testserver/weeks/1/"})
+    assert response["HX-Redirect"] == "/sign-in/?next=%2Fweeks%2F1%2F"
+    assert b"<html" not in response.content
+
+
+def test_a_page_that_refreshes_itself_stays_when_the_session_expires(plan):
+    response = Client().get("/weeks/1/live/", headers=HTMX | {"HX-Current-URL": "http://testserver/weeks/1/"})
+    assert response.status_code == 286
+    assert 'id="notices"' in response.content.decode()
+    assert "HX-Redirect" not in response
+
+
+def test_the_way_back_after_an_expired_session_is_a_page_not_an_action(manager):
+    for address in ("/weeks/1/rollback/", "/prerequisites/1/tick/", "/flags/USE_RAG_SERVICE/rollback/"):
+        response = manager.get(address.replace("/1/tick", f"/{_first_manual()}/tick"))
+        assert response.status_code == 302
+        assert manager.get(response["Location"]).status_code == 200
+
+
+def _first_manual():
+    from migrations_app.models import Prerequisite
+
+    return Prerequisite.objects.filter(kind="manual").first().pk

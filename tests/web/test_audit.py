@@ -1,0 +1,96 @@
+"""The audit log page: filters in the address, pages by key, verification, the chain."""
+
+import re
+
+import pytest
+from django.db import connection, transaction
+
+from migrations_app.actor import SYSTEM, Actor
+from migrations_app.audit import record
+from migrations_app.choices import ActorKind, AuditKind
+from migrations_app.models import AuditEvent
+from migrations_app.roles import Role
+from migrations_app.web.audit import KIND_WORDS
+from tests.factories import memory_gateway, tick_all
+from tests.web.conftest import text_of
+
+
+def make(count, actor=SYSTEM, **more):
+    with transaction.atomic():
+        for index in range(count):
+            record(AuditKind.DRIFT_CORRECTED, actor=actor, subject=f"subject {index}", **more)
+
+
+def shown(response):
+    return [int(number) for number in re.findall(r'id="event-(\d+)"', response.content.decode())]
+
+
+def test_every_kind_of_event_has_its_words():
+    assert set(KIND_WORDS) == set(AuditKind)
+
+
+def test_pages_go_by_key_from_the_newest_and_lose_nothing(manager):
+    make(120)
+    everything = list(AuditEvent.objects.order_by("-id").values_list("id", flat=True))
+    seen, address = [], "/audit/"
+    while address:
+        response = manager.get(address)
+        seen += shown(response)
+        make(1)  # what is new meanwhile moves no page
+        older = re.search(r'href="(\?[^"]*before=\d+)" rel="next"', response.content.decode())
+        address = f"/audit/{older[1]}" if older else None
+    assert seen == everything
+
+
+def test_the_filter_lives_in_the_address(manager, people):
+    make(60, actor=Actor("anna", ActorKind.SHELL), week_number=2)
+    make(3)
+    response = manager.get("/audit/", {"actor": "anna", "week": "2", "kind": "gateway.drift_corrected"})
+    assert len(shown(response)) == 50
+    content = response.content.decode()
+    assert "?kind=gateway.drift_corrected&amp;actor=anna&amp;week=2&amp;before=" in content
+    assert '<option value="2" selected>' in content
+    assert "No event fits this filter." in text_of(manager.get("/audit/", {"actor": "nobody"}))
+
+
+@pytest.mark.parametrize("query", ["kind=nonsense", "week=x", "before=-1", "before=" + "9" * 30, "actor=" + "x" * 200])
+def test_a_filter_that_makes_no_sense_is_told_and_shows_no_error_page(manager, query):
+    assert manager.get(f"/audit/?{query}").status_code in {200, 422}
+
+
+def test_a_change_is_verified_once_the_gateway_has_confirmed_it(manager, people):
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    manager.post("/weeks/1/enable/")
+    page = text_of(manager.get("/audit/?kind=week.enabled"))
+    assert re.search(r"Verified on the gateway after \d+(\.\d)? ms, gen 2", page)
+    assert "USE_RAG_SERVICE 0 → 100" in page
+    assert "Gate 1/1 open" in page
+    memory_gateway().answers = False
+    manager.post("/weeks/1/rollback/")
+    assert "Not verified gen 3" in text_of(manager.get("/audit/?kind=week.rolled_back"))
+
+
+def test_a_later_confirmation_verifies_what_it_overtook(manager, people):
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    memory_gateway().answers = False
+    manager.post("/weeks/1/enable/")
+    memory_gateway().answers = True
+    manager.post("/weeks/1/rollback/")
+    assert "Verified on the gateway" in text_of(manager.get("/audit/?kind=week.enabled"))
+
+
+def test_the_chain_is_walked_only_when_asked(manager):
+    make(7)
+    assert "chain intact" not in text_of(manager.get("/audit/"))
+    total = AuditEvent.objects.count()
+    assert f"{total} events, chain intact." in text_of(manager.get("/audit/?check=chain"))
+
+
+def test_a_broken_chain_is_loud(manager):
+    make(5)
+    victim = AuditEvent.objects.order_by("-id")[2]
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE migrations_app_auditevent DISABLE TRIGGER audit_rows_stay")
+        cursor.execute("UPDATE migrations_app_auditevent SET actor = 'forged' WHERE id = %s", [victim.pk])
+        cursor.execute("ALTER TABLE migrations_app_auditevent ENABLE TRIGGER audit_rows_stay")
+    assert f"The chain breaks at event {victim.pk}." in text_of(manager.get("/audit/?check=chain"))

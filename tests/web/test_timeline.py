@@ -1,0 +1,204 @@
+"""The timeline: the current week, what needs whom, shares of traffic, the axis, and the cost of it all."""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from migrations_app.actor import SYSTEM
+from migrations_app.choices import Health
+from migrations_app.gateways.base import Side
+from migrations_app.models import Flag, Gateway, HealthState, Plan, Prerequisite, Route, Service, TrafficSample, Week
+from migrations_app.roles import Role
+from migrations_app.web.axis import axis_of
+from migrations_app.web.board import Traffic, load_board
+from tests.factories import make_healthy, memory_gateway, tick_all
+from tests.web.conftest import HTMX, text_of
+
+
+def traffic(key, side, requests, at=None):
+    TrafficSample.objects.create(
+        service=Service.objects.get(key=key), side=side, read_at=at or timezone.now(), requests=requests, errors=0
+    )
+
+
+def current(client):
+    content = client.get("/").content.decode()
+    assert content.count('aria-current="step"') == 1
+    return int(re.search(r'aria-current="step".*?href="/weeks/(\d+)/"', content, re.DOTALL)[1])
+
+
+def test_every_week_stands_in_order_with_risk_gate_and_next_step(manager):
+    said = text_of(manager.get("/"))
+    titles = [week.title for week in Week.objects.order_by("number")]
+    assert [said.index(title) for title in titles] == sorted(said.index(title) for title in titles)
+    for words in (
+        "Low risk",
+        "Medium risk",
+        "High risk",
+        "0/6",
+        "Sign off: The database backup is completed, and 5 more",
+    ):
+        assert words in said
+
+
+def test_without_a_plan_it_says_how_to_load_one(db, people, client):
+    client.force_login(people[Role.SUPPORT].account)
+    for page in ("/", "/gateway/", "/live/"):
+        response = client.get(page)
+        assert response.status_code == 200
+        assert "manage.py plan load plans/tracseq-phase2.yaml" in text_of(response)
+
+
+def test_the_current_week_is_the_first_that_is_not_on_and_stays_while_it_soaks(manager, people):
+    assert current(manager) == 1
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    manager.post("/weeks/1/enable/")
+    assert current(manager) == 1
+    assert "On, soaking" in text_of(manager.get("/"))
+    Flag.objects.filter(week__number=1).update(changed_at=timezone.now() - timedelta(hours=49))
+    assert current(manager) == 2
+    manager.post("/weeks/1/rollback/")
+    assert current(manager) == 1
+    assert "Rolled back" in text_of(manager.get("/"))
+
+
+def test_the_share_is_that_of_observed_requests(manager):
+    assert "No traffic in the last minute" in text_of(manager.get("/"))
+    traffic("rag", Side.SERVICE, 30)
+    traffic("storage", Side.MONOLITH, 70)
+    traffic("auth", Side.MONOLITH, 100)
+    traffic("auth", Side.SERVICE, 5000, at=timezone.now() - timedelta(seconds=61))
+    said = text_of(manager.get("/"))
+    assert "15 % of 200 requests in the last minute went to the new side" in said
+    assert "30 %" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "share"), [(0, 0, None), (7, 0, 0), (0, 7, 100), (9999, 1, 1), (1, 9999, 99), (1, 1, 50)]
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(old, new, share):
+    assert Traffic(old, new).share == share
+
+
+def test_needs_are_asked_only_of_who_can_meet_them(clients, people):
+    for role, asked in ((Role.RELEASE_MANAGER, True), (Role.APPROVER, True), (Role.SUPPORT, False)):
+        said = text_of(clients[role].get("/"))
+        assert ("Week 1: 1 line waits for a sign-off." in said) == asked
+        assert ("Nothing needs you now." in said) != asked
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    assert "Week 1 is ready." in text_of(clients[Role.RELEASE_MANAGER].get("/"))
+    assert "Nothing needs you now." in text_of(clients[Role.APPROVER].get("/"))
+
+
+def test_an_ill_service_that_carries_traffic_is_loud(manager, people):
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    manager.post("/weeks/1/enable/")
+    HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
+    said = text_of(manager.get("/"))
+    assert "RAG service is unhealthy and carries traffic." in said
+    assert "answered 500, expected 200" in said
+
+
+def test_the_header_says_when_the_gateway_is_away_or_the_workers_have_stopped(manager):
+    assert "Gateway: in step" in text_of(manager.get("/"))
+    Gateway.objects.update(observed_at=timezone.now() - timedelta(seconds=12))
+    assert re.search(r"Gateway: state is 1[23] s old", text_of(manager.get("/")))
+    memory_gateway().answers = False
+    from migrations_app.reconcile.loop import reconcile_all
+
+    reconcile_all()
+    assert "Gateway: does not answer" in text_of(manager.get("/live/", headers=HTMX))
+
+
+def test_a_panel_for_htmx_is_no_page_and_is_kept_apart_from_it(manager):
+    for address in ("/", "/weeks/1/", "/services/rag/", "/gateway/"):
+        page, panel = manager.get(address), manager.get(address, headers=HTMX)
+        assert "<html" in page.content.decode()
+        assert panel.content.decode().strip().startswith('<div id="panel"')
+        for response in (page, panel):
+            assert "HX-Request" in response["Vary"]
+            assert "no-store" in response["Cache-Control"]
+
+
+def test_the_axis_places_weeks_today_and_what_really_ran(plan):
+    rows = load_board().weeks
+    zone = UTC
+    axis = axis_of(rows, datetime(2026, 12, 14, tzinfo=UTC), zone)
+    assert (axis.first, axis.last, axis.note) == (date(2026, 11, 23), date(2027, 1, 3), "")
+    assert axis.today == 50.0
+    assert (axis.bars[1].x, axis.bars[1].width) == (0.0, 16.67)
+    assert axis.bars[4].x == 50.0
+    assert axis_of(rows, datetime(2026, 11, 22, 12, tzinfo=UTC), zone).note == "starts in 1 day"
+    late = axis_of(rows, datetime(2027, 1, 8, tzinfo=UTC), zone)
+    assert (late.today, late.note) == (None, "planned end was 5 days ago")
+    assert axis_of([], datetime(2026, 12, 14, tzinfo=UTC), zone) is None
+
+
+def test_the_bar_shows_since_when_a_week_has_run(manager, people):
+    with time_machine.travel("2026-11-30T00:00:00Z", tick=False):
+        make_healthy()
+        tick_all(1, people[Role.RELEASE_MANAGER])
+        from migrations_app.actions.weeks import enable_week
+
+        enable_week(number=1, actor=people[Role.RELEASE_MANAGER])
+    axis = axis_of(load_board().weeks, datetime(2026, 12, 7, tzinfo=UTC), UTC)
+    assert axis.bars[1].actual == (16.67, 16.66)
+
+
+def grow(weeks, services):
+    """More weeks, each with more services, beside the plan that is loaded."""
+    plan = Plan.objects.get()
+    for number in range(10, 10 + weeks):
+        week = Week.objects.create(
+            plan=plan,
+            number=number,
+            title=f"Week {number}",
+            risk="low",
+            planned_start="2027-02-01",
+            planned_end="2027-02-07",
+        )
+        Prerequisite.objects.create(week=week, key="one", title="One")
+        for index in range(services):
+            name = f"s{number}-{index}"
+            service = Service.objects.create(plan=plan, key=name, title=name, host="127.0.0.1", port=4000)
+            Route.objects.create(plan=plan, service=service, prefix=f"/api/{name}")
+            Flag.objects.create(plan=plan, key=f"USE_{number}_{index}", service=service, week=week)
+            traffic(name, Side.MONOLITH, 3)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/",
+        "/live/",
+        "/weeks/1/",
+        "/weeks/1/live/",
+        "/services/rag/",
+        "/services/rag/live/",
+        "/gateway/",
+        "/gateway/live/",
+        "/audit/",
+    ],
+)
+def test_the_queries_of_a_page_do_not_grow_with_the_plan(manager, people, address):
+    def queries():
+        with CaptureQueriesContext(
+            connection,
+        ) as found:
+            assert manager.get(address).status_code == 200
+        return len(found)
+
+    queries()
+    small = queries()
+    grow(weeks=5, services=12)
+    for row in Prerequisite.objects.filter(week__number__gte=10):
+        from migrations_app.actions.prerequisites import tick
+
+        tick(prerequisite_id=row.pk, actor=SYSTEM)
+    assert queries() == small
+    assert small <= 24
