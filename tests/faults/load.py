@@ -31,10 +31,10 @@ class Answer:
 class Load:
     """Steady requests to the prefixes of week 1. `failures` has a sentence for each request that went wrong."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pause: float) -> None:
         self.answers: list[Answer] = []
         self.failures: list[str] = []
-        self._port = port
+        self._port, self._pause = port, pause
         self._over = threading.Event()
         clients = [(kind, service) for kind in ("read", "write", "slow read", "slow write") for service in WEEK_1]
         self._threads = [threading.Thread(target=self._client, args=client, daemon=True) for client in clients]
@@ -74,14 +74,14 @@ class Load:
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{kind} to {service}: {error!r}")
                 connection.close()
-            # The pace of the load: the two processors are for Envoy and the flips as well.
-            self._over.wait(0.004)
+            self._over.wait(self._pause)
         connection.close()
 
 
 @contextmanager
-def load_on(port: int) -> Iterator[Load]:
-    load = Load(port)
+def load_on(port: int, *, pause: float = 0.03) -> Iterator[Load]:
+    """`pause`: seconds between an answer and the client's next request; the processors are for the product as well."""
+    load = Load(port, pause)
     load.start()
     try:
         yield load

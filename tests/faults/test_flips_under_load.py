@@ -44,7 +44,7 @@ def wrong(answers: list[Answer], tables: list[Table], lag: float) -> list[Answer
 def test_a_hundred_flips_under_load_lose_no_request_and_serve_from_the_side_that_is_applied(system: System):
     tables = [Table(False, 0.0, 0.0)]
     slowest = 0.0
-    with load_on(system.envoy.port) as load:
+    with load_on(system.envoy.port, pause=0.006) as load:
         wait_for(lambda: load.count("slow read") and load.count("slow write"), "slow requests are in flight")
         for number in range(FLIPS):
             on, asked = number % 2 == 0, time.monotonic()
@@ -54,11 +54,11 @@ def test_a_hundred_flips_under_load_lose_no_request_and_serve_from_the_side_that
             assert (change.changed, outcome.confirmed) == (True, True), outcome
             slowest = max(slowest, outcome.milliseconds)
             served = len(load.answers)
-            wait_for(lambda served=served: len(load.answers) >= served + 20, "20 requests were answered by this table")
+            wait_for(lambda served=served: len(load.answers) >= served + 12, "12 requests were answered by this table")
     assert load.failures == []
     assert wrong(load.answers, tables, LAG) == []
-    assert load.count() >= 3000
-    assert load.count("write") >= 500
+    assert load.count() >= 2000
+    assert load.count("write") >= 300
     assert load.count("slow read") + load.count("slow write") >= 30
     assert {answer.who for answer in load.answers} == {"monolith", "notification", "storage", "rag"}
     assert Confirmation.objects.count() == FLIPS + 1

@@ -59,7 +59,7 @@ def served_sides(system: System) -> dict[int, dict[str, str]]:
 
 def kill_at_every_step(system: System, change: Callable[[int], None], allowed: Callable[[], list[dict]]) -> int:
     """Returns the number of steps at which a pass was killed."""
-    with killer(system) as pass_until, load_on(system.envoy.port) as load:
+    with killer(system) as pass_until, load_on(system.envoy.port, pause=0.1) as load:
         step, outcome = 0, "killed"
         while outcome == "killed":
             step += 1
@@ -81,6 +81,7 @@ def kill_at_every_step(system: System, change: Callable[[int], None], allowed: C
     assert load.count() > 50
     assert AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED).count() == 0
     assert check_chain().broken_at is None
+    print(f"killed at {step - 1} steps under {load.count()} requests")
     return step - 1
 
 
