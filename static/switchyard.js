@@ -133,7 +133,7 @@
   document.addEventListener("click", (event) => {
     if (event.detail > 0) {
       const still = Math.hypot(event.clientX - lastClick.x, event.clientY - lastClick.y) < 12;
-      const second = still && event.timeStamp - lastClick.at < 600 && swappedAt > lastClick.at;
+      const second = still && event.timeStamp - lastClick.at < 1000 && swappedAt > lastClick.at;
       lastClick = { at: event.timeStamp, x: event.clientX, y: event.clientY };
       if (second && event.target.closest("button")) {
         event.preventDefault();

@@ -20,17 +20,18 @@ class Enabling:
     action: str
     week: WeekRow
     services: tuple[ServiceRow, ...]
+    whole: bool  # the whole week: then every service of it must be healthy, also those that are on
 
     @classmethod
     def of_week(cls, row: WeekRow) -> Enabling:
         services = tuple(service for service in row.services if not service.flag.is_fully_on)
         action = reverse("week-enable", args=[row.week.number])
-        return cls(f"week-{row.week.number}", f"week {row.week.number}", action, row, services)
+        return cls(f"week-{row.week.number}", f"week {row.week.number}", action, row, services, whole=True)
 
     @classmethod
     def of_service(cls, row: WeekRow, service: ServiceRow) -> Enabling:
         action = reverse("flag-enable", args=[service.flag.key])
-        return cls(service.service.key, service.service.title, action, row, (service,))
+        return cls(service.service.key, service.service.title, action, row, (service,), whole=False)
 
     @property
     def asks(self) -> bool:
@@ -40,6 +41,8 @@ class Enabling:
     @property
     def open(self) -> bool:
         """Whether the gate lets this through, as far as this page knows; the server decides on the click."""
+        if self.whole:
+            return self.week.verdict.open
         mine = {f"health-{service.service.key}" for service in self.services}
         return not any(line for line in self.week.verdict.blocking if line.prerequisite or line.key in mine)
 

@@ -49,6 +49,22 @@ def test_another_service_that_is_ill_does_not_block(ready):
     assert "Storage service healthy" in text_of(ill)
 
 
+def test_a_button_looks_open_only_when_the_gate_would_let_its_click_through(ready):
+    def looks_shut(key):
+        button = re.search(rf'<button class="([^"]*)" id="enable-{key}"', ready.get("/weeks/1/").content.decode())
+        return "shut" in button[1].split()
+
+    ready.post(ENABLE)
+    assert not looks_shut("week-1")
+    HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY)
+    assert looks_shut("week-1")
+    assert not looks_shut("storage")
+    assert ready.post("/weeks/1/enable/", headers=HTMX).status_code == 409
+    HealthState.objects.filter(target="storage").update(state=Health.UNHEALTHY)
+    assert looks_shut("storage")
+    assert not looks_shut("notification")
+
+
 def test_rollback_wins_over_everything(ready):
     ready.post(ENABLE)
     HealthState.objects.update(state=Health.UNHEALTHY)
