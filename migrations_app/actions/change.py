@@ -57,22 +57,22 @@ def shift(
 ) -> Change:
     """Carry a move out in one transaction, at one new generation, with one audit event.
 
-    Whatever goes up needs the gate of its week open and a page that is not stale; what only goes down, a rollback,
-    needs neither. Flags that already have the weight are left alone. `find` is called with the plan locked. Raises
-    NotFound, Stale, and GateClosed, which is an audit event too.
+    Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
+    goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
+    the plan locked. Raises NotFound, Stale, and GateClosed, which is an audit event too.
     """
     move: Move | None = None
     try:
         with transaction.atomic():
             plan = lock_plan()
             move = find()
-            if earlier := replayed(request_key):
-                return Change(earlier.generation or plan.generation, changed=False, event=earlier)
+            earlier = event_of_click(request_key)
             flags = [flag for flag in move.flags if flag.weight != move.weight]
             if not flags:
-                return Change(plan.generation, changed=False)
+                return no_change(plan, earlier, move.kind, move.subject)
             verdict = None
             if any(flag.weight < move.weight for flag in flags):
+                refuse_spent(earlier)
                 refuse_stale(move.week, seen)
                 verdict = _verdict(move)
                 if not verdict.open:
@@ -90,7 +90,8 @@ def shift(
                 after={flag.key: move.weight for flag in flags},
                 verdict=verdict,
                 generation=plan.generation,
-                request_key=request_key,
+                # A rollback that is pressed again on an old page is meant again: it is a change of its own.
+                request_key=None if earlier else request_key,
             )
             for flag in flags:
                 flag.weight, flag.generation, flag.changed_at = move.weight, plan.generation, event.at
@@ -120,9 +121,22 @@ def lock_plan() -> Plan:
     return plan
 
 
-def replayed(request_key: UUID | None) -> AuditEvent | None:
+def event_of_click(request_key: UUID | None) -> AuditEvent | None:
     """The event of the same click, when it was carried out before. Called with the plan locked."""
     return AuditEvent.objects.filter(request_key=request_key).first() if request_key else None
+
+
+def no_change(plan: Plan, earlier: AuditEvent | None, kind: AuditKind, subject: str) -> Change:
+    """Things are so already; `earlier` made them so when it is an event of the same kind on the same subject."""
+    if earlier and (earlier.kind, earlier.subject) == (kind, subject):
+        return Change(earlier.generation or plan.generation, changed=False, event=earlier)
+    return Change(plan.generation, changed=False)
+
+
+def refuse_spent(earlier: AuditEvent | None) -> None:
+    """A click that was carried out before must not say again that it was, when that no longer holds. Raises Stale."""
+    if earlier:
+        raise Stale("This click was carried out before, and things have changed since. Nothing was done; look again.")
 
 
 def refuse_stale(week: Week, seen: int | None) -> None:

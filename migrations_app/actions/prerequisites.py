@@ -14,7 +14,7 @@ from migrations_app.errors import Invalid, NotFound
 from migrations_app.models import Prerequisite, SignOff
 from migrations_app.roles import Permission
 
-from .change import Change, grow_version, lock_plan, refuse_stale, replayed
+from .change import Change, event_of_click, grow_version, lock_plan, no_change, refuse_spent, refuse_stale
 
 
 def tick(
@@ -28,10 +28,10 @@ def tick(
     with transaction.atomic():
         plan = lock_plan()
         row = _find(prerequisite_id)
-        if before := replayed(request_key):
-            return Change(plan.generation, changed=False, event=before)
+        subject, earlier = _subject(row), event_of_click(request_key)
         if _live(row):
-            return Change(plan.generation, changed=False)
+            return no_change(plan, earlier, AuditKind.PREREQUISITE_TICKED, subject)
+        refuse_spent(earlier)
         refuse_stale(row.week, seen)
         SignOff.objects.create(
             prerequisite=row, account=actor.account, actor=actor.name, note=note, ticked_at=timezone.now()
@@ -39,7 +39,7 @@ def tick(
         event = record(
             AuditKind.PREREQUISITE_TICKED,
             actor=actor,
-            subject=f"week {row.week.number} / {row.key}",
+            subject=subject,
             week_number=row.week.number,
             reason=note,
             before={"held": False},
@@ -58,18 +58,18 @@ def untick(
     with transaction.atomic():
         plan = lock_plan()
         row = _find(prerequisite_id)
-        if before := replayed(request_key):
-            return Change(plan.generation, changed=False, event=before)
+        subject, earlier = _subject(row), event_of_click(request_key)
         sign_off = _live(row)
         if sign_off is None:
-            return Change(plan.generation, changed=False)
+            return no_change(plan, earlier, AuditKind.PREREQUISITE_UNTICKED, subject)
+        refuse_spent(earlier)
         refuse_stale(row.week, seen)
         sign_off.withdrawn_at, sign_off.withdrawn_by = timezone.now(), actor.name
         sign_off.save(update_fields=["withdrawn_at", "withdrawn_by"])
         event = record(
             AuditKind.PREREQUISITE_UNTICKED,
             actor=actor,
-            subject=f"week {row.week.number} / {row.key}",
+            subject=subject,
             week_number=row.week.number,
             reason=reason,
             before={"held": True, "by": sign_off.actor, "note": sign_off.note},
@@ -87,6 +87,10 @@ def _find(prerequisite_id: int) -> Prerequisite:
     if row.kind == PrerequisiteKind.AUTOMATIC:
         raise Invalid(f"“{row.title}” is checked automatically; nobody ticks it.")
     return row
+
+
+def _subject(row: Prerequisite) -> str:
+    return f"week {row.week.number} / {row.key}"
 
 
 def _live(row: Prerequisite) -> SignOff | None:

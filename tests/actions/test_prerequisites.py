@@ -1,5 +1,7 @@
 """Ticks: who, when, with what note; and undo."""
 
+from uuid import uuid4
+
 import pytest
 
 from migrations_app.actions.prerequisites import tick, untick
@@ -68,3 +70,13 @@ def test_a_role_without_the_permission_ticks_nothing(backup, people, role):
     with pytest.raises(NotPermitted):
         tick(prerequisite_id=backup.pk, actor=people[role])
     assert not SignOff.objects.exists()
+
+
+def test_the_same_tick_again_never_says_held_after_it_was_withdrawn(backup, shell):
+    key = uuid4()
+    first = tick(prerequisite_id=backup.pk, actor=shell, request_key=key)
+    assert tick(prerequisite_id=backup.pk, actor=shell, request_key=key).event == first.event
+    untick(prerequisite_id=backup.pk, actor=shell)
+    with pytest.raises(Stale):
+        tick(prerequisite_id=backup.pk, actor=shell, request_key=key)
+    assert not SignOff.objects.filter(withdrawn_at__isnull=True).exists()

@@ -86,10 +86,40 @@ def test_the_same_click_again_returns_the_same_event(plan, shell):
     tick_all(1, shell)
     key = uuid4()
     first = enable_week(number=1, actor=shell, request_key=key)
-    roll_back_week(number=1, actor=shell)
     again = enable_week(number=1, actor=shell, request_key=key)
-    assert (again.changed, again.event) == (False, first.event)
+    assert (again.changed, again.event, again.generation) == (False, first.event, first.generation)
+
+
+def test_the_same_click_again_never_says_on_after_a_rollback(plan, shell):
+    tick_all(1, shell)
+    key = uuid4()
+    enable_week(number=1, actor=shell, request_key=key)
+    roll_back_flag(key="USE_RAG_SERVICE", actor=shell)
+    with pytest.raises(Stale, match="things have changed since"):
+        enable_week(number=1, actor=shell, request_key=key)
+    assert on_flags() == WEEK_1 - {"USE_RAG_SERVICE"}
+
+
+def test_a_rollback_pressed_again_on_an_old_page_rolls_back_again(plan, shell):
+    tick_all(1, shell)
+    key = uuid4()
+    enable_week(number=1, actor=shell)
+    first = roll_back_week(number=1, actor=shell, request_key=key)
+    assert roll_back_week(number=1, actor=shell, request_key=key).event == first.event
+    enable_week(number=1, actor=shell)
+    again = roll_back_week(number=1, actor=shell, request_key=key)
+    assert again.changed
+    assert again.event != first.event
     assert on_flags() == set()
+
+
+def test_the_key_of_another_click_neither_holds_up_a_rollback_nor_speaks_for_it(plan, shell):
+    tick_all(1, shell)
+    key = uuid4()
+    enable_week(number=1, actor=shell, request_key=key)
+    assert roll_back_flag(key="USE_RAG_SERVICE", actor=shell, request_key=key).changed
+    nothing = roll_back_flag(key="USE_RAG_SERVICE", actor=shell, request_key=key)
+    assert (nothing.changed, nothing.event) == (False, None)
 
 
 def test_a_page_older_than_the_week_is_refused(plan, shell):
