@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.conf import settings
+from django.utils import timezone
 
-from migrations_app.models import AuditEvent, Confirmation, Gateway
+from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
 from migrations_app.reconcile.loop import reconcile_all
 
 FIRST_POLL = 0.012  # seconds; no worker is quicker, and looking earlier only takes the processor from it
 POLL = 0.004  # seconds between later looks at the observed generation
+FRESH = timedelta(seconds=5)  # the loop looks every second; what was seen longer ago is asked anew
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """Whether every gateway runs the generation. `milliseconds` is from commit to the last gateway's answer.
 
-    Not confirmed: `error` says why, and `command` does it by hand.
+    Not confirmed: `error` says why, and `command` does it by hand. `overtaken` is a sentence when the gateway runs it,
+    but a newer change of the same flags has undone it meanwhile.
     """
 
     generation: int
@@ -26,10 +30,13 @@ class Outcome:
     milliseconds: float | None = None
     error: str = ""
     command: str = ""
+    overtaken: str = ""
 
     def sentence(self) -> str:
         if not self.confirmed:
             return f"Stored, but not confirmed by the gateway: {self.error} By hand: {self.command}"
+        if self.overtaken:
+            return self.overtaken
         if self.milliseconds is None:
             return "The gateway already runs this."
         return f"Applied on the gateway in {self.milliseconds:.0f} ms."
@@ -40,17 +47,22 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
 
     Workers have `head_start` seconds (default settings.WORKER_HEAD_START) before this process reconciles by itself, so
     a change is confirmed with Redis stopped, Redis hung, or every worker dead. `event` gives the moment of the commit.
+    What was seen before a look became older than FRESH, or beside an error of the gateway, confirms nothing.
     """
     begun = time.monotonic()
     own_turn = begun + (settings.WORKER_HEAD_START if head_start is None else head_start)
     deadline = begun + settings.CONFIRM_WITHIN
     pause, lasted = FIRST_POLL, 0.0
     while True:
-        # Two columns only: this is asked often, on the processors that the worker and the gateway need now.
-        gateways = list(Gateway.objects.values_list("observed_generation", "error"))
-        behind = [error for observed, error in gateways if (observed or 0) < generation]
+        # Few columns only: this is asked often, on the processors that the worker and the gateway need now.
+        gateways = list(Gateway.objects.values_list("observed_generation", "error", "observed_at"))
+        oldest = timezone.now() - FRESH
+        behind = [
+            error for observed, error, at in gateways if error or (observed or 0) < generation or not at or at < oldest
+        ]
         if gateways and not behind:
-            return Outcome(generation, confirmed=True, milliseconds=_milliseconds(generation, event))
+            milliseconds = _milliseconds(generation, event)
+            return Outcome(generation, confirmed=True, milliseconds=milliseconds, overtaken=_overtaken(event))
         now = time.monotonic()
         if now >= deadline:
             break
@@ -65,6 +77,15 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
         pause = POLL
     reason = next((error for error in behind if error), "it did not answer in time.")
     return Outcome(generation, confirmed=False, error=reason, command="manage.py reconcile")
+
+
+def _overtaken(event: AuditEvent | None) -> str:
+    """A sentence on the flags of the change that have another weight by now, else nothing."""
+    if event is None or event.generation is None:
+        return ""
+    now = dict(Flag.objects.filter(key__in=event.after, generation__gt=event.generation).values_list("key", "weight"))
+    undone = [f"{key} is at {weight} %" for key, weight in sorted(now.items()) if weight != event.after[key]]
+    return f"But another change has come meanwhile: {', '.join(undone)} now." if undone else ""
 
 
 def _milliseconds(generation: int, event: AuditEvent | None) -> float | None:

@@ -76,7 +76,7 @@ class ActionCommand(BaseCommand):
         return Actor.at_shell(options["actor"])
 
     def finish(self, options: Options, change: Change, what: str, *, moves_traffic: bool = True) -> None:
-        """Print what came of an action; leaves with UNCONFIRMED when the gateway has not confirmed it."""
+        """Print what came of an action; leaves with UNCONFIRMED when the gateway does not run what was asked for."""
         outcome = confirm(change.generation, event=change.event, head_start=0.0) if moves_traffic else None
         if options["json"]:
             self.emit(_as_json(change, outcome))
@@ -84,7 +84,7 @@ class ActionCommand(BaseCommand):
             nothing = "" if change.changed else " Nothing had to change."
             said = f" {outcome.sentence()}" if outcome else ""
             self.stdout.write(f"{what}.{nothing}{said}")
-        if outcome and not outcome.confirmed:
+        if outcome and (outcome.overtaken or not outcome.confirmed):
             sys.exit(Exit.UNCONFIRMED)
 
     def emit(self, data: Any) -> None:
@@ -127,7 +127,7 @@ def _as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:
         data |= {
             "confirmed": outcome.confirmed,
             "milliseconds": outcome.milliseconds,
-            "error": outcome.error,
+            "error": outcome.error or outcome.overtaken,
             "command": outcome.command,
         }
     return data
