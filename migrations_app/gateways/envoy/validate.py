@@ -45,6 +45,10 @@ class Shapes:
         return json.dumps(body, indent=1).encode()
 
 
+class NoVerdict(Rejected):
+    """The validator said neither yes nor no: it does not run, hangs or crashes."""
+
+
 class Validator:
     """Envoy's `--mode validate` on one configuration with everything inlined. Takes 60-100 ms."""
 
@@ -60,20 +64,24 @@ class Validator:
             return ""
         return f"{self._binary}:{found.st_size}:{found.st_mtime_ns}"
 
-    def check(self, *, bootstrap: bytes, clusters: list[Json], routes: Json) -> None:
-        """Raise Rejected with Envoy's own reason."""
+    def check(self, *, bootstrap: bytes, clusters: list[Json], routes: Json, within: float | None = None) -> None:
+        """Raise Rejected with Envoy's own reason, NoVerdict when it gives none `within` seconds (default: timeout)."""
+        timeout = self._timeout if within is None else min(within, self._timeout)
         with tempfile.TemporaryDirectory(prefix="switchyard-validate-") as folder:
             path = Path(folder) / "envoy.json"
             path.write_bytes(_inlined(bootstrap, clusters, routes))
             command = [str(self._binary), "--mode", "validate", "-c", str(path), "-l", "error", "--disable-hot-restart"]
             try:
-                done = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout, check=False)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
             except subprocess.TimeoutExpired as error:
-                raise Rejected(f"Envoy's validator gave no verdict in {self._timeout:g} s") from error
+                raise NoVerdict(f"Envoy's validator gave no verdict in {timeout:g} s") from error
             except OSError as error:
-                raise Rejected(f"Envoy's validator does not run: {error}") from error
-        if done.returncode != 0:
-            raise Rejected(f"Envoy refuses the configuration: {_reason(done.stderr or done.stdout, str(path))}")
+                raise NoVerdict(f"Envoy's validator does not run: {error}") from error
+        said = done.stderr or done.stdout
+        if done.returncode not in {0, 1}:
+            raise NoVerdict(f"Envoy's validator ended with status {done.returncode}: {_reason(said, str(path))}")
+        if done.returncode:
+            raise Rejected(f"Envoy refuses the configuration: {_reason(said, str(path))}")
 
 
 def default_bootstrap() -> bytes:

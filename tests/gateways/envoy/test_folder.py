@@ -268,6 +268,23 @@ def test_without_its_validator_a_rollback_still_goes_and_a_new_shape_is_rejected
         gateway.apply(gateway.render(replace(made, routes=(replace(made.routes[0], timeout=9.0),))))
 
 
+@pytest.mark.parametrize("fault", ["exit 127", "exec sleep 60", "kill -SEGV $$"])
+def test_with_a_validator_that_an_upgrade_broke_a_rollback_still_goes(envoy, run, table, tmp_path, fault):
+    run(auth=100)
+    broken = tmp_path / "envoy"
+    broken.write_text(f"#!/bin/sh\n{fault}\n")
+    broken.chmod(0o755)
+    upgraded = envoy.adapter(envoy_binary=broken)
+    begun = time.monotonic()
+    assert upgraded.apply(upgraded.render(table(auth=0))).changed
+    assert time.monotonic() - begun < 2
+    assert envoy.ask("/api/auth/x").path == "/api/auth/x"
+    made = table(auth=0)
+    new_shape = replace(made, routes=(replace(made.routes[0], timeout=9.0),))
+    with pytest.raises(Rejected, match="validator"):
+        envoy.adapter(envoy_binary=broken, validate_timeout=0.2).apply(upgraded.render(new_shape))
+
+
 def test_a_folder_that_is_not_there_is_told(envoy, table, tmp_path):
     gateway = envoy.adapter(folder=tmp_path / "nowhere")
     with pytest.raises(FolderUnusable, match="nowhere"):
