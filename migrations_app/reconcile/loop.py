@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -20,7 +20,7 @@ from migrations_app.audit import record
 from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import Applied, Observed, RoutingTable
 from migrations_app.gateways.base import Gateway as Adapter
-from migrations_app.gateways.errors import GatewayError, StaleGeneration
+from migrations_app.gateways.errors import GatewayError, NotConfirmed, StaleGeneration
 from migrations_app.models import Confirmation, Gateway, Plan
 
 from .adapters import adapter_for
@@ -28,6 +28,8 @@ from .decide import Decision, Step, decide
 from .desired import desired_table
 
 logger = logging.getLogger(__name__)
+
+CLOCKS_DIFFER = timedelta(seconds=1)  # between hosts, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +57,19 @@ def reconcile(gateway: Gateway) -> Pass:
     behind = not gateway.error and (gateway.observed_generation or 0) < table.generation
     seen = _last_look(gateway) if behind else adapter.observe()
     decision = decide(table, seen)
-    applied, error = None, seen.error
+    applied, error, put_back = None, seen.error, False
     if decision.step in {Step.APPLY, Step.REPAIR}:
         begun = timezone.now()
-        applied, error = _apply(adapter, table)
+        applied, failed = _apply(adapter, table)
         # A confirmed apply has read the whole table back; anything else is looked at again.
         seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
-        error = error or seen.error
+        error = (str(failed) if failed else "") or seen.error
+        # Files that were put back while the gateway was down count too: the next pass finds no trace of the drift.
+        put_back = applied.changed if applied else isinstance(failed, NotConfirmed) and not seen.drift
     elif decision.step == Step.STAND_BACK:
         error = _behind(gateway, seen)
     _write(gateway, seen, applied, error, begun)
-    if decision.step == Step.REPAIR and applied and applied.changed:
+    if decision.step == Step.REPAIR and put_back:
         _audit_drift(gateway, table, decision)
     return Pass(gateway.key, decision.step, table.generation, applied is not None and applied.changed, error)
 
@@ -74,15 +78,15 @@ def _last_look(gateway: Gateway) -> Observed:
     return Observed(gateway.observed_generation, gateway.observed_weights)
 
 
-def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, str]:
+def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, GatewayError | None]:
     try:
-        return adapter.apply(adapter.render(table)), ""
+        return adapter.apply(adapter.render(table)), None
     except StaleGeneration:
         # A newer change overtook this pass; the pass that carries it writes what is observed.
-        return None, ""
+        return None, None
     except GatewayError as error:
         logger.warning("generation %s was not applied: %s", table.generation, error)
-        return None, str(error)
+        return None, error
 
 
 def _behind(gateway: Gateway, seen: Observed) -> str:
@@ -118,6 +122,8 @@ def _write(gateway: Gateway, seen: Observed, applied: Applied | None, error: str
                 Confirmation.objects.bulk_create([first], ignore_conflicts=True)
         # A pass that took longer must not write its older observation over a newer one.
         fresh = Q(observed_at__isnull=True) | Q(observed_at__lt=begun)
+        # One from the future was written before a clock was put back; it would stop the loop until then.
+        fresh |= Q(observed_at__gt=now + CLOCKS_DIFFER)
         Gateway.objects.filter(fresh, pk=gateway.pk).update(**values)
 
 

@@ -1,6 +1,9 @@
 """Passes of the loop on the in-memory gateway; tests/faults has them on Envoy."""
 
 from dataclasses import replace
+from datetime import timedelta
+
+from django.utils import timezone
 
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.choices import AuditKind
@@ -106,3 +109,22 @@ def test_after_a_restored_backup_the_gateway_is_left_alone_until_a_person_acts(p
     assert change.generation == 1001
     assert reconcile_all()[0].error == ""
     assert adapter.observe().weights[KEY] == 0
+
+
+def test_files_put_back_while_the_gateway_is_down_are_audited_once(plan, shell):
+    adapter = memory_gateway()
+    adapter.answers = False
+    adapter.tamper_folder(b"{}")
+    for _ in range(3):
+        assert reconcile_all()[0].error
+    event = AuditEvent.objects.get(kind=AuditKind.DRIFT_CORRECTED)
+    assert any("was changed" in sentence for sentence in event.before["found"])
+
+
+def test_a_clock_that_was_put_back_does_not_stop_the_loop(plan, shell):
+    Gateway.objects.update(observed_at=timezone.now() + timedelta(hours=1))
+    change = turn_on(shell)
+    reconcile_all()
+    row = Gateway.objects.get()
+    assert row.observed_generation == change.generation
+    assert row.observed_at <= timezone.now()
