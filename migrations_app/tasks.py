@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from celery import shared_task
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from migrations_app.gateways.errors import Unreachable
@@ -19,6 +22,7 @@ from migrations_app.reconcile import loop
 
 POLL_LOCK = 0x5357_504F
 TRAFFIC_LOCK = 0x5357_5452
+DELETED_AT_ONCE = 10_000  # rows
 _pollers: dict[int, health.Poller] = {}
 
 
@@ -49,10 +53,18 @@ def read_traffic() -> None:
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def forget_old_samples() -> None:
-    """Delete health and traffic samples older than settings.HISTORY_DAYS."""
-    oldest = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
-    HealthSample.objects.filter(polled_at__lt=oldest).delete()
-    TrafficSample.objects.filter(read_at__lt=oldest).delete()
+    """Delete health and traffic samples older than settings.HISTORY_DAYS, and sessions that have expired."""
+    now = timezone.now()
+    oldest = now - timedelta(days=settings.HISTORY_DAYS)
+    _delete(HealthSample.objects.filter(polled_at__lt=oldest))
+    _delete(TrafficSample.objects.filter(read_at__lt=oldest))
+    _delete(Session.objects.filter(expire_date__lt=now))
+
+
+def _delete(rows: QuerySet[Any]) -> None:
+    """In parts: after a long stop one statement for all would not end within the statement's time limit, ever."""
+    while rows.model.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:DELETED_AT_ONCE])).delete()[0]:
+        pass
 
 
 def _poller() -> health.Poller:
