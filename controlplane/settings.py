@@ -102,9 +102,10 @@ DATABASES["default"] |= {
     "CONN_MAX_AGE": 60,
     "CONN_HEALTH_CHECKS": True,
     "OPTIONS": {
-        # A click must learn within seconds that the database is away, stuck or locked.
+        # A click must learn within seconds that the database is away, stuck or locked; and a process that is stopped
+        # in the middle of a change must not hold up a rollback for longer.
         "connect_timeout": 2,
-        "options": "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=30s",
+        "options": "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=5s",
     },
 }
 if env.bool("DATABASE_POOL", default=False):

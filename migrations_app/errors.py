@@ -28,6 +28,10 @@ class Stale(ActionError):
     """The page that asked was older than what is stored: somebody else has changed this meanwhile."""
 
 
+class Busy(ActionError):
+    """Another change holds the plan for longer than a click waits."""
+
+
 class GateClosed(ActionError):
     """The gate of the week is closed. `verdict` has every reason, and the audit log has it too."""
 

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import F
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, WeekStatus
-from migrations_app.errors import GateClosed, NotFound, Stale
+from migrations_app.errors import Busy, GateClosed, NotFound, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT
@@ -59,7 +60,7 @@ def shift(
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
-    the plan locked. Raises NotFound, Stale, and GateClosed, which is an audit event too.
+    the plan locked. Raises NotFound, Busy, Stale, and GateClosed, which is an audit event too.
     """
     move: Move | None = None
     try:
@@ -114,8 +115,16 @@ def shift(
 
 
 def lock_plan() -> Plan:
-    """The plan, locked until the transaction ends: all that moves traffic, or that a gate rests on, queues here."""
-    plan = Plan.objects.select_for_update().first()
+    """The plan, locked until the transaction ends: all that moves traffic, or that a gate rests on, queues here.
+
+    Raises NotFound, and Busy when the queue does not move within the database's lock_timeout.
+    """
+    try:
+        plan = Plan.objects.select_for_update().first()
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise Busy("Another change has held the plan for too long. Nothing was done; try again at once.") from error
+        raise
     if plan is None:
         raise NotFound("No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml")
     return plan

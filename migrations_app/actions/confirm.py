@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import OperationalError
 from django.utils import timezone
 
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
@@ -47,10 +48,19 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
 
     Workers have `head_start` seconds (default settings.WORKER_HEAD_START) before this process reconciles by itself, so
     a change is confirmed with Redis stopped, Redis hung, or every worker dead. `event` gives the moment of the commit.
-    What was seen before a look became older than FRESH, or beside an error of the gateway, confirms nothing.
+    What was seen longer than FRESH ago, or beside an error of the gateway, confirms nothing. A database that goes away
+    meanwhile does not either: the change itself is committed.
     """
+    try:
+        return _confirm(generation, event, settings.WORKER_HEAD_START if head_start is None else head_start)
+    except OperationalError as error:
+        said = str(error).strip().partition("\n")[0]
+        return _unconfirmed(generation, f"the database does not answer any more ({said}).")
+
+
+def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Outcome:
     begun = time.monotonic()
-    own_turn = begun + (settings.WORKER_HEAD_START if head_start is None else head_start)
+    own_turn = begun + head_start
     deadline = begun + settings.CONFIRM_WITHIN
     pause, lasted = FIRST_POLL, 0.0
     while True:
@@ -75,8 +85,11 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
             own_turn = ended + 0.2
         time.sleep(pause)
         pause = POLL
-    reason = next((error for error in behind if error), "it did not answer in time.")
-    return Outcome(generation, confirmed=False, error=reason, command="manage.py reconcile")
+    return _unconfirmed(generation, next((error for error in behind if error), "it did not answer in time."))
+
+
+def _unconfirmed(generation: int, error: str) -> Outcome:
+    return Outcome(generation, confirmed=False, error=error, command="manage.py reconcile")
 
 
 def _overtaken(event: AuditEvent | None) -> str:

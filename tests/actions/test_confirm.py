@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 
+from django.db import OperationalError
 from django.utils import timezone
 
 from migrations_app.actions.confirm import confirm
@@ -76,3 +77,17 @@ def test_a_gateway_with_an_error_confirms_nothing(plan, settings):
     settings.CONFIRM_WITHIN, settings.WORKER_HEAD_START = 0.1, 10
     Gateway.objects.update(error="It refuses.")
     assert "It refuses." in confirm(Gateway.objects.get().observed_generation).sentence()
+
+
+def test_a_database_that_goes_away_after_the_commit_is_not_called_a_change_undone(plan, monkeypatch):
+    def away():
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr("migrations_app.actions.confirm.reconcile_all", away)
+    memory_gateway().answers = False
+    Gateway.objects.update(observed_generation=None)
+    outcome = confirm(5, head_start=0.0)
+    assert not outcome.confirmed
+    assert outcome.sentence().startswith(
+        "Stored, but not confirmed by the gateway: the database does not answer any more"
+    )
