@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from dataclasses import dataclass
 from typing import Self
 
@@ -39,7 +40,7 @@ class Actor:
             if not user.is_active:
                 raise NotPermitted(f"The account {name} is not active.")
             return cls(name, ActorKind.ACCOUNT, user)
-        return cls(name or getpass.getuser(), ActorKind.SHELL)
+        return cls(name or _login_name(), ActorKind.SHELL)
 
     def can(self, permission: Permission) -> bool:
         return self.account.has_perm(permission) if self.account else True
@@ -48,6 +49,13 @@ class Actor:
         """Raises NotPermitted, saying what (`to` "enable weeks") and whom to ask."""
         if not self.can(permission):
             raise NotPermitted(f"{self.name} may not {to}. Ask a release manager, or an administrator for the role.")
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"user {os.getuid()}"
 
 
 SYSTEM = Actor("switchyard", ActorKind.SYSTEM)

@@ -17,7 +17,7 @@ from django.db import OperationalError
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, GateClosed, NotPermitted
+from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted
 
 Options = Mapping[str, Any]
 
@@ -26,6 +26,7 @@ class Exit(IntEnum):
     """Exit statuses of the commands that act."""
 
     DONE = 0  # applied, and confirmed by the gateway
+    AWAY = 1  # the database does not answer, or is busy; nothing was changed
     USAGE = 2  # the request makes no sense, or names what does not exist
     REFUSED = 3  # by a gate, or for want of a permission; nothing was changed
     UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
@@ -50,8 +51,10 @@ class ActionCommand(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         self._common = CommandParser(add_help=False)
-        self._common.add_argument("--actor", default="", help="account, or name, that acts (default: your login name)")
-        self._common.add_argument("--reason", default="", help="why; kept in the audit log")
+        self._common.add_argument(
+            "--actor", default="", type=_text, help="account, or name, that acts (default: your login name)"
+        )
+        self._common.add_argument("--reason", default="", type=_text, help="why; kept in the audit log")
         self._common.add_argument("--json", action="store_true", help="print JSON")
         self._verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         self.add_verbs()
@@ -106,6 +109,8 @@ class ActionCommand(BaseCommand):
 
     def _refuse(self, refusal: ActionError, options: Options) -> None:
         status = Exit.REFUSED if isinstance(refusal, GateClosed | NotPermitted) else Exit.USAGE
+        if isinstance(refusal, Busy):
+            status = Exit.AWAY
         if options["json"]:
             verdict = refusal.verdict.as_json() if isinstance(refusal, GateClosed) else None
             self.emit({"changed": False, "error": str(refusal), "verdict": verdict})
@@ -115,6 +120,11 @@ class ActionCommand(BaseCommand):
                 self.stderr.write(f"  - {line.title}: {line.value}. {line.act}")
             sys.exit(status)
         raise CommandError(str(refusal), returncode=status)
+
+
+def _text(typed: str) -> str:
+    """What was typed in another encoding must not hold up a rollback: bytes that are no UTF-8 become question marks."""
+    return typed.encode("utf-8", "replace").decode()
 
 
 def _as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 from io import StringIO
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import connection
 
+from migrations_app.actor import SYSTEM
 from migrations_app.models import AuditEvent, Flag, Gateway, Prerequisite, SignOff
+from migrations_app.planfile.load import load_plan
+from migrations_app.planfile.reader import read_path
 from migrations_app.roles import Role
-from tests.factories import make_healthy, make_people, memory_gateway, tick_all
+from tests.factories import PLANS, make_healthy, make_people, memory_gateway, tick_all
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +178,31 @@ def test_accounts_are_added_listed_and_deactivated(db, monkeypatch):
     assert as_json("account", "list") == [
         {"name": "rita", "roles": ["approver"], "active": False, "last_sign_in": None}
     ]
+
+
+def test_a_plan_with_a_week_that_has_nothing_to_check_is_listed(db):
+    load_plan(read_path(PLANS / "nanopore.yaml"), actor=SYSTEM)
+    rows = as_json("week", "list")
+    assert any(row["progress"] == "0/0" and not row["flags"] for row in rows)
+
+
+def test_a_reason_in_another_encoding_does_not_hold_up_a_rollback(plan, shell):
+    tick_all(1, shell)
+    assert run("week", "enable", "1")[0] == 0
+    assert run("week", "rollback", "1", "--reason", "kaputt \udcfc")[0] == 0
+    assert AuditEvent.objects.first().reason == "kaputt ?"
+
+
+def test_a_user_without_a_name_can_roll_back(plan, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: {}["uid"])
+    assert run("week", "rollback", "1")[0] == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_plan_that_another_change_holds_is_told_in_one_sentence():
+    load_plan(read_path(PLANS / "tracseq-phase2.yaml"), actor=SYSTEM)
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("SELECT 1 FROM migrations_app_plan FOR UPDATE")
+        status, _, said = run("week", "rollback", "1")
+    assert status == 1
+    assert said == "Another change has held the plan for too long. Nothing was done; try again at once."

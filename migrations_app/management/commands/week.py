@@ -27,7 +27,11 @@ class Command(ActionCommand):
     def list(self, options: Options) -> None:
         gates = verdicts()
         flags = _flags()
-        rows = [_row(week, gates[week.number], flags.get(week.number, [])) for week in Week.objects.all()]
+        rows = [
+            # A week may have neither prerequisites nor services, and then nothing blocks it.
+            _row(week, gates.get(week.number, Verdict(week.number, ())), flags.get(week.number, []))
+            for week in Week.objects.all()
+        ]
         self.table(
             options,
             rows,
