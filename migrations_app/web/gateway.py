@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -39,6 +40,7 @@ def _show(request: WebRequest, template: str) -> HttpResponseBase:
         "gateways": Gateway.objects.order_by("key"),
         "services": [row for week in board.weeks for row in week.services],
         "confirmations": Confirmation.objects.select_related("gateway").order_by("-pk")[:CONFIRMATIONS],
+        "gateway_url": settings.GATEWAY_URL,
         "oob": template.endswith("#live"),
     }
     return render(request, template, context)
