@@ -18,7 +18,7 @@ from migrations_app.errors import Busy, GateClosed, NotFound, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT
-from migrations_app.models import AuditEvent, Flag, Plan, Week
+from migrations_app.models import AuditEvent, Flag, Gateway, Plan, Week
 from migrations_app.models.gateways import next_generation
 
 from .hints import ask_to_reconcile
@@ -68,7 +68,8 @@ def shift(
             plan = lock_plan()
             move = find()
             earlier = event_of_click(request_key)
-            flags = [flag for flag in move.flags if flag.weight != move.weight]
+            before = _weights(plan, move)
+            flags = [flag for flag in move.flags if before[flag.key] != move.weight]
             if not flags:
                 return no_change(plan, earlier, move.kind, move.subject)
             verdict = None
@@ -87,7 +88,7 @@ def shift(
                 subject=move.subject,
                 week_number=move.week.number,
                 reason=reason,
-                before={flag.key: flag.weight for flag in flags},
+                before={flag.key: before[flag.key] for flag in flags},
                 after={flag.key: move.weight for flag in flags},
                 verdict=verdict,
                 generation=plan.generation,
@@ -157,6 +158,19 @@ def refuse_stale(week: Week, seen: int | None) -> None:
 def grow_version(week: Week) -> None:
     """Make older pages of the week recognisable. The row is locked through its plan."""
     Week.objects.filter(pk=week.pk).update(version=F("version") + 1)
+
+
+def _weights(plan: Plan, move: Move) -> dict[str, int]:
+    """Flag key -> the weight that a move starts from: the desired one.
+
+    A gateway that is ahead of this database (a backup was restored) is left alone by the loop. What such a gateway
+    still sends to the new side must be possible to roll back, though this database says that it is off.
+    """
+    weights = {flag.key: flag.weight for flag in move.flags}
+    if move.weight == MONOLITH_WEIGHT:
+        for gateway in Gateway.objects.filter(plan=plan, observed_generation__gt=plan.generation):
+            weights = {key: max(weight, gateway.observed_weights.get(key, 0)) for key, weight in weights.items()}
+    return weights
 
 
 def _verdict(move: Move) -> Verdict:

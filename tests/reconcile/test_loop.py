@@ -111,6 +111,19 @@ def test_after_a_restored_backup_the_gateway_is_left_alone_until_a_person_acts(p
     assert adapter.observe().weights[KEY] == 0
 
 
+def test_after_a_restored_backup_a_rollback_reaches_what_this_database_calls_off(plan, shell):
+    adapter = memory_gateway()
+    table = desired_table(Plan.objects.get())
+    routes = tuple(replace(route, weight=100 if route.flag == KEY else 0) for route in table.routes)
+    adapter.apply(adapter.render(replace(table, generation=1000, routes=routes)))
+    reconcile_all()
+    change = roll_back_flag(key=KEY, actor=shell)
+    assert (change.changed, change.event.before, change.event.after) == (True, {KEY: 100}, {KEY: 0})
+    assert reconcile_all()[0].error == ""
+    assert (adapter.observe().generation, adapter.observe().weights[KEY]) == (1001, 0)
+    assert not roll_back_flag(key=KEY, actor=shell).changed
+
+
 def test_files_put_back_while_the_gateway_is_down_are_audited_once(plan, shell):
     adapter = memory_gateway()
     adapter.answers = False
