@@ -9,7 +9,7 @@ from migrations_app.actions.flags import roll_back_flag
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.choices import AuditKind, Health, WeekStatus
 from migrations_app.errors import GateClosed, Invalid, NotFound, NotPermitted, Stale
-from migrations_app.models import AuditEvent, Flag, Plan, Week
+from migrations_app.models import AuditEvent, Flag, Plan, Service, Week
 from migrations_app.roles import Role
 from tests.factories import make_healthy, tick_all
 
@@ -194,6 +194,23 @@ def test_the_database_itself_refuses_a_weight_that_no_open_gate_vouches_for(plan
         Flag.objects.filter(key="USE_AUTH_SERVICE").update(weight=100, generation=generation)
     with pytest.raises(IntegrityError, match="is lower than"), transaction.atomic():
         Plan.objects.update(generation=1)
+
+
+def test_a_flag_that_is_deleted_and_made_anew_on_the_new_side_is_refused(plan):
+    flag = Flag.objects.get(key="USE_AUTH_SERVICE")
+    flag.delete()
+    flag.weight = 100
+    with pytest.raises(IntegrityError, match="no open gate vouches"), transaction.atomic():
+        flag.save(force_insert=True)
+
+
+def test_a_flag_that_is_on_cannot_be_given_to_another_service(plan, shell):
+    tick_all(1, shell)
+    enable_week(number=1, actor=shell)
+    Flag.objects.filter(key="USE_AUTH_SERVICE").delete()
+    auth = Service.objects.get(key="auth")
+    with pytest.raises(IntegrityError, match="no open gate vouches"), transaction.atomic():
+        Flag.objects.filter(key="USE_RAG_SERVICE").update(service=auth)
 
 
 def test_an_open_gate_of_one_flag_vouches_for_no_other(plan, shell):
