@@ -154,13 +154,21 @@ def store(results: list[PollResult]) -> None:
 
 
 def poll_once(poller: Poller) -> list[PollResult]:
-    """One round over the plan that is loaded, stored. Nothing to do without a plan."""
+    """One round over the plan that is loaded, stored. Nothing to do without a plan.
+
+    What was seen at an address that the plan left during the round vouches for nothing, and is not stored.
+    """
+    wanted = _current_targets()
+    results = poller.poll(wanted) if wanted else []
+    still = set(_current_targets())
+    kept = [result for target, result in zip(wanted, results, strict=True) if target in still]
+    store(kept)
+    return kept
+
+
+def _current_targets() -> list[Target]:
     plan = Plan.objects.first()
-    if plan is None:
-        return []
-    results = poller.poll(targets(plan))
-    store(results)
-    return results
+    return targets(plan) if plan else []
 
 
 def make_poller() -> Poller:

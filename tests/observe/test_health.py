@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from migrations_app.choices import Health
 from migrations_app.gates.load import current_health
-from migrations_app.models import HealthSample, HealthState, Plan
+from migrations_app.models import HealthSample, HealthState, Plan, Service
 from migrations_app.observe.health import BODY_LIMIT, Poller, PollResult, Target, poll_once, store, targets
 
-TIMEOUT = 0.4  # seconds
+TIMEOUT = 1.5  # seconds; long enough for a healthy answer on a machine that is busy with other tests
 
 
 @contextmanager
@@ -112,16 +112,16 @@ def test_nothing_listening_is_said_in_words(poller):
 
 def test_a_server_that_never_answers_is_given_up_on(poller):
     with serving(hold=True) as url:
-        assert poll(poller, url).error == "no complete answer within 0.4 s"
+        assert poll(poller, url).error == "no complete answer within 1.5 s"
 
 
 def test_a_trickling_answer_is_given_up_on_in_time(poller):
     drops = [head("200 OK", 1000), *([b"."] * 100)]
-    with serving(*drops, pause=0.05) as url:
+    with serving(*drops, pause=0.1) as url:
         begun = time.monotonic()
         result = poll(poller, url)
     assert time.monotonic() - begun < TIMEOUT * 2
-    assert result.error == "no complete answer within 0.4 s"
+    assert result.error == "no complete answer within 1.5 s"
 
 
 def test_a_huge_answer_is_cut_off(poller):
@@ -196,6 +196,18 @@ def test_the_targets_are_the_monolith_and_every_service(plan):
 
 def test_without_a_plan_there_is_nothing_to_poll(db, poller):
     assert poll_once(poller) == []
+
+
+def test_what_was_seen_at_an_address_that_the_plan_left_meanwhile_is_not_stored(plan):
+    class Slow:
+        def poll(self, wanted: list[Target]) -> list[PollResult]:
+            Service.objects.filter(key="rag").update(port=1)
+            HealthState.objects.filter(target="rag").delete()
+            return [PollResult(target.key, timezone.now(), healthy=True) for target in wanted]
+
+    poll_once(Slow())
+    assert current_health()["auth"] == (Health.HEALTHY, "")
+    assert "rag" not in current_health()
 
 
 def test_writing_takes_a_fixed_number_of_queries(db, django_assert_max_num_queries):
