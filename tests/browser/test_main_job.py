@@ -15,11 +15,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from controlplane.embedded.children import port_is_free
 from controlplane.environment import REPOSITORY, Ports
-from tests import chromium
 
 MOVED = {"/api/notifications": "notification", "/api/storage/locations": "storage", "/api/rag/health": "rag"}
 STAYED = ["/api/templates", "/api/samples", "/api/sequencing"]
@@ -89,20 +88,18 @@ def free_offset() -> int:
 
 
 @pytest.fixture
-def page(demo) -> Iterator[Page]:
+def page(demo, chromium) -> Iterator[Page]:
     """A browser page; at the end nothing has left the origin and nothing was refused by the content security policy."""
     outside: list[str] = []
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium.find(), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        page = browser.new_context(base_url=demo.dashboard, viewport={"width": 1280, "height": 800}).new_page()
-        page.on("request", lambda request: request.url.startswith(demo.dashboard) or outside.append(request.url))
-        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        yield page
-        browser.close()
+    context = chromium.new_context(base_url=demo.dashboard, viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    page.on("request", lambda request: request.url.startswith(demo.dashboard) or outside.append(request.url))
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
     assert outside == []
     # The browser notes every refusal, 409 by the gate and 403 by the role, as an error of its own.
     assert [line for line in complaints if not re.search("status of (409|403)", line)] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 
 import pytest
 import yaml
@@ -200,9 +201,11 @@ def test_a_large_file_is_refused_without_reading_it_in(tmp_path):
     path = tmp_path / "large.yaml"
     with path.open("wb") as stream:
         stream.truncate(50_000_000)
-    started = time.perf_counter()
+    tracemalloc.start()
     (problem,) = read_path(path)
-    assert time.perf_counter() - started < 0.1
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 100_000
     assert str(problem) == f"{path}:1: has 50,000,000 bytes; a plan file has at most 1,048,576"
     (problem,) = problems_of(b"#" * (MAX_BYTES + 1))
     assert "at most" in problem.reason
@@ -249,9 +252,10 @@ def test_a_flood_of_problems_is_cut_short_and_counted():
     ids=lambda text: text[:24],
 )
 def test_a_full_size_file_made_to_be_slow_is_refused_in_good_time(flood):
-    started = time.perf_counter()
+    # Processor time, so that a busy machine does not count. 0.5 s; minutes, or all memory, without the limits.
+    started = time.process_time()
     assert problems_of(flood)
-    assert time.perf_counter() - started < 10  # 0.5 s on an idle core; minutes, or all memory, without the limits
+    assert time.process_time() - started < 20
 
 
 def test_a_plan_of_500_services_is_within_the_limits():
