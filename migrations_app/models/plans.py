@@ -8,6 +8,13 @@ from django.db.models import Q
 from migrations_app.gateways.base import Address
 
 
+class PlanManager(models.Manager["Plan"]):
+    """Leaves the document in the database until somebody asks for it: every page and every click reads the plan."""
+
+    def get_queryset(self) -> models.QuerySet[Plan]:
+        return super().get_queryset().defer("document")
+
+
 class Plan(models.Model):
     """One migration plan. A database holds one; another migration gets a database of its own.
 
@@ -31,6 +38,8 @@ class Plan(models.Model):
     monolith_health_path = models.CharField(max_length=200, default="/health")
 
     generation = models.PositiveBigIntegerField(default=1)
+
+    objects = PlanManager()
 
     class Meta:
         constraints = [

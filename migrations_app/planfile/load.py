@@ -69,7 +69,7 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "") -> Loaded:
 
 def current_plan() -> Plan:
     """The plan that the database holds, with its loopback ports as they are in use. Raises NotFound."""
-    row = PlanRow.objects.exclude(revision=0).first()
+    row = PlanRow.objects.defer(None).exclude(revision=0).first()
     if row is None:
         raise NotFound("No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml")
     return _document(row)
@@ -79,7 +79,7 @@ def _locked_row(plan: Plan) -> PlanRow:
     # Two first loads at once meet here: the second waits for the first, and then finds its row.
     empty = PlanRow(key=plan.plan.key, title=plan.plan.title, monolith_host="127.0.0.1", monolith_port=1)
     PlanRow.objects.bulk_create([empty], ignore_conflicts=True)
-    return PlanRow.objects.select_for_update().get()
+    return PlanRow.objects.defer(None).select_for_update().get()
 
 
 def _document(row: PlanRow) -> Plan:

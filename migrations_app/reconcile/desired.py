@@ -12,7 +12,9 @@ def desired_table(plan: Plan) -> RoutingTable:
 
     Read in one statement: with two, a commit could slip between the generation and the weights.
     """
-    rows = list(RouteRow.objects.filter(plan=plan).select_related("plan", "service__flag").order_by("prefix"))
+    wanted = RouteRow.objects.filter(plan=plan).select_related("plan", "service__flag").order_by("prefix")
+    # Without the plan's document, which would be parsed again for every route, on the way of every click.
+    rows = list(wanted.defer("plan__document"))
     current = rows[0].plan if rows else plan
     return RoutingTable(
         plan=current.key,

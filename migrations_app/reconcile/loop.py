@@ -45,7 +45,7 @@ class Pass:
 
 def reconcile_all() -> list[Pass]:
     """One pass over every gateway."""
-    return [reconcile(gateway) for gateway in Gateway.objects.select_related("plan")]
+    return [reconcile(gateway) for gateway in Gateway.objects.select_related("plan").defer("plan__document")]
 
 
 def reconcile(gateway: Gateway) -> Pass:

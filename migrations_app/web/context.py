@@ -25,7 +25,7 @@ class Chrome:
 
     @cached_property
     def _gateways(self) -> list[Gateway]:
-        return list(Gateway.objects.select_related("plan").order_by("key"))
+        return list(Gateway.objects.select_related("plan").defer("plan__document").order_by("key"))
 
     @cached_property
     def plan(self) -> Plan | None:
