@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import task_prerun
+from celery.signals import task_prerun, worker_process_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 
@@ -21,3 +21,11 @@ def _renew_connections(**_: Any) -> None:
     from django.db import close_old_connections
 
     close_old_connections()
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def _warm_up(**_: Any) -> None:
+    """Connect and load before the first task, so that no click waits for it."""
+    from migrations_app.tasks import warm_up
+
+    warm_up()

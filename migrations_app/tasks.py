@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 from celery import shared_task
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -23,6 +24,7 @@ from migrations_app.reconcile import loop
 POLL_LOCK = 0x5357_504F
 TRAFFIC_LOCK = 0x5357_5452
 DELETED_AT_ONCE = 10_000  # rows
+logger = logging.getLogger(__name__)
 _pollers: dict[int, health.Poller] = {}
 
 
@@ -65,6 +67,16 @@ def _delete(rows: QuerySet[Any]) -> None:
     """In parts: after a long stop one statement for all would not end within the statement's time limit, ever."""
     while rows.model.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:DELETED_AT_ONCE])).delete()[0]:
         pass
+
+
+def warm_up() -> None:
+    """What a worker process does before its first task: the first of everything takes long, and clicks wait for it."""
+    try:
+        _poller()
+        loop.reconcile_all()
+    except DatabaseError as error:
+        # It may still be starting. The tasks find out for themselves.
+        logger.warning("the database does not answer yet: %s", error)
 
 
 def _poller() -> health.Poller:

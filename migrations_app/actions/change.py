@@ -13,8 +13,8 @@ from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
 from migrations_app.audit import record
-from migrations_app.choices import AuditKind, WeekStatus
-from migrations_app.errors import Busy, GateClosed, NotFound, Stale
+from migrations_app.choices import AuditKind, Risk, WeekStatus
+from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT
@@ -60,7 +60,8 @@ def shift(
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
-    the plan locked. Raises NotFound, Busy, Stale, and GateClosed, which is an audit event too.
+    the plan locked. Raises NotFound, Busy, Stale, Invalid (a high risk without a reason), and GateClosed, which is an
+    audit event too.
     """
     move: Move | None = None
     try:
@@ -79,6 +80,7 @@ def shift(
                 verdict = _verdict(move)
                 if not verdict.open:
                     raise GateClosed(verdict)
+                _require_reason(move.week, reason)
             plan.generation = next_generation(plan)
             plan.save(update_fields=["generation"])
             # The event goes first: the database lets no weight rise that no open gate vouches for.
@@ -95,9 +97,9 @@ def shift(
                 # A rollback that is pressed again on an old page is meant again: it is a change of its own.
                 request_key=None if earlier else request_key,
             )
-            for flag in flags:
-                flag.weight, flag.generation, flag.changed_at = move.weight, plan.generation, event.at
-                flag.save(update_fields=["weight", "generation", "changed_at"])
+            Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
+                weight=move.weight, generation=plan.generation, changed_at=event.at
+            )
             _set_status(move.week)
             transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
             return Change(plan.generation, changed=True, event=event)
@@ -158,6 +160,12 @@ def refuse_stale(week: Week, seen: int | None) -> None:
 def grow_version(week: Week) -> None:
     """Make older pages of the week recognisable. The row is locked through its plan."""
     Week.objects.filter(pk=week.pk).update(version=F("version") + 1)
+
+
+def _require_reason(week: Week, reason: str) -> None:
+    """A high risk is not taken without a word on why; the shell is held to that as the page is. Raises Invalid."""
+    if week.risk == Risk.HIGH and not reason.strip():
+        raise Invalid(f"Say why now: week {week.number} is of high risk.")
 
 
 def _weights(plan: Plan, move: Move) -> dict[str, int]:

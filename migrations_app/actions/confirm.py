@@ -13,8 +13,8 @@ from django.utils import timezone
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
 from migrations_app.reconcile.loop import reconcile_all
 
-FIRST_POLL = 0.012  # seconds; no worker is quicker, and looking earlier only takes the processor from it
-POLL = 0.004  # seconds between later looks at the observed generation
+FIRST_POLL = 0.02  # seconds; no worker is quicker, and looking earlier only takes the processor from it
+POLL = 0.006  # seconds between later looks at the observed generation
 FRESH = timedelta(seconds=5)  # the loop looks every second; what was seen longer ago is asked anew
 
 
@@ -62,7 +62,10 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
     begun = time.monotonic()
     own_turn = begun + head_start
     deadline = begun + settings.CONFIRM_WITHIN
-    pause, lasted = FIRST_POLL, 0.0
+    lasted = 0.0
+    if event is not None and head_start:
+        # Straight after the commit the hint must get out, and no worker is done sooner.
+        time.sleep(FIRST_POLL)
     while True:
         # Few columns only: this is asked often, on the processors that the worker and the gateway need now.
         gateways = list(Gateway.objects.values_list("observed_generation", "error", "observed_at"))
@@ -83,8 +86,7 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
             lasted = ended - now
             # The gateway may need several tries; leave the processor to it between them.
             own_turn = ended + 0.2
-        time.sleep(pause)
-        pause = POLL
+        time.sleep(POLL)
     return _unconfirmed(generation, next((error for error in behind if error), "it did not answer in time."))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -11,29 +12,25 @@ from django.conf import settings
 logger = logging.getLogger(__name__)
 
 
-class _Publisher:
-    """One daemon thread that publishes. While it is stuck on a hung Redis, further hints are dropped."""
+class _Publisher(threading.Thread):
+    """Publishes hints. While it is stuck on a hung Redis, further hints are dropped."""
 
     def __init__(self) -> None:
+        super().__init__(name="hints", daemon=True)
         self._queue: queue.Queue[int] = queue.Queue(maxsize=1)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
 
     def publish(self, generation: int) -> None:
-        with self._lock:
-            # Also after a fork, where the thread of the parent does not live on.
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
-                self._thread.start()
         try:
             self._queue.put_nowait(generation)
         except queue.Full:
             logger.warning("Redis is slow: the hint for generation %s was dropped; beat will ask", generation)
 
-    def _run(self) -> None:
-        # Here, so that a command which only reads does not pay for loading Celery.
+    def run(self) -> None:
         from controlplane.celery import app
 
+        # The first connection costs more than all that follows on it; the first click must not wait for it.
+        with contextlib.suppress(Exception), app.producer_pool.acquire(block=True) as producer:
+            producer.connection.ensure_connection(max_retries=1)
         while True:
             generation = self._queue.get()
             try:
@@ -42,10 +39,18 @@ class _Publisher:
                 logger.warning("the hint for generation %s could not be sent: %s", generation, error)
 
 
-_publisher = _Publisher()
+_publisher: _Publisher | None = None
+
+
+def start() -> None:
+    """Send hints from now on. For processes that live on: a command reconciles by itself before it ends."""
+    global _publisher  # noqa: PLW0603  # one thread for the process
+    if settings.CELERY_BROKER_URL and _publisher is None:
+        _publisher = _Publisher()
+        _publisher.start()
 
 
 def ask_to_reconcile(generation: int) -> None:
     """Ask a worker to bring the gateways to `generation`. Returns at once and never raises."""
-    if settings.CELERY_BROKER_URL:
+    if _publisher is not None:
         _publisher.publish(generation)

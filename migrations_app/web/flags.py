@@ -12,16 +12,15 @@ from django.views.decorators.http import require_http_methods
 
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actor import Actor
-from migrations_app.gates.load import verdicts
 from migrations_app.gateways.base import SERVICE_WEIGHT
 from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
-from .access import WebRequest, fresh, may, requires
+from .access import WebRequest, fresh, requires
 from .board import load_board
 from .enabling import Enabling
-from .forms import ActionForm, EnableForm, new_key
-from .notices import Notice, answer, blocked, carry_out, invalid
+from .forms import ActionForm, new_key
+from .notices import Notice, answer, carry_out, invalid
 from .services import show_service
 from .weeks import show_week
 
@@ -34,12 +33,10 @@ def enable(request: WebRequest, key: str) -> HttpResponseBase:
     flag = _find(key)
     if request.method != "POST":
         return _ask(request, flag)
-    form = EnableForm(request.POST, week=flag.week)
+    form = ActionForm(request.POST)
     page, show = _way_back(form, flag)
     if not form.is_valid():
-        verdict = verdicts(weeks=[flag.week.number], flags=[key])[flag.week.number]
-        notice = invalid(form) if verdict.open or not may(request, Permission.ENABLE) else blocked(verdict)
-        return answer(request, notice, page=page, show=show)
+        return answer(request, invalid(form), page=page, show=show)
     said = form.cleaned_data
     notice = carry_out(
         lambda: set_weight(

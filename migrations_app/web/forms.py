@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import uuid4
 
 from django import forms
-
-from migrations_app.choices import Risk
-from migrations_app.models import Week
 
 
 class ActionForm(forms.Form):
@@ -18,16 +14,6 @@ class ActionForm(forms.Form):
     request_key = forms.UUIDField(required=False)
     reason = forms.CharField(required=False, max_length=1000)
     page = forms.ChoiceField(required=False, choices=[("week", "week"), ("service", "service")])
-
-
-class EnableForm(ActionForm):
-    """A week of high risk is not enabled without a reason."""
-
-    def __init__(self, data: Any, *, week: Week) -> None:
-        super().__init__(data)
-        if week.risk == Risk.HIGH:
-            self.fields["reason"].required = True
-            self.fields["reason"].error_messages["required"] = "Say why now: this week is of high risk."
 
 
 class TickForm(ActionForm):

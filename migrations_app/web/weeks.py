@@ -12,16 +12,15 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.actor import Actor
-from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import LineKind
 from migrations_app.models import SignOff, Week
 from migrations_app.roles import Permission
 
-from .access import WebRequest, fresh, may, requires, who_may
+from .access import WebRequest, fresh, requires, who_may
 from .board import Board, WeekRow, load_board
 from .enabling import Enabling
-from .forms import ActionForm, EnableForm, new_key
-from .notices import Notice, answer, blocked, carry_out, invalid
+from .forms import ActionForm, new_key
+from .notices import Notice, answer, carry_out, invalid
 
 
 @require_safe
@@ -45,14 +44,12 @@ def live(request: WebRequest, number: int) -> HttpResponseBase:
 @fresh
 def enable(request: WebRequest, number: int) -> HttpResponseBase:
     """POST enables. GET asks once more on a page of its own; with JavaScript that is a dialog."""
-    subject = get_object_or_404(Week, number=number)
+    get_object_or_404(Week, number=number)
     if request.method != "POST":
         return _ask(request, number)
-    form = EnableForm(request.POST, week=subject)
+    form = ActionForm(request.POST)
     if not form.is_valid():
-        verdict = verdicts(weeks=[number])[number]
-        notice = invalid(form) if verdict.open or not may(request, Permission.ENABLE) else blocked(verdict)
-        return answer(request, notice, page=_page(number), show=lambda r, n: show_week(r, number, n))
+        return answer(request, invalid(form), page=_page(number), show=lambda r, n: show_week(r, number, n))
     said = form.cleaned_data
     notice = carry_out(
         lambda: enable_week(

@@ -228,3 +228,12 @@ def test_audit_events_can_be_neither_changed_nor_deleted(plan):
     ):
         with pytest.raises(ProgrammingError, match="append-only"), transaction.atomic():
             attempt()
+
+
+def test_a_high_risk_is_not_taken_without_a_reason(plan, shell):
+    tick_all(3, shell)
+    with pytest.raises(Invalid, match="Say why now: week 3 is of high risk"):
+        enable_week(number=3, actor=shell, reason="  ")
+    assert on_flags() == set()
+    assert enable_week(number=3, actor=shell, reason="as planned, all on standby").changed
+    assert roll_back_week(number=3, actor=shell).changed

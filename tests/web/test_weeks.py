@@ -172,7 +172,7 @@ def test_a_week_of_high_risk_needs_a_reason(ready):
     assert "dialog" in ready.get("/weeks/3/").content.decode()
     response = ready.post("/weeks/3/enable/", {"reason": "  "}, headers=HTMX)
     assert response.status_code == 422
-    assert "Say why now: this week is of high risk." in text_of(response)
+    assert "Say why now: week 3 is of high risk." in text_of(response)
     assert on_flags() == set()
     response = ready.post("/weeks/3/enable/", {"reason": "backup is done"}, headers=HTMX)
     assert response.status_code == 200
