@@ -1,4 +1,7 @@
-"""Signing in. Every sign-in, and every one that failed, is an audit event."""
+"""Signing in. Every sign-in is an audit event; of those that failed, one a minute for each name and address.
+
+Its `failures` counts this one and those since the event before it.
+"""
 
 from __future__ import annotations
 
@@ -49,14 +52,17 @@ class SignIn(LoginView):
         name, address = self.request.POST.get("username", ""), address_of(self.request)
         throttle.failed(name, address)
         # A name that is no account is not kept: people type passwords into the wrong field.
-        known = User.objects.filter(username=name).exists() if "\x00" not in name else False
-        with transaction.atomic():
-            record(
-                AuditKind.SIGN_IN_FAILED,
-                actor=SYSTEM,
-                subject=f"account {name}" if known else "an unknown account",
-                after={"address": address},
-            )
+        account = throttle.plain(name)
+        known = "\x00" not in account and User.objects.filter(username=account).exists()
+        subject = f"account {account}" if known else "an unknown account"
+        if failures := throttle.to_tell(subject, address):
+            with transaction.atomic():
+                record(
+                    AuditKind.SIGN_IN_FAILED,
+                    actor=SYSTEM,
+                    subject=subject,
+                    after={"address": address, "failures": failures},
+                )
         response = self.render_to_response(self.get_context_data(form=form, typed=name))
         response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
         return response

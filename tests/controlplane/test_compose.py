@@ -61,6 +61,13 @@ def test_ports_are_published_on_the_loopback_address_alone():
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_web_believes_forwarded_addresses_only_from_where_it_is_told_to():
+    environ = SERVICES["web"]["environment"]
+    assert environ["FORWARDED_ALLOW_IPS"] == "${FORWARDED_ALLOW_IPS:-127.0.0.1}"
+    assert environ.items() >= SERVICES["worker"]["environment"].items()
+    assert "FORWARDED_ALLOW_IPS" in TEXT.partition("\nname:")[0]
+
+
 def test_no_secret_is_in_the_file():
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():

@@ -1,10 +1,15 @@
 """Signing in and out, what is audited of it, and the throttle."""
 
+from datetime import timedelta
+
 import time_machine
+from django.contrib.auth.models import User
 from django.test import Client
+from django.utils import timezone
 
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent
+from migrations_app.web import throttle
 from tests.web.conftest import HTMX, text_of
 
 
@@ -41,9 +46,10 @@ def test_a_wrong_password_is_told_and_audited(plan, people):
 
 
 def test_a_name_that_is_no_account_is_not_kept(plan, people):
-    for name in ("my secret password", "nul\x00byte"):
-        assert sign_in(Client(), name, "x").status_code == 422
+    for number, name in enumerate(("my secret password", "nul\x00byte")):
+        assert sign_in(Client(REMOTE_ADDR=f"10.0.0.{number}"), name, "x").status_code == 422
         assert AuditEvent.objects.first().subject == "an unknown account"
+        assert AuditEvent.objects.first().after == {"address": f"10.0.0.{number}", "failures": 1}
     assert not AuditEvent.objects.filter(subject__contains="secret").exists()
 
 
@@ -61,10 +67,77 @@ def test_after_ten_failures_even_the_right_password_waits(plan, people, password
         assert sign_in(Client(), "approver", password).status_code == 302
 
 
+def test_a_name_is_counted_as_signing_in_reads_it(plan, people, password):
+    spellings = ["approver", " approver", "approver\t", "\uff41pprover", "APPROVER"]
+    for name in spellings * 2:
+        assert sign_in(Client(), name, "wrong").status_code == 422
+    for name in (*spellings, "\u2003approver", "a\uff50prover"):
+        assert sign_in(Client(), name, password).status_code == 429
+
+
+def exhaust(address):
+    for number in range(100):
+        assert sign_in(Client(REMOTE_ADDR=address), f"name-{number}", "wrong").status_code == 422
+
+
 def test_guessing_through_many_names_from_one_address_is_slowed_too(plan, people):
-    for number in range(50):
-        assert sign_in(Client(), f"name-{number}", "wrong").status_code == 422
-    assert sign_in(Client(), "another", "wrong").status_code == 429
+    exhaust("10.0.0.1")
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.1"), "another", "wrong").status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.2"), "another", "wrong").status_code == 422
+
+
+def test_who_has_signed_in_lately_is_not_locked_out_by_others_behind_the_same_address(plan, people, password):
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.9"), "approver", password).status_code == 302
+    exhaust("10.0.0.1")
+    shared = {"REMOTE_ADDR": "10.0.0.1"}
+    assert sign_in(Client(**shared), "support", password).status_code == 429
+    assert sign_in(Client(**shared), "approver", password).status_code == 302
+    User.objects.filter(username="approver").update(last_login=timezone.now() - timedelta(days=31))
+    assert sign_in(Client(**shared), "approver", password).status_code == 429
+
+
+def test_no_name_is_spared_the_limit_of_name_and_address(plan, people, password):
+    assert sign_in(Client(), "approver", password).status_code == 302
+    exhaust("127.0.0.1")
+    for _ in range(10):
+        assert sign_in(Client(), "approver", "wrong").status_code == 422
+    assert sign_in(Client(), "approver", password).status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.2"), "approver", password).status_code == 302
+
+
+def test_a_deactivated_account_is_not_spared_the_limit_of_the_address(plan, people, password):
+    assert sign_in(Client(), "approver", password).status_code == 302
+    User.objects.filter(username="approver").update(is_active=False)
+    exhaust("127.0.0.1")
+    assert sign_in(Client(), "approver", password).status_code == 429
+
+
+def test_failures_of_many_others_do_not_push_out_what_was_counted():
+    for _ in range(throttle.LIMIT):
+        throttle.failed("approver", "10.0.0.1")
+    for number in range(1000):
+        throttle.failed("somebody", f"10.1.{number // 250}.{number % 250}")
+    assert throttle.wait_for("approver", "10.0.0.1") > 0
+
+
+def test_failures_within_a_minute_are_one_event_and_the_next_tells_how_many(plan, people, password):
+    def told(subject):
+        events = AuditEvent.objects.filter(kind=AuditKind.SIGN_IN_FAILED, subject=subject).order_by("id")
+        return [(event.after["address"], event.after["failures"]) for event in events]
+
+    with time_machine.travel("2026-11-24T12:00:00Z", tick=False) as clock:
+        for number in range(4):
+            sign_in(Client(), "approver", "wrong")
+            sign_in(Client(), f"nobody-{number}", "wrong")
+        sign_in(Client(REMOTE_ADDR="10.0.0.2"), "approver", "wrong")
+        assert told("account approver") == [("127.0.0.1", 1), ("10.0.0.2", 1)]
+        assert told("an unknown account") == [("127.0.0.1", 1)]
+        clock.shift(59)
+        sign_in(Client(), "approver", "wrong")
+        assert len(told("account approver")) == 2
+        clock.shift(1)
+        sign_in(Client(), "approver", "wrong")
+        assert told("account approver")[2:] == [("127.0.0.1", 5)]
 
 
 def test_a_success_forgets_the_failures_before_it(plan, people, password):
