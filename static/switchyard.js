@@ -71,9 +71,10 @@
   let swappedAt = -Infinity;
 
   document.addEventListener("htmx:beforeSwap", (event) => {
-    const { xhr, target, requestConfig } = event.detail;
-    if (/^\s*<!doctype/i.test(xhr.responseText)) {
-      // A whole page never goes into a panel: it is somebody else's answer (a proxy's).
+    const { xhr, target, requestConfig, shouldSwap } = event.detail;
+    const foreign = shouldSwap && target === panel() && !xhr.responseText.includes('id="panel"');
+    if (foreign || /^\s*<!doctype/i.test(xhr.responseText)) {
+      // Neither a whole page nor a bare line goes into a panel: it is somebody else's answer (a proxy's).
       event.detail.shouldSwap = false;
       tell("The answer was not from Switchyard.", "Load the page again to see what is true now.");
       return;

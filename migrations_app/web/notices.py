@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase, HttpResponseRedirectBase
 
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import confirm
-from migrations_app.errors import ActionError, GateClosed, NotFound, NotPermitted, PlanConflict, Stale
+from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, PlanConflict, Stale
 from migrations_app.gates.verdict import Line, Verdict
 from migrations_app.roles import Permission
 
@@ -25,6 +25,7 @@ _STATUS: dict[type[ActionError], HTTPStatus] = {
     Stale: HTTPStatus.CONFLICT,
     GateClosed: HTTPStatus.CONFLICT,
     PlanConflict: HTTPStatus.CONFLICT,
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 
@@ -54,12 +55,21 @@ def carry_out(act: Callable[[], Change], *, done: str, already: str, waits: bool
     except GateClosed as refusal:
         return blocked(refusal.verdict)
     except ActionError as refusal:
-        return Notice("Nothing was done", str(refusal), loud=True, status=status_of(refusal))
+        title = "The plan is busy." if isinstance(refusal, Busy) else "Nothing was done"
+        return Notice(title, str(refusal), loud=True, status=status_of(refusal))
     # The same click again finds its own event, and is told the same.
     title = done if change.changed or change.event else already
     if not waits:
         return Notice(title)
     outcome = confirm(change.generation, event=change.event)
+    if outcome.overtaken:
+        # It was carried out and is true no more: the `done` sentence would be taken for how things stand.
+        return Notice(
+            "Somebody has changed this since.",
+            f"Your click was carried out. {outcome.overtaken}",
+            loud=True,
+            status=HTTPStatus.CONFLICT,
+        )
     if outcome.confirmed:
         return Notice(title, outcome.sentence())
     return Notice(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import psycopg
 import pytest
+from django.db import connection
 
 from migrations_app.choices import AuditKind, Health
 from migrations_app.models import AuditEvent, Flag, HealthState, SignOff
@@ -223,3 +225,15 @@ def test_the_share_on_the_timeline_moves_while_one_looks(dashboard):
     page.get_by_text("of 40 requests in the last minute").wait_for()
     make_healthy(Health.UNHEALTHY, error="down")
     page.get_by_text("Unhealthy").first.wait_for()
+
+
+def test_a_busy_plan_is_told_in_the_panel_and_a_proxys_503_never_takes_its_place(dashboard):
+    page = dashboard.page(at="/weeks/1/")
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("SELECT 1 FROM migrations_app_plan FOR UPDATE")
+        page.get_by_role("button", name="Enable week 1").click()
+        page.locator("#panel #outcome.loud").get_by_text("The plan is busy.").wait_for()
+    page.route("**/weeks/1/enable/", lambda route: route.fulfill(status=503, body="no healthy upstream"))
+    page.get_by_role("button", name="Enable week 1").click()
+    page.locator("#notices").get_by_text("The answer was not from Switchyard.").wait_for()
+    assert page.locator("#panel #gate-state").count() == 1

@@ -3,11 +3,16 @@
 import re
 from uuid import uuid4
 
+import psycopg
 import pytest
+from django.db import connection
 
+from migrations_app.actions.confirm import confirm
+from migrations_app.actions.weeks import roll_back_week
 from migrations_app.choices import AuditKind, Health
 from migrations_app.models import AuditEvent, Flag, HealthState, Prerequisite, Week
 from migrations_app.roles import Role
+from migrations_app.web import notices
 from tests.factories import make_healthy, memory_gateway, tick_all
 from tests.web.conftest import HTMX, fields, text_of
 
@@ -120,6 +125,36 @@ def test_what_the_gateway_does_not_confirm_is_told_honestly(ready):
     assert "Applied on the gateway" not in said
     assert "manage.py reconcile" in said
     assert 'role="alert"' in response.content.decode()
+
+
+def test_a_change_that_another_has_undone_meanwhile_is_not_told_as_on(ready, people, monkeypatch):
+    def confirm_late(*args, **options):
+        roll_back_week(number=1, actor=people[Role.RELEASE_MANAGER])
+        return confirm(*args, **options)
+
+    monkeypatch.setattr(notices, "confirm", confirm_late)
+    for headers in (HTMX, {}):
+        response = ready.post("/weeks/1/enable/", headers=headers)
+        assert response.status_code == 409
+        said = text_of(response)
+        assert "Somebody has changed this since." in said
+        assert "But another change has come meanwhile: USE_NOTIFICATION_SERVICE is at 0 %" in said
+        assert "Week 1 is on." not in said
+        assert 'class="notice loud" role="alert"' in response.content.decode()
+    assert is_panel(ready.post("/weeks/1/enable/", headers=HTMX))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_plan_that_another_change_holds_is_told_in_place(ready):
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("SELECT 1 FROM migrations_app_plan FOR UPDATE")
+        response = ready.post("/weeks/1/enable/", headers=HTMX)
+    assert response.status_code == 503
+    assert is_panel(response)
+    said = text_of(response)
+    assert "The plan is busy. Another change has held the plan for too long. Nothing was done" in said
+    assert 'class="notice loud" role="alert"' in response.content.decode()
+    assert on_flags() == set()
 
 
 def test_an_unconfirmed_plain_form_gets_the_whole_page_with_the_same_words(ready):
