@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.db.models import OuterRef, QuerySet, Subquery
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import AuditKind
-from migrations_app.models import AuditEvent, Confirmation, Gateway, Week
+from migrations_app.models import AuditEvent, Week
 from migrations_app.models.audit import check_chain
+from migrations_app.models.gateways import verified_at
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
@@ -78,13 +78,13 @@ def audit(request: WebRequest) -> HttpResponseBase:
         events = events.filter(week_number=said["week"])
     if said.get("before"):
         events = events.filter(id__lt=said["before"])
-    gateways = list(Gateway.objects.order_by("key"))
-    found = list(_with_confirmations(events, gateways)[: PAGE + 1])
+    found = list(events[: PAGE + 1])
     page = found[:PAGE]
+    verified = verified_at([row.generation for row in page if row.generation])
     chosen = {name: said[name] for name in ("kind", "actor", "week") if said.get(name)}
     context = {
         "form": form,
-        "events": [_event(row, gateways) for row in page],
+        "events": [_event(row, verified.get(row.generation or 0)) for row in page],
         "filtered": bool(chosen),
         "paged": bool(said.get("before")),
         "older": f"?{urlencode(chosen | {'before': page[-1].pk})}" if len(found) > PAGE else "",
@@ -95,21 +95,7 @@ def audit(request: WebRequest) -> HttpResponseBase:
     return render(request, "audit.html", context, status=422 if form.errors else 200)
 
 
-def _with_confirmations(events: QuerySet[AuditEvent], gateways: list[Gateway]) -> QuerySet[AuditEvent]:
-    """Each event with the first confirmation at or above its generation, one index look-up for each gateway."""
-    for gateway in gateways:
-        first = Confirmation.objects.filter(gateway_id=gateway.pk, generation__gte=OuterRef("generation")).order_by(
-            "generation"
-        )
-        events = events.annotate(**{f"confirmed_{gateway.pk}": Subquery(first.values("confirmed_at")[:1])})
-    return events
-
-
-def _event(row: AuditEvent, gateways: list[Gateway]) -> dict[str, Any]:
-    confirmed: datetime | None = None
-    if row.generation and gateways:
-        moments = [getattr(row, f"confirmed_{gateway.pk}") for gateway in gateways]
-        confirmed = max(moments) if all(moments) else None
+def _event(row: AuditEvent, confirmed: datetime | None) -> dict[str, Any]:
     verified_ms = (confirmed - row.at).total_seconds() * 1000 if confirmed else None
     kind = {kind.value: words for kind, words in KIND_WORDS.items()}.get(row.kind, row.kind)
     values = [_value(key, row.before.get(key), row.after.get(key)) for key in sorted({*row.before, *row.after})]

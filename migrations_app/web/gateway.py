@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from migrations_app.models import Confirmation, Gateway
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
-from .board import load_board
+from .board import Board
+from .board_page import show_board
 
 CONFIRMATIONS = 10  # how many of the last are listed
 
@@ -20,7 +22,7 @@ CONFIRMATIONS = 10  # how many of the last are listed
 @requires(Permission.VIEW_PLAN)
 @fresh
 def gateway(request: WebRequest) -> HttpResponseBase:
-    return _show(request, "gateway.html#panel" if request.htmx else "gateway.html")
+    return show_board(request, "gateway.html", _details)
 
 
 @require_safe
@@ -28,19 +30,13 @@ def gateway(request: WebRequest) -> HttpResponseBase:
 @fresh
 def live(request: WebRequest) -> HttpResponseBase:
     """What refreshes by itself: no form is in it."""
-    return _show(request, "gateway.html#live")
+    return show_board(request, "gateway.html", _details, live=True)
 
 
-def _show(request: WebRequest, template: str) -> HttpResponseBase:
-    board = load_board()
-    if board is None:
-        return render(request, "no_plan.html")
-    context = {
-        "board": board,
+def _details(board: Board) -> dict[str, Any]:
+    return {
         "gateways": Gateway.objects.order_by("key"),
         "services": [row for week in board.weeks for row in week.services],
         "confirmations": Confirmation.objects.select_related("gateway").order_by("-pk")[:CONFIRMATIONS],
         "gateway_url": settings.GATEWAY_URL,
-        "oob": template.endswith("#live"),
     }
-    return render(request, template, context)

@@ -72,7 +72,7 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
     weights = {row.observed_weights.get(flag.key) for row in seen}
     runs = next(iter(weights)) if len(weights) == 1 else None
     error = next((row.error for row in gateways if row.error), "")
-    if gateways and len(seen) == len(gateways) and all(_runs(row, flag) for row in seen):
+    if gateways and len(seen) == len(gateways) and all(row.runs(flag) for row in seen):
         oldest = min((row.observed_at for row in seen if row.observed_at), default=None)
         if oldest is None or now - oldest > OLD_AFTER:
             age = words_of(now - oldest) if oldest else "a while"
@@ -82,10 +82,6 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
         return FlagState("applying", "clock", "", False, runs)
     why = error or ("The gateway has not been seen yet." if not seen else "The gateway has not taken it yet.")
     return FlagState("not applied", "cross", why, True, runs)
-
-
-def _runs(row: Gateway, flag: Flag) -> bool:
-    return (row.observed_generation or 0) >= flag.generation and row.observed_weights.get(flag.key) == flag.weight
 
 
 def words_of(age: timedelta) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
 from .axis import axis_of
-from .board import load_board
+from .board import Board
+from .board_page import show_board
 from .context import chrome
 from .forms import new_key
 from .needs import needs_of
@@ -20,7 +23,7 @@ from .needs import needs_of
 @requires(Permission.VIEW_PLAN)
 @fresh
 def timeline(request: WebRequest) -> HttpResponseBase:
-    return _show(request, "timeline.html#panel" if request.htmx else "timeline.html")
+    return show_board(request, "timeline.html", partial(_details, request))
 
 
 @require_safe
@@ -28,18 +31,12 @@ def timeline(request: WebRequest) -> HttpResponseBase:
 @fresh
 def live(request: WebRequest) -> HttpResponseBase:
     """The cells that refresh by themselves. No form is among them."""
-    return _show(request, "timeline.html#live")
+    return show_board(request, "timeline.html", partial(_details, request), live=True)
 
 
-def _show(request: WebRequest, template: str) -> HttpResponseBase:
-    board = load_board()
-    if board is None:
-        return render(request, "no_plan.html")
-    context = {
-        "board": board,
+def _details(request: WebRequest, board: Board) -> dict[str, Any]:
+    return {
         "axis": axis_of(board.weeks, board.now, chrome(request)["chrome"].zone),
         "needs": needs_of(request, board),
         "new_key": new_key,
-        "oob": template.endswith("#live"),
     }
-    return render(request, template, context)

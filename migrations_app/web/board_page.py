@@ -1,0 +1,23 @@
+"""What the pages that show the whole plan have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+
+from .access import WebRequest
+from .board import Board, load_board
+
+
+def show_board(
+    request: WebRequest, template: str, details: Callable[[Board], dict[str, Any]], *, live: bool = False
+) -> HttpResponseBase:
+    """The page with the board and what `details` adds; its panel for htmx, with `live` what refreshes by itself."""
+    board = load_board()
+    if board is None:
+        return render(request, "no_plan.html")
+    part = "#live" if live else "#panel" if request.htmx else ""
+    return render(request, template + part, {"board": board, "oob": live} | details(board))
