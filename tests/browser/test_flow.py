@@ -20,6 +20,11 @@ def focused(page):
     return page.evaluate("document.activeElement.id")
 
 
+def wait_for_focus(page, wanted):
+    """The words of an outcome come a moment before the focus does."""
+    page.wait_for_function("wanted => document.activeElement.id === wanted", arg=wanted)
+
+
 def press(page, key, until, most=60):
     """Press a key until the element with this id has the focus."""
     for _ in range(most):
@@ -44,25 +49,25 @@ def test_the_keyboard_alone_is_enough_and_the_focus_survives(dashboard):
     press(page, "Tab", "enable-week-1")
     page.keyboard.press("Enter")
     page.get_by_text("Not enabled: 1 thing is in the way").wait_for()
-    assert focused(page) == "enable-week-1"
+    wait_for_focus(page, "enable-week-1")
 
     note = page.get_by_label(re.compile("^Note"))
     press(page, "Tab", note.get_attribute("id"))
     page.keyboard.type("all three answer 200")
     page.keyboard.press("Enter")
     page.get_by_text("Signed off: The notification").first.wait_for()
-    assert focused(page).startswith("line-")
+    page.wait_for_function("document.activeElement.id.startsWith('line-')")
 
     press(page, "Shift+Tab", "enable-week-1")
     page.keyboard.press("Enter")
     page.get_by_text(APPLIED).first.wait_for()
-    assert focused(page) == "lever"
+    wait_for_focus(page, "lever")
     assert len(on_flags()) == 3
 
     press(page, "Tab", "rollback-week")
     page.keyboard.press("Enter")
     page.get_by_text("Week 1 is rolled back.").first.wait_for()
-    assert focused(page) == "lever"
+    wait_for_focus(page, "lever")
     assert on_flags() == set()
 
 
@@ -75,7 +80,7 @@ def test_the_dialog_of_a_high_risk_has_cancel_focused_and_escape_gives_the_focus
     page.get_by_role("button", name="Enable week 3").click()
     assert page.evaluate("document.activeElement.textContent") == "Cancel"
     page.keyboard.press("Escape")
-    assert focused(page) == "enable-week-3"
+    wait_for_focus(page, "enable-week-3")
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Enable week 3?")
     dialog.get_by_role("button", name="Enable week 3").click()
@@ -83,7 +88,7 @@ def test_the_dialog_of_a_high_risk_has_cancel_focused_and_escape_gives_the_focus
     dialog.get_by_label(re.compile("Why now")).fill("backup done, support is here")
     dialog.get_by_role("button", name="Enable week 3").click()
     page.get_by_text(APPLIED).first.wait_for()
-    assert focused(page) == "lever"
+    wait_for_focus(page, "lever")
     assert AuditEvent.objects.get(kind=AuditKind.WEEK_ENABLED).reason == "backup done, support is here"
 
 
@@ -149,7 +154,7 @@ def test_health_refreshes_without_taking_the_focus_or_closing_the_dialog(dashboa
     HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 503, expected 200")
     page.locator("#service-rag").get_by_text("answered 503, expected 200").wait_for()
     page.wait_for_timeout(2500)
-    assert focused(page) == "enable-week-1"
+    wait_for_focus(page, "enable-week-1")
 
 
 def test_everything_works_without_javascript(dashboard):
