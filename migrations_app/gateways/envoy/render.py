@@ -25,6 +25,10 @@ STATUS_ROUTE = "own.routing-status"
 VIRTUAL_HOST = "gateway"
 SPLIT_EXAMPLE = 50  # per cent: stands for every weight between 0 and 100 where only the shape matters
 
+_VARIANTS = (0, SPLIT_EXAMPLE, 100)
+VARIANT_HOSTS: tuple[Json, ...] = tuple(  # of `every_variant`, without their routes
+    {"name": f"{VIRTUAL_HOST}-{weight}", "domains": [f"{weight}.invalid"]} for weight in _VARIANTS
+)
 _CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 _MAX_BODY = 1048576  # bytes of an answer that the gateway gives by itself; Envoy's default is 4096
@@ -103,9 +107,9 @@ def every_variant(table: RoutingTable) -> Json:
     Valid exactly when the table stays valid whatever weights it gets.
     """
     hosts = [_virtual_host(VIRTUAL_HOST, "*", _all_routes(table))]
-    for weight in (0, SPLIT_EXAMPLE, 100):
+    for weight, host in zip(_VARIANTS, VARIANT_HOSTS, strict=True):
         varied = replace(table, routes=tuple(replace(route, weight=weight) for route in table.routes))
-        hosts.append(_virtual_host(f"{VIRTUAL_HOST}-{weight}", f"{weight}.invalid", _all_routes(varied)))
+        hosts.append(host | {"routes": _all_routes(varied)})
     return _route_config(hosts)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.envoy.bootstrap import RDS_FILE, BootstrapOptions, render_bootstrap
-from migrations_app.gateways.envoy.render import SPLIT_EXAMPLE
+from migrations_app.gateways.envoy.render import SPLIT_EXAMPLE, VARIANT_HOSTS
 from migrations_app.gateways.errors import Rejected
 
 Json = dict[str, Any]
@@ -27,10 +27,15 @@ class Shapes:
     def __init__(self, *, envoy: str, bootstrap: bytes, clusters: list[Json], routes: Json) -> None:
         hosts = routes.get("virtual_hosts", [])
         frame = {key: value for key, value in routes.items() if key != "virtual_hosts"}
-        frames = [{key: value for key, value in host.items() if key != "routes"} for host in hosts[:1]]
+        frames = [{key: value for key, value in host.items() if key != "routes"} for host in hosts]
+        frames = [host for host in frames if host not in VARIANT_HOSTS]
         self.envoy = envoy
         self.base = _digest([bootstrap.decode(errors="replace"), clusters, frame, frames])
         self.routes = {_digest(_normal(route)) for host in hosts for route in host.get("routes", [])}
+
+    def within(self, other: Shapes) -> bool:
+        """Whether whoever passes the other passes this."""
+        return self.base == other.base and self.routes <= other.routes
 
     def known_in(self, store: bytes | None) -> bool:
         """Whether a store made by `noted_in` has all of this."""
