@@ -77,6 +77,7 @@ class EnvoyGateway(Gateway):
         self._down_timeout = down_timeout
         self._lock_timeout = lock_timeout
         self._parsed: tuple[Mapping[str, bytes], Wanted] | None = None
+        self._ran: bytes | None = None  # shapes that Envoy was seen to run, where nothing validates them
 
     @property
     def capabilities(self) -> Capabilities:
@@ -138,14 +139,16 @@ class EnvoyGateway(Gateway):
                 if self._lies_ready(rendered, former) and self._runs(wanted):
                     return False
                 self._validate(rendered, wanted)
-                refused_before = self._refusals()
+                refused_before = self._refusals(wanted)
                 if former != (state := AppliedState(rendered.generation, rendered.files)):
                     self._folder.note_applied(state)
-                leaving, up = self._write(rendered, wanted)
-            self._confirm(rendered.generation, wanted, leaving, answered=up)
+                leaving, up, seen = self._write(rendered, wanted, former)
+            self._confirm(rendered.generation, wanted, leaving, answered=up, clusters=seen)
         except NotConfirmed as error:
             self._put_back_if_refused(rendered, former, refused_before, error)
             raise
+        if self._validator is None:
+            self._ran = _shapes_alone(wanted).noted_in(self._ran)
         if leaving:
             self._remove(rendered, wanted)
         return True
@@ -176,14 +179,17 @@ class EnvoyGateway(Gateway):
         clusters = list(wanted.clusters.values())
         store = self._folder.read(VALIDATED_FILE)
         shapes = partial(Shapes, envoy=self._validator.identity(), bootstrap=bootstrap, clusters=clusters)
-        if shapes(routes=wanted.routes).known_in(store):
+        own = shapes(routes=wanted.routes)
+        if own.known_in(store):
             return
         # Passed by another Envoy, before an upgrade: a rollback must not wait for a validator that is broken now.
         passed_before = shapes(envoy="", routes=wanted.routes).known_in(store)
         routes = wanted.routes
         if isinstance(rendered, render.EnvoyRendered):
-            # Pass every weight of every route now, so that no later flip has to wait for the validator.
-            routes = render.every_variant(rendered.table)
+            # Pass every weight of every route now, so that no later flip has to wait for the validator. Files that say
+            # other than their table does are passed as they are: they are what Envoy gets.
+            variants = render.every_variant(rendered.table)
+            routes = variants if own.within(shapes(routes=variants)) else wanted.routes
         try:
             within = _VERDICT_WITHIN if passed_before else None
             self._validator.check(bootstrap=bootstrap, clusters=clusters, routes=routes, within=within)
@@ -194,15 +200,26 @@ class EnvoyGateway(Gateway):
             return
         self._folder.write(VALIDATED_FILE, shapes(routes=routes).noted_in(store), durable=False)
 
-    def _write(self, rendered: Rendered, wanted: Wanted) -> tuple[frozenset[str], bool]:
+    def _write(
+        self, rendered: Rendered, wanted: Wanted, former: AppliedState | None
+    ) -> tuple[frozenset[str], bool, dict[str, Json] | None]:
         """Clusters, then routes.
 
-        Returns the names of clusters that stay until no route needs them, and whether Envoy answered just before.
+        Returns the names of clusters that stay until no route needs them, whether Envoy answered meanwhile, and the
+        clusters that it ran at the end, when that is known.
         """
+        routes = rendered.files[RDS_FILE]
+        if early := self._only_routes_change(rendered, wanted, former):
+            # Every click waits for this rename, so the question about the clusters comes after it. Should they have
+            # changed unseen, Envoy refuses routes to a cluster that it lacks, and they are written again below.
+            self._folder.write(RDS_FILE, routes)
+        now: dict[str, Json] = {}
         try:
             now, up = self._client.clusters(), True
         except Unreachable:
-            now, up = {}, False
+            up = False
+        if early and (not up or now == wanted.clusters):
+            return frozenset(), up, now or None
         leaving = frozenset(now) - frozenset(wanted.clusters)
         clusters = rendered.files[CDS_FILE]
         if leaving:
@@ -215,9 +232,19 @@ class EnvoyGateway(Gateway):
                     rendered.generation, {name: target[name] for name in wanted.needed & target.keys()}
                 )
         # A gateway that is up gets the same file again too: it may have missed it, or run something else since.
-        if up or self._folder.read(RDS_FILE) != rendered.files[RDS_FILE]:
-            self._folder.write(RDS_FILE, rendered.files[RDS_FILE])
-        return leaving, up
+        if up or self._folder.read(RDS_FILE) != routes:
+            self._folder.write(RDS_FILE, routes)
+        return leaving, up, None
+
+    def _only_routes_change(self, rendered: Rendered, wanted: Wanted, former: AppliedState | None) -> bool:
+        """Whether these clusters were applied before, lie ready, and were seen to run when last asked for."""
+        clusters = rendered.files[CDS_FILE]
+        return (
+            former is not None
+            and former.files.get(CDS_FILE) == clusters == self._folder.read(CDS_FILE)
+            and self._client.last_clusters == wanted.clusters
+            and self._folder.read(RDS_FILE) != rendered.files[RDS_FILE]
+        )
 
     def _await_clusters(self, generation: int, needed: dict[str, Json]) -> None:
         def look() -> str:
@@ -227,16 +254,23 @@ class EnvoyGateway(Gateway):
 
         self._poll(generation, look, answered=True)
 
-    def _confirm(self, generation: int, wanted: Wanted, leaving: frozenset[str], *, answered: bool) -> None:
+    def _confirm(
+        self,
+        generation: int,
+        wanted: Wanted,
+        leaving: frozenset[str],
+        *,
+        answered: bool,
+        clusters: dict[str, Json] | None = None,
+    ) -> None:
         def look() -> str:
             status = self._client.status()
             if status != wanted.status:
                 if (current := self._folder.generation()) > generation:
                     raise StaleGeneration(generation, current)
                 return f"it runs generation {generation_of(status)}"
-            return "; ".join(
-                wanted.differences(running_for(wanted, self._client, routes_changed=True), ignoring=leaving)
-            )
+            running = running_for(wanted, self._client, routes_changed=True, clusters=clusters)
+            return "; ".join(wanted.differences(running, ignoring=leaving))
 
         self._poll(generation, look, answered=answered)
 
@@ -270,9 +304,9 @@ class EnvoyGateway(Gateway):
             self._folder.write(CDS_FILE, rendered.files[CDS_FILE])
         self._confirm(rendered.generation, wanted, frozenset(), answered=True)
 
-    def _refusals(self) -> int | None:
-        """Only counted where nothing was validated before: Envoy's own refusal is then the first word on it."""
-        if self._validator is not None:
+    def _refusals(self, wanted: Wanted) -> int | None:
+        """Only counted for what nobody has passed before: Envoy's own refusal is then the first word on it."""
+        if self._validator is not None or _shapes_alone(wanted).known_in(self._ran):
             return None
         try:
             return self._client.rejections()
@@ -313,3 +347,8 @@ class EnvoyGateway(Gateway):
         if known is None or known[0] != files:
             known = self._parsed = (dict(files), parse_files(files))
         return known[1]
+
+
+def _shapes_alone(wanted: Wanted) -> Shapes:
+    """For one Envoy with one bootstrap, where neither needs a name."""
+    return Shapes(envoy="", bootstrap=b"", clusters=list(wanted.clusters.values()), routes=wanted.routes)

@@ -52,10 +52,6 @@ class AdminClient:
         """Whether Envoy says that it serves."""
         return self._get(f"{self.admin_url}/ready").startswith(b"LIVE")
 
-    def running(self, *, routes_changed: bool = False) -> Running:
-        """Clusters and routes as Envoy runs them. `routes_changed` spares a question whose answer would be yes."""
-        return Running(clusters=self.clusters(), routes=self.routes(changed=routes_changed))
-
     def clusters(self) -> dict[str, Json]:
         """Active clusters by name."""
         stamps = _stamps(_configs(self._get(f"{self.admin_url}{_CLUSTERS}{_STAMPS}")))
@@ -66,13 +62,18 @@ class AdminClient:
             known = self._last_clusters = (_stamps(entries), {cluster["name"]: cluster for cluster in found})
         return known[1]
 
+    @property
+    def last_clusters(self) -> dict[str, Json] | None:
+        """What `clusters` found when it was last asked; asks nobody."""
+        return self._last_clusters[1] if self._last_clusters else None
+
     def warming(self) -> dict[str, Json]:
         """Clusters that Envoy has taken but not begun to use, because their host name is not resolved yet."""
         entries = _configs(self._get(f"{self.admin_url}/config_dump?resource=dynamic_warming_clusters"))
         return {entry["cluster"]["name"]: entry["cluster"] for entry in entries if "cluster" in entry}
 
     def routes(self, *, changed: bool = False) -> Json | None:
-        """Our route configuration, or None when Envoy has none yet."""
+        """Our route configuration, or None when Envoy has none yet. `changed` spares a question whose answer is yes."""
         known = None if changed else self._last_routes
         if known is None or known[0] != _stamps(_configs(self._get(f"{self.admin_url}{_ROUTES}{_STAMPS}"))):
             entries = _configs(self._get(f"{self.admin_url}{_ROUTES}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from migrations_app.gateways.base import Observed
 from migrations_app.gateways.envoy import drift
@@ -11,10 +12,18 @@ from migrations_app.gateways.envoy.files import AppliedState
 from migrations_app.gateways.envoy.wanted import Wanted, generation_of
 from migrations_app.gateways.errors import Unreachable
 
+Json = dict[str, Any]
 
-def running_for(wanted: Wanted, client: AdminClient, *, routes_changed: bool = False) -> Running:
-    """What runs; a cluster that no route needs yet may still wait for its name to be resolved. Raises Unreachable."""
-    running = client.running(routes_changed=routes_changed)
+
+def running_for(
+    wanted: Wanted, client: AdminClient, *, routes_changed: bool = False, clusters: dict[str, Json] | None = None
+) -> Running:
+    """What runs; a cluster that no route needs yet may still wait for its name to be resolved. Raises Unreachable.
+
+    `clusters`, when given, are those that were read back a moment ago and are not asked for again.
+    """
+    found = client.clusters() if clusters is None else clusters
+    running = Running(clusters=found, routes=client.routes(changed=routes_changed))
     ready = [name for name, cluster in wanted.clusters.items() if running.clusters.get(name) == cluster]
     if wanted.needed.union(ready) >= wanted.clusters.keys():
         return running

@@ -343,6 +343,73 @@ def test_only_a_new_shape_is_validated(envoy, run, gateway, table, monkeypatch):
     assert asked == [1]
 
 
+def test_files_that_say_other_than_their_table_are_validated_themselves(envoy, run, gateway, table):
+    run(auth=100)
+    before = {path: path.read_bytes() for path in envoy.folder.rglob("*.json")}
+    rendered = gateway.render(replace(made := table(auth=100), routes=(replace(made.routes[0], timeout=6.0),)))
+    typo = rendered.files[RDS_FILE].replace(b'"num_retries"', b'"num_retires"')
+    with pytest.raises(Rejected, match="num_retires"):
+        gateway.apply(replace(rendered, files={**rendered.files, RDS_FILE: typo}))
+    document = json.loads(rendered.files[RDS_FILE])
+    document["resources"][0]["virtual_hosts"].append({"name": "more", "domains": ["*"], "routes": []})
+    second = json.dumps(document).encode()
+    with pytest.raises(Rejected, match="domain"):
+        gateway.apply(replace(rendered, files={**rendered.files, RDS_FILE: second}))
+    assert {path: path.read_bytes() for path in envoy.folder.rglob("*.json")} == before
+    right = rendered.files[RDS_FILE].replace(b'"num_retries":1', b'"num_retries":2')
+    assert gateway.apply(replace(rendered, files={**rendered.files, RDS_FILE: right})).changed
+    assert gateway.observe().drift == ()
+
+
+@pytest.mark.parametrize("binary", ["with", "without"])
+def test_a_flip_of_a_known_shape_asks_the_gateway_nothing_before_its_routes_are_written(
+    envoy, table, monkeypatch, binary
+):
+    gateway = envoy.adapter(**({} if binary == "with" else {"envoy_binary": None}))
+    for weight in (100, 0):
+        gateway.apply(gateway.render(table(auth=weight)))
+    asked = []
+    get = gateway._client._get
+
+    def noted(url, params=None):
+        asked.append(json.loads((envoy.folder / RDS_FILE).read_bytes())["version_info"])
+        return get(url, params)
+
+    monkeypatch.setattr(gateway._client, "_get", noted)
+    rendered = gateway.render(table(auth=100))
+    assert gateway.apply(rendered).changed
+    assert asked
+    assert set(asked) == {str(rendered.generation)}
+
+
+def test_a_flip_puts_clusters_right_that_were_changed_since_they_were_last_seen(envoy, gateway, run, table):
+    run(auth=0)
+    port = json.loads((envoy.folder / CDS_FILE).read_text())["resources"][0]["load_assignment"]
+    right = (envoy.folder / CDS_FILE).read_text()
+    number = port["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"]
+    envoy.replace_file(CDS_FILE, (f'"port_value":{number}', '"port_value":7'))
+    dump = "/config_dump?resource=dynamic_active_clusters"
+    wait_until(lambda: '"port_value": 7\n' in envoy.ask(dump, port=envoy.admin_port).text)
+    (envoy.folder / CDS_FILE).write_text(right)
+    assert gateway.apply(gateway.render(table(auth=100))).changed
+    assert envoy.ask("/api/auth/x").path == "/auth/x"
+    assert gateway.observe().drift == ()
+
+
+def test_a_flip_brings_back_clusters_that_were_taken_away_since_they_were_last_seen(envoy, gateway, run, table):
+    run(auth=0)
+    right = (envoy.folder / CDS_FILE).read_text()
+    document = json.loads(right)
+    left = [cluster for cluster in document["resources"] if cluster["name"] != "auth.service"]
+    (envoy.folder / "edited").write_text(json.dumps({"version_info": "edited", "resources": left}))
+    (envoy.folder / "edited").rename(envoy.folder / CDS_FILE)
+    dump = "/config_dump?resource=dynamic_active_clusters"
+    wait_until(lambda: "auth.service" not in envoy.ask(dump, port=envoy.admin_port).text)
+    (envoy.folder / CDS_FILE).write_text(right)
+    assert gateway.apply(gateway.render(table(auth=100))).changed
+    assert envoy.ask("/api/auth/x").path == "/auth/x"
+
+
 def test_a_damaged_store_of_shapes_only_costs_a_validation(envoy, run, gateway, table):
     run(auth=0)
     (envoy.folder / VALIDATED_FILE).write_text("[1")
