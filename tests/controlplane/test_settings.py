@@ -55,3 +55,17 @@ def test_production_refuses(clean_environ: dict[str, str], change: dict[str, str
 def test_the_migrations_hold_every_change_of_the_models(capsys: pytest.CaptureFixture[str]):
     call_command("makemigrations", check=True, dry_run=True)
     assert "No changes detected" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    command = f"{sys.executable} manage.py help | head -1"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **GOOD},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.stderr == ""
