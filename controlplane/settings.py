@@ -180,6 +180,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": TRAFFIC_INTERVAL,
         "options": {"expires": TRAFFIC_INTERVAL, "queue": "observe"},
     },
+    "housekeep": {
+        "task": "migrations_app.tasks.housekeep",
+        "schedule": 60.0,
+        "options": {"expires": 60, "queue": "observe"},
+    },
     "forget old samples": {
         "task": "migrations_app.tasks.forget_old_samples",
         "schedule": 3600.0,

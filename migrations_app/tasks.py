@@ -16,10 +16,11 @@ from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from migrations_app.gateways.errors import Unreachable
-from migrations_app.models import HealthSample, TrafficSample
+from migrations_app.gateways.errors import GatewayError, Unreachable
+from migrations_app.models import Gateway, HealthSample, TrafficSample
 from migrations_app.observe import health, traffic
 from migrations_app.reconcile import loop
+from migrations_app.reconcile.adapters import adapter_for
 
 POLL_LOCK = 0x5357_504F
 TRAFFIC_LOCK = 0x5357_5452
@@ -51,6 +52,16 @@ def read_traffic() -> None:
                 traffic.read_once()
             except Unreachable:
                 return
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+def housekeep() -> None:
+    """Let every gateway keep its folder small. One that did not take part is asked again by the next call."""
+    for gateway in Gateway.objects.all():
+        try:
+            adapter_for(gateway).housekeep()
+        except GatewayError as error:
+            logger.warning("gateway %s is not cleared up: %s", gateway.key, error)
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types

@@ -6,7 +6,9 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from migrations_app import tasks
-from migrations_app.models import HealthSample
+from migrations_app.gateways.errors import Unreachable
+from migrations_app.gateways.memory import MemoryGateway
+from migrations_app.models import Gateway, HealthSample
 
 
 def test_old_samples_and_expired_sessions_go_in_parts_and_young_ones_stay(db, settings, monkeypatch):
@@ -20,3 +22,17 @@ def test_old_samples_and_expired_sessions_go_in_parts_and_young_ones_stay(db, se
     tasks.forget_old_samples()
     assert [row.polled_at for row in HealthSample.objects.all()] == [now - timedelta(hours=1)]
     assert [row.session_key for row in Session.objects.all()] == ["key-1"]
+
+
+def test_a_gateway_that_cannot_be_cleared_up_is_told_and_does_not_stop_the_others(plan, monkeypatch, caplog):
+    Gateway.objects.create(plan=plan, key="second", adapter="memory")
+    asked = []
+
+    def housekeep(gateway):
+        asked.append(gateway)
+        raise Unreachable("the gateway does not answer")
+
+    monkeypatch.setattr(MemoryGateway, "housekeep", housekeep)
+    tasks.housekeep()
+    assert len(asked) == 2
+    assert "gateway second is not cleared up: the gateway does not answer" in caplog.text

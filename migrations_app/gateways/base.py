@@ -155,3 +155,11 @@ class Gateway(ABC):
     @abstractmethod
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
         """Counters by (service key, side). Raises Unreachable."""
+
+    def housekeep(self) -> bool:
+        """Keep what the gateway and its writers leave behind from growing. To be called every minute or so.
+
+        Whether anything was done; by default there is nothing to do. Never touches what runs. Raises Unreachable when
+        the gateway did not take part (the next call makes up for it), FolderBusy and FolderUnusable.
+        """
+        return False

@@ -25,6 +25,7 @@ from migrations_app.gateways.envoy import render
 from migrations_app.gateways.envoy.admin import AdminClient
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
+from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, clear_up
 from migrations_app.gateways.envoy.readback import look, running_for
 from migrations_app.gateways.envoy.validate import NoVerdict, Shapes, Validator, default_bootstrap
 from migrations_app.gateways.envoy.wanted import Wanted, generation_of, parse_files
@@ -54,7 +55,7 @@ class EnvoyGateway(Gateway):
     `capabilities.validates` says: what Envoy refuses is then found by read-back, and the former files are put back.
     Times are in seconds: `confirm_timeout` for the gateway to confirm, `down_timeout` for one that does not answer at
     all, `lock_timeout` for the folder's lock, `http_timeout` for one question to the gateway, so that one that hangs is
-    told within two seconds.
+    told within two seconds. `log_limit`, in bytes, is how large the access log may get before it is set aside.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class EnvoyGateway(Gateway):
         lock_timeout: float = 1.5,
         http_timeout: float = 0.3,
         validate_timeout: float = 10.0,
+        log_limit: int = ACCESS_LOG_LIMIT,
     ) -> None:
         self._folder = Folder(folder)
         self._client = AdminClient(gateway_url=gateway_url, admin_url=admin_url, timeout=http_timeout)
@@ -76,6 +78,7 @@ class EnvoyGateway(Gateway):
         self._confirm_timeout = confirm_timeout
         self._down_timeout = down_timeout
         self._lock_timeout = lock_timeout
+        self._log_limit = log_limit
         self._parsed: tuple[Mapping[str, bytes], Wanted] | None = None
         self._ran: bytes | None = None  # shapes that Envoy was seen to run, where nothing validates them
 
@@ -123,6 +126,13 @@ class EnvoyGateway(Gateway):
             key: SideTraffic(requests=counts.get("completed", 0), errors=counts.get("5xx", 0))
             for key, counts in sorted(found.items())
         }
+
+    def housekeep(self) -> bool:
+        """See Gateway.housekeep: sets a long access log aside, removes what killed writers left."""
+        try:
+            return clear_up(self._folder, self._client, lock_timeout=self._lock_timeout, log_limit=self._log_limit)
+        except OSError as error:
+            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
 
     def close(self) -> None:
         """Drop the connections to the gateway. The adapter may be used again."""

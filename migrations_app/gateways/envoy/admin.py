@@ -6,6 +6,7 @@ import json
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,6 +93,11 @@ class AdminClient:
         """How many files Envoy has refused since it started."""
         return sum(self.counters(_REJECTED).values())
 
+    def reopen_logs(self) -> None:
+        """Ask Envoy to open its access log by name again. It does so with the next line that it writes."""
+        url = f"{self.admin_url}/reopen_logs"
+        self._answer(url, lambda client: client.post(url))
+
     def close(self) -> None:
         """Drop this process's connections."""
         with self._guard:
@@ -100,9 +106,12 @@ class AdminClient:
             client.close()
 
     def _get(self, url: str, params: dict[str, str] | None = None) -> bytes:
+        return self._answer(url, lambda client: client.get(url, params=params))
+
+    def _answer(self, url: str, ask: Callable[[httpx.Client], httpx.Response]) -> bytes:
         for last_try in (False, True):
             try:
-                response = self._client().get(url, params=params)
+                response = ask(self._client())
                 break
             except httpx.TransportError as error:
                 # A kept connection of an Envoy that was restarted fails once; a fresh one tells the truth.
