@@ -10,11 +10,13 @@ from migrations_app.gateways.errors import InvalidTable
 # Answered by the gateway itself: no route may take them over.
 OWN_PATHS = ("/health", "/routing-status", "/services/discovery")
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")  # no dot: names are parts of the names of counters, which dots separate
+# Patterns for a whole value, in what Python and PostgreSQL read alike: the database refuses the same rows.
+NAME = r"[A-Za-z0-9_-]+"  # no dot: names are parts of the names of counters, which dots separate
 # What may stand in a prefix after the gateway's own path normalisation; anything else would never match.
-_PREFIX = re.compile(r"/|(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
-_HOST = re.compile(r"[A-Za-z0-9._:-]+")
-_MAX_TIMEOUT = 3600.0  # seconds
+PREFIX = r"(/|(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+)"
+DOT_SEGMENT = r"/[.][.]?(/|$)"  # found anywhere: normalised away, so it would never match either
+HOST = r"[A-Za-z0-9._:-]+"
+MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 3600.0  # seconds; Envoy takes less than a millisecond for no limit at all
 
 
 def check(table: RoutingTable) -> None:
@@ -51,27 +53,28 @@ def stripped(route: Route) -> str:
 
 def _check_route(route: Route) -> None:
     where = f"route {route.prefix}"
-    if not _PREFIX.fullmatch(route.prefix) or {".", ".."} & set(route.prefix.split("/")):
+    if not re.fullmatch(PREFIX, route.prefix) or re.search(DOT_SEGMENT, route.prefix):
         raise InvalidTable(f"{where}: prefix {route.prefix!r} must be plain path segments that begin with '/'")
     if route.prefix in OWN_PATHS:
         raise InvalidTable(f"{where}: prefix {route.prefix} is answered by the gateway itself")
-    if not _NAME.fullmatch(route.service):
+    if not re.fullmatch(NAME, route.service):
         raise InvalidTable(f"{where}: service {route.service!r} may have letters, digits, '_' and '-' only")
-    if not _NAME.fullmatch(route.flag):
+    if not re.fullmatch(NAME, route.flag):
         raise InvalidTable(f"{where}: flag {route.flag!r} may have letters, digits, '_' and '-' only")
     if type(route.weight) is not int or not 0 <= route.weight <= 100:
         raise InvalidTable(f"{where}: weight {route.weight!r} is not a whole number from 0 to 100")
     if route.strip and not (route.strip.startswith("/") and f"{route.prefix}/".startswith(f"{route.strip}/")):
         raise InvalidTable(f"{where}: strip {route.strip!r} is not the beginning of the prefix, in whole segments")
-    if not 0 < route.timeout <= _MAX_TIMEOUT:
-        raise InvalidTable(f"{where}: timeout {route.timeout!r} is not between 0 and {_MAX_TIMEOUT:.0f} seconds")
+    if not MIN_TIMEOUT <= route.timeout <= MAX_TIMEOUT:
+        reach = f"from {MIN_TIMEOUT:g} to {MAX_TIMEOUT:g} seconds"
+        raise InvalidTable(f"{where}: timeout {route.timeout!r} is not {reach}")
     if not route.health_path.startswith("/"):
         raise InvalidTable(f"{where}: health_path {route.health_path!r} does not begin with '/'")
     _check_address(where, "upstream", route.upstream)
 
 
 def _check_address(where: str, field: str, address: Address) -> None:
-    if not _HOST.fullmatch(address.host):
+    if not re.fullmatch(HOST, address.host):
         raise InvalidTable(f"{where}: {field} has no valid host: {address.host!r}")
     if not 1 <= address.port <= 65535:
         raise InvalidTable(f"{where}: {field} has port {address.port}, which is not from 1 to 65535")

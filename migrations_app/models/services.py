@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Address
+from migrations_app.gateways.tables import DOT_SEGMENT, HOST, MAX_TIMEOUT, MIN_TIMEOUT, NAME, OWN_PATHS, PREFIX
 
 from .plans import Plan
 from .weeks import Week
@@ -33,7 +34,18 @@ class Service(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["plan", "key"], name="service_key_unique_in_plan"),
             models.CheckConstraint(condition=Q(port__range=(1, 65535)), name="service_port_is_a_port"),
-            models.CheckConstraint(condition=Q(timeout__gt=0), name="service_timeout_is_positive"),
+            # One row that no gateway can express would stop the rollback of every other service (gateways.tables).
+            models.CheckConstraint(condition=Q(key__regex=f"^{NAME}$"), name="service_key_is_a_name"),
+            models.CheckConstraint(condition=Q(host__regex=f"^{HOST}$"), name="service_host_is_a_host"),
+            models.CheckConstraint(condition=Q(health_path__startswith="/"), name="service_health_path_is_a_path"),
+            models.CheckConstraint(
+                condition=Q(strip="") | (Q(strip__regex=f"^{PREFIX}$") & ~Q(strip__regex=DOT_SEGMENT)),
+                name="service_strip_is_a_path",
+            ),
+            # PostgreSQL counts NaN as larger than every number, so it is refused too.
+            models.CheckConstraint(
+                condition=Q(timeout__range=(MIN_TIMEOUT, MAX_TIMEOUT)), name="service_timeout_within_bounds"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -54,7 +66,13 @@ class Route(models.Model):
     class Meta:
         default_permissions = ()
         ordering = ["prefix"]
-        constraints = [models.UniqueConstraint(fields=["plan", "prefix"], name="route_prefix_unique_in_plan")]
+        constraints = [
+            models.UniqueConstraint(fields=["plan", "prefix"], name="route_prefix_unique_in_plan"),
+            models.CheckConstraint(
+                condition=Q(prefix__regex=f"^{PREFIX}$") & ~Q(prefix__regex=DOT_SEGMENT), name="route_prefix_is_a_path"
+            ),
+            models.CheckConstraint(condition=~Q(prefix__in=OWN_PATHS), name="route_prefix_is_not_the_gateways_own"),
+        ]
 
     def __str__(self) -> str:
         return self.prefix
@@ -80,6 +98,7 @@ class Flag(models.Model):
         ordering = ["service__position", "key"]
         constraints = [
             models.UniqueConstraint(fields=["plan", "key"], name="flag_key_unique_in_plan"),
+            models.CheckConstraint(condition=Q(key__regex=f"^{NAME}$"), name="flag_key_is_a_name"),
             models.CheckConstraint(condition=Q(weight__range=(0, 100)), name="flag_weight_within_0_100"),
         ]
 

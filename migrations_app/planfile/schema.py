@@ -211,7 +211,9 @@ class ServicePart(Part):
     strip: Annotated[Strip, Field(description="Taken off the front of the path on the new side only.")] = "/api"
     upstream: Annotated[AddressText, Field(description="host:port or http://host:port.")]
     health_path: UrlPath = "/health"
-    timeout: Annotated[float, Field(gt=0, le=300, description="Seconds for a whole request, retries included.")] = 15.0
+    timeout: Annotated[float, Field(ge=0.1, le=3600, description="Seconds for a whole request, retries included.")] = (
+        15.0
+    )
     new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
     weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
+from django.db import IntegrityError, connection, transaction
 
 from migrations_app.actions.confirm import confirm
 from migrations_app.actions.flags import roll_back_flag
@@ -10,7 +14,7 @@ from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import Rendered
 from migrations_app.gateways.envoy import EnvoyGateway
-from migrations_app.models import AuditEvent, Confirmation, Gateway, Service
+from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Route, Service
 from migrations_app.reconcile.loop import reconcile_all
 from tests.faults.system import ON_THE_MONOLITH, ON_THE_SERVICES, OPERATOR, System
 
@@ -31,12 +35,41 @@ def files(system: System) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_ino, path.read_bytes()) for path in paths}
 
 
+@contextmanager
+def without(constraint: str) -> Iterator[None]:
+    """The service table as it would be had somebody dropped a constraint of it."""
+    [rule] = [rule for rule in Service._meta.constraints if rule.name == constraint]
+    with connection.schema_editor() as editor:
+        editor.remove_constraint(Service, rule)
+    try:
+        yield
+    finally:
+        with connection.schema_editor() as editor:
+            editor.add_constraint(Service, rule)
+
+
 @pytest.mark.parametrize(
-    ("values", "told"),
-    [({"host": "no host at all"}, "upstream has no valid host"), ({"strip": "/else"}, "strip '/else'")],
+    ("values", "told", "constraint"),
+    [
+        ({"host": "no host at all"}, "upstream has no valid host", "service_host_is_a_host"),
+        ({"strip": "else"}, "strip 'else'", "service_strip_is_a_path"),
+        ({"timeout": float("nan")}, "timeout nan", "service_timeout_within_bounds"),
+    ],
 )
-def test_a_row_that_cannot_be_rendered_leaves_the_gateway_as_it_is_and_is_named(on: System, values: dict, told: str):
-    """Written into the database by hand; the plan file's rules refuse the like."""
+def test_a_row_that_cannot_be_rendered_leaves_the_gateway_as_it_is_and_is_named(
+    on: System, values: dict, told: str, constraint: str
+):
+    """Written into a database without its constraint; the plan file's rules refuse the like too."""
+    with without(constraint):
+        leaves_the_gateway_as_it_is_and_is_named(on, values, told)
+
+
+def test_a_strip_that_is_not_of_the_prefix_leaves_the_gateway_as_it_is_and_is_named(on: System):
+    """No constraint can compare the two rows."""
+    leaves_the_gateway_as_it_is_and_is_named(on, {"strip": "/else"}, "strip '/else'")
+
+
+def leaves_the_gateway_as_it_is_and_is_named(on: System, values: dict, told: str) -> None:
     before, status = files(on), on.status()
     good = {name: getattr(Service.objects.get(key="template"), name) for name in values}
     Service.objects.filter(key="template").update(**values)
@@ -55,6 +88,53 @@ def test_a_row_that_cannot_be_rendered_leaves_the_gateway_as_it_is_and_is_named(
     (done,) = reconcile_all()
     assert (done.error, done.generation) == ("", change.generation)
     assert on.served_by() == ON_THE_MONOLITH
+
+
+REFUSED = [
+    ({"key": "a.b"}, "service_key_is_a_name"),
+    ({"host": ""}, "service_host_is_a_host"),
+    ({"host": "no host"}, "service_host_is_a_host"),
+    ({"host": "127.0.0.1\n"}, "service_host_is_a_host"),
+    ({"health_path": "health"}, "service_health_path_is_a_path"),
+    ({"strip": "api"}, "service_strip_is_a_path"),
+    ({"strip": "/api/"}, "service_strip_is_a_path"),
+    ({"strip": "/api/.."}, "service_strip_is_a_path"),
+    ({"timeout": 0}, "service_timeout_within_bounds"),
+    ({"timeout": 0.09}, "service_timeout_within_bounds"),
+    ({"timeout": 3600.5}, "service_timeout_within_bounds"),
+    ({"timeout": float("nan")}, "service_timeout_within_bounds"),
+    ({"timeout": float("inf")}, "service_timeout_within_bounds"),
+]
+
+
+@pytest.mark.parametrize(("values", "constraint"), REFUSED, ids=str)
+def test_the_database_refuses_a_service_that_no_gateway_could_express(plan, values: dict, constraint: str):
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Service.objects.filter(key="template").update(**values)
+
+
+@pytest.mark.parametrize("prefix", ["", "api/templates", "/api/", "//api", "/api/a b", "/api/../x", "/api/.", "/api\n"])
+def test_the_database_refuses_a_prefix_that_no_request_could_match(plan, prefix: str):
+    with pytest.raises(IntegrityError, match="route_prefix_is_a_path"), transaction.atomic():
+        Route.objects.filter(prefix="/api/templates").update(prefix=prefix)
+
+
+def test_the_database_refuses_a_prefix_that_the_gateway_answers_itself(plan):
+    with pytest.raises(IntegrityError, match="route_prefix_is_not_the_gateways_own"), transaction.atomic():
+        Route.objects.filter(prefix="/api/templates").update(prefix="/routing-status")
+
+
+def test_the_database_refuses_a_flag_that_is_no_name(plan):
+    with pytest.raises(IntegrityError, match="flag_key_is_a_name"), transaction.atomic():
+        Flag.objects.filter(key="USE_RAG_SERVICE").update(key="USE RAG")
+
+
+@pytest.mark.parametrize(
+    "values", [{"host": "::1"}, {"host": "a-b_c.example"}, {"strip": ""}, {"timeout": 0.1}, {"timeout": 3600}], ids=str
+)
+def test_the_database_takes_a_service_that_every_gateway_can_express(plan, values: dict):
+    Service.objects.filter(key="template").update(**values)
+    assert reconcile_all()[0].error == ""
 
 
 BROKEN = {
