@@ -88,6 +88,13 @@
     if (requestConfig.verb !== "get") find("#notices").replaceChildren();
   });
 
+  // What a poll brings unchanged stays: a click that is half done, the focus and a selection with it.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    const { target, fragment } = event.detail;
+    const fresh = fragment.firstElementChild;
+    if (fresh?.querySelector("a, button") && fresh.innerHTML === target.innerHTML) event.detail.shouldSwap = false;
+  });
+
   document.addEventListener("htmx:afterSettle", (event) => {
     showTimes(document);
     if (event.target !== panel()) return;

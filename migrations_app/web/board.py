@@ -123,10 +123,6 @@ class WeekRow:
         return round(sum(row.flag.weight for row in self.services) / len(self.services)) if self.services else 0
 
     @property
-    def open_manual(self) -> int:
-        return sum(line.kind == LineKind.MANUAL for line in self.verdict.blocking)
-
-    @property
     def soak_words(self) -> str:
         return words_of(self.week.soak) if self.week.soak else "none"
 

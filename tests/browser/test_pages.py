@@ -94,3 +94,30 @@ def test_times_are_in_the_viewers_zone_with_the_exact_one_on_hover(dashboard):
     assert exact.endswith(" UTC")
     shown = int(time.inner_text().split()[-1].split(":")[0])
     assert shown == (int(exact[11:13]) + 9) % 24
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_needs_you_is_reached_by_keyboard_and_stays_in_place_while_the_page_refreshes(dashboard):
+    from django.contrib.auth.models import User
+
+    manager = Actor.signed_in(User.objects.get(username="release-manager"))
+    page = dashboard.page()
+    need = page.locator("#need-sign-off")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.locator("#need-sign-off:focus").count():
+            break
+    link = need.element_handle()
+    page.evaluate("document.getElementById('total').dataset.old = ''")
+    page.locator("#total:not([data-old])").wait_for()
+    # The poll brought the same words: the link is still the very one, for a click that is half done.
+    assert link.evaluate("(link) => link.isConnected && link === document.activeElement")
+    tick_all(3, manager)
+    set_weight(key="USE_AUTH_SERVICE", weight=100, actor=manager, reason="the backup is done")
+    HealthState.objects.filter(target="auth").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
+    page.locator("#need-service-auth").wait_for()
+    assert page.locator("#need-sign-off:focus").count() == 1
+    address = need.get_attribute("href")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{address}")
+    page.locator(f"#{address.partition('#')[2]}:target").wait_for()

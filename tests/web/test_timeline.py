@@ -104,6 +104,37 @@ def test_an_ill_service_that_carries_traffic_is_loud(manager, people):
     assert "answered 500, expected 200" in said
 
 
+def links(client):
+    found = re.findall(r'<a id="(need-[\w-]+)" class="need[^"]*" href="([^"]+)"', client.get("/").content.decode())
+    return dict(found)
+
+
+def test_what_needs_you_leads_to_where_it_is_met(manager, people):
+    first = Prerequisite.objects.filter(week__number=1, kind="manual").first()
+    assert links(manager) == {"need-sign-off": f"/weeks/1/#line-{first.pk}"}
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    assert links(manager) == {"need-enable": "/weeks/1/#lever"}
+    manager.post("/weeks/1/enable/")
+    HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
+    Gateway.objects.update(observed_at=timezone.now() - timedelta(seconds=12))
+    found = links(manager)
+    assert found == {"need-gateway": "/gateway/", "need-service-rag": "/weeks/1/#row-rag"}
+    week = manager.get("/weeks/1/").content.decode()
+    for anchor in (f"line-{first.pk}", "lever", "row-rag"):
+        assert f'id="{anchor}" tabindex="-1"' in week
+
+
+def test_the_first_line_that_waits_is_the_one_that_is_shown(manager, people):
+    for number in (1, 2):
+        tick_all(number, people[Role.RELEASE_MANAGER])
+        manager.post(f"/weeks/{number}/enable/")
+    Flag.objects.update(changed_at=timezone.now() - timedelta(days=60))
+    assert current(manager) == 3
+    lines = list(Prerequisite.objects.filter(week__number=3, kind="manual"))
+    manager.post(f"/prerequisites/{lines[0].pk}/tick/")
+    assert links(manager)["need-sign-off"] == f"/weeks/3/#line-{lines[1].pk}"
+
+
 def test_the_header_says_when_the_gateway_is_away_or_the_workers_have_stopped(manager):
     assert "Gateway: in step" in text_of(manager.get("/"))
     Gateway.objects.update(observed_at=timezone.now() - timedelta(seconds=12))
