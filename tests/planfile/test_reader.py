@@ -80,7 +80,7 @@ def test_a_byte_order_mark_and_windows_line_ends_are_accepted():
             "    flag: USE_STORAGE",
             "    flag: USE_STORAGE\n    timeout: 0",
             "services[storage].timeout",
-            "0 is too small; it must be above 0",
+            "0 is too small; the least is 0.1",
         ),
         (
             "risk: high",

@@ -84,8 +84,10 @@ class Folder:
         try:
             with temporary.open("wb") as file:
                 if not durable and content:
-                    # ext4 writes out blocks that are not allocated yet before it renames over a file: 3 ms.
-                    os.posix_fallocate(file.fileno(), 0, len(content))
+                    # ext4 writes out blocks that are not allocated yet before it renames over a file: 3 ms. Where a
+                    # file system cannot do this, it is only slower.
+                    with contextlib.suppress(OSError):
+                        os.posix_fallocate(file.fileno(), 0, len(content))
                 file.write(content)
                 if durable:
                     file.flush()
