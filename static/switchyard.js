@@ -6,15 +6,16 @@
   const panel = () => find("#panel");
 
   // -- Times: in the viewer's zone, with the plan's own on hover.
-  const inZone = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-  const withDay = new Intl.DateTimeFormat("en-GB", {
-    day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  });
+  const toMinute = { hour: "2-digit", minute: "2-digit" };
+  const day = { day: "numeric", month: "short" };
+  function showTime(moment, onlyMinutes) {
+    const today = moment.toDateString() === new Date().toDateString();
+    const parts = { ...(today ? {} : day), ...toMinute, ...(onlyMinutes ? {} : { second: "2-digit" }) };
+    return new Intl.DateTimeFormat("en-GB", parts).format(moment).replace(",", "");
+  }
   function showTimes(root) {
     for (const time of root.querySelectorAll("time[datetime]:not([data-shown])")) {
-      const moment = new Date(time.dateTime);
-      const today = moment.toDateString() === new Date().toDateString();
-      time.textContent = (today ? inZone : withDay).format(moment).replace(",", "");
+      time.textContent = showTime(new Date(time.dateTime), time.dataset.to === "minute");
       time.dataset.shown = "";
     }
   }

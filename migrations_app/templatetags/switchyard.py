@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django import template
 from django.templatetags.static import static
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 register = template.Library()
+CLOCKS_APART = timedelta(minutes=1)  # what lies less far ahead is the present of another machine's clock
 
 
 @register.simple_tag
@@ -26,13 +28,21 @@ def icon(name: str, label: str = "") -> SafeString:
 
 @register.simple_tag(takes_context=True)
 def moment(context: dict[str, Any], value: datetime | None, missing: str = "never") -> SafeString:
-    """A moment in the plan's time zone; the script shows it in the viewer's, with this one on hover."""
+    """A moment in the plan's time zone; the script shows it in the viewer's, with this one on hover.
+
+    What is to come has no seconds on the page: nobody plans by them.
+    """
     if value is None:
         return format_html("{}", missing)
     local = value.astimezone(context["chrome"].zone) if "chrome" in context else value
-    text = f"{local.day} {local:%b %H:%M:%S}"
+    ahead = value - timezone.now() > CLOCKS_APART
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>', value.isoformat(), f"{local:%Y-%m-%d %H:%M:%S %Z}", text
+        '<time datetime="{}" title="{}" data-to="{}">{} {}</time>',
+        value.isoformat(),
+        f"{local:%Y-%m-%d %H:%M:%S %Z}",
+        "minute" if ahead else "second",
+        local.day,
+        f"{local:%b %H:%M}" if ahead else f"{local:%b %H:%M:%S}",
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
@@ -94,6 +96,21 @@ def test_times_are_in_the_viewers_zone_with_the_exact_one_on_hover(dashboard):
     assert exact.endswith(" UTC")
     shown = int(time.inner_text().split()[-1].split(":")[0])
     assert shown == (int(exact[11:13]) + 9) % 24
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_time_to_come_is_shown_to_the_minute_and_one_that_has_been_to_the_second(lively):
+    from django.contrib.auth.models import User
+
+    from migrations_app.actions.weeks import enable_week
+
+    HealthState.objects.filter(target="rag").update(state=Health.HEALTHY, error="")
+    enable_week(number=1, actor=Actor.signed_in(User.objects.get(username="release-manager")))
+    page = lively.page(at="/weeks/1/")
+    soak = page.locator("#standing time[data-shown]").inner_text()
+    ticked = page.locator(".lines time[data-shown]").first.inner_text()
+    assert re.fullmatch(r"\d+ \w+ \d\d:\d\d", soak)
+    assert re.fullmatch(r"(\d+ \w+ )?\d\d:\d\d:\d\d", ticked)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -275,3 +275,11 @@ def test_ids_are_unique_on_every_page(ready):
     for page in ("/", "/weeks/1/", "/weeks/3/", "/services/rag/", "/gateway/", "/audit/", "/weeks/3/enable/"):
         ids = re.findall(r'\bid="([^"]+)"', ready.get(page).content.decode())
         assert len(ids) == len(set(ids)), (page, sorted(name for name in ids if ids.count(name) > 1))
+
+
+def test_when_the_soak_ends_is_told_to_the_minute_and_what_has_been_to_the_second(ready):
+    ready.post("/weeks/1/enable/")
+    content = ready.get("/weeks/1/").content.decode()
+    standing = re.search(r'id="standing".*?</p>', content, re.DOTALL)[0]
+    assert re.search(r'until <time [^>]*data-to="minute">\d+ [A-Z][a-z]{2} \d\d:\d\d</time>', standing)
+    assert re.search(r'data-to="second">\d+ [A-Z][a-z]{2} \d\d:\d\d:\d\d</time>', content.replace(standing, ""))
