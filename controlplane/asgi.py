@@ -1,12 +1,15 @@
 """The ASGI application that uvicorn serves."""
 
 import os
+import warnings
 
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 # Under ASGI each request runs in a thread of its own, so without a pool each one would connect anew.
 os.environ.setdefault("DATABASE_POOL", "on")
+# WhiteNoise serves its few small files by synchronous iterators; Django would say so once in every log.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 application = get_asgi_application()
 
 from migrations_app.actions import hints  # noqa: E402  # needs the settings that were loaded above
