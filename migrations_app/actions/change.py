@@ -69,7 +69,8 @@ def shift(
             plan = lock_plan()
             move = find()
             earlier = event_of_click(request_key)
-            before = _weights(plan, move)
+            gateways = list(Gateway.objects.filter(plan=plan))
+            before = _weights(plan, move, gateways)
             flags = [flag for flag in move.flags if before[flag.key] != move.weight]
             if not flags:
                 return no_change(plan, earlier, move.kind, move.subject)
@@ -81,7 +82,7 @@ def shift(
                 if not verdict.open:
                     raise GateClosed(verdict)
                 _require_reason(move.week, reason)
-            plan.generation = next_generation(plan)
+            plan.generation = next_generation(plan, gateways)
             plan.save(update_fields=["generation"])
             # The event goes first: the database lets no weight rise that no open gate vouches for.
             event = record(
@@ -100,7 +101,7 @@ def shift(
             Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
                 weight=move.weight, generation=plan.generation, changed_at=event.at
             )
-            _set_status(move.week)
+            _set_status(move)
             transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
             return Change(plan.generation, changed=True, event=event)
     except GateClosed as refusal:
@@ -168,7 +169,7 @@ def _require_reason(week: Week, reason: str) -> None:
         raise Invalid(f"Say why now: week {week.number} is of high risk.")
 
 
-def _weights(plan: Plan, move: Move) -> dict[str, int]:
+def _weights(plan: Plan, move: Move, gateways: list[Gateway]) -> dict[str, int]:
     """Flag key -> the weight that a move starts from: the desired one.
 
     A gateway that is ahead of this database (a backup was restored) is left alone by the loop. What such a gateway
@@ -176,8 +177,9 @@ def _weights(plan: Plan, move: Move) -> dict[str, int]:
     """
     weights = {flag.key: flag.weight for flag in move.flags}
     if move.weight == MONOLITH_WEIGHT:
-        for gateway in Gateway.objects.filter(plan=plan, observed_generation__gt=plan.generation):
-            weights = {key: max(weight, gateway.observed_weights.get(key, 0)) for key, weight in weights.items()}
+        for gateway in gateways:
+            if (gateway.observed_generation or 0) > plan.generation:
+                weights = {key: max(weight, gateway.observed_weights.get(key, 0)) for key, weight in weights.items()}
     return weights
 
 
@@ -187,9 +189,10 @@ def _verdict(move: Move) -> Verdict:
     return verdicts(weeks=[number], flags=flags)[number]
 
 
-def _set_status(week: Week) -> None:
+def _set_status(move: Move) -> None:
     """In progress while anything of the week is on, rolled back once nothing is."""
-    on = Flag.objects.filter(week=week, weight__gt=MONOLITH_WEIGHT).exists()
+    week = move.week
+    on = move.weight > MONOLITH_WEIGHT or Flag.objects.filter(week=week, weight__gt=MONOLITH_WEIGHT).exists()
     week.status = WeekStatus.IN_PROGRESS if on else WeekStatus.ROLLED_BACK
     week.started_at = week.started_at or timezone.now()
     week.version += 1

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import connection, models
-from django.db.models import Max
 
 from .plans import Plan
 from .services import Flag
@@ -65,10 +64,9 @@ class Confirmation(models.Model):
         return f"{self.gateway} at {self.generation}"
 
 
-def next_generation(plan: Plan) -> int:
+def next_generation(plan: Plan, gateways: Iterable[Gateway]) -> int:
     """The next generation: above what any gateway runs, so that a change after a restored backup still wins."""
-    observed = Gateway.objects.filter(plan=plan).aggregate(top=Max("observed_generation"))["top"] or 0
-    return max(plan.generation, observed) + 1
+    return max([plan.generation, *(gateway.observed_generation or 0 for gateway in gateways)]) + 1
 
 
 def verified_at(generations: Collection[int]) -> dict[int, datetime]:

@@ -55,7 +55,7 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "") -> Loaded:
         if old is not None:
             _refuse_conflicts(old, plan)
             if difference.routing:
-                row.generation = next_generation(row)
+                row.generation = next_generation(row, row.gateways.all())
         lost = _lost_sign_offs(old, plan) if old else []
         touched = touched_weeks(old, plan) if old else set()
         write_rows(row, plan, old, touched=touched, actor=actor.name)
