@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import subprocess
@@ -17,8 +16,8 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from controlplane.embedded.children import port_is_free
-from controlplane.environment import REPOSITORY, Ports
+from bench.processes import port_offset
+from controlplane.environment import REPOSITORY
 
 MOVED = {"/api/notifications": "notification", "/api/storage/locations": "storage", "/api/rag/health": "rag"}
 STAYED = ["/api/templates", "/api/samples", "/api/sequencing"]
@@ -51,7 +50,7 @@ class Demo:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Iterator[Demo]:
     environment = {key: value for key, value in os.environ.items() if key in {"PATH", "HOME", "LANG"}}
-    environment |= {"PORT_OFFSET": str(free_offset()), "STATE_DIR": str(tmp_path_factory.mktemp("demo") / "state")}
+    environment |= {"PORT_OFFSET": str(port_offset()), "STATE_DIR": str(tmp_path_factory.mktemp("demo") / "state")}
     log = Path(environment["STATE_DIR"]).parent / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -74,17 +73,6 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(timeout=STOP_SECONDS * 2)
-
-
-def free_offset() -> int:
-    """An offset at which every port of a demo is free."""
-    for _ in range(200):
-        offset = random.randrange(11_000, 21_000)
-        ports = Ports.from_environment({"PORT_OFFSET": str(offset)})
-        wanted = (ports.dashboard, ports.gateway, ports.gateway_admin, ports.postgres, ports.redis, *ports.demo)
-        if all(port_is_free(port) for port in wanted):
-            return offset
-    raise AssertionError("no range of free ports was found")
 
 
 @pytest.fixture

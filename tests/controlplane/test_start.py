@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -61,12 +62,17 @@ class Started:
 
     def child(self, name: str) -> psutil.Process:
         """The process of a part, by a word of its command line."""
-        found = [process for process in self.children() if any(Path(word).name == name for word in process.cmdline())]
+        found = [process for process, words in self.children() if any(Path(word).name == name for word in words)]
         assert found, name
         return found[0]
 
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
+    def children(self) -> list[tuple[psutil.Process, list[str]]]:
+        """The parts that run, with their command lines. One that has just ended, and waits for its restart, is not."""
+        found = []
+        for process in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append((process, process.cmdline()))
+        return found
 
     def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -211,7 +217,7 @@ def test_given_databases_are_used_and_not_started(start: Start):
             connection.execute("create database given")
         started = start("up", DATABASE_URL=postgres.url("given"), REDIS_URL=redis.url())
         started.ready()
-        names = {Path(process.cmdline()[0]).name for process in started.children()}
+        names = {Path(words[0]).name for _, words in started.children()}
         assert not names & {"postgres", "redis-server"}
         assert read_runtime(started.state)["DATABASE_URL"] == postgres.url("given")
         started.stop()
