@@ -195,6 +195,7 @@ CELERY_TASK_DEFAULT_QUEUE = "gateway"
 
 # -- Sign-in ---------------------------------------------------------------------------------------------------------
 
+AUTHENTICATION_BACKENDS = ["migrations_app.roles.RoleBackend"]
 LOGIN_URL = "sign-in"
 LOGIN_REDIRECT_URL = "timeline"
 LOGOUT_REDIRECT_URL = "sign-in"

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
+from django.contrib.auth.backends import ModelBackend
+
 
 class Permission(StrEnum):
     """Permissions of `models.Plan.Meta`, as `has_perm` wants them."""
@@ -43,6 +45,13 @@ MATRIX: dict[Role, frozenset[Permission]] = {
         }
     ),
 }
+
+
+class RoleBackend(ModelBackend):
+    """Accounts may what their roles may, and nothing by a grant of their own: one place to look, one query to ask."""
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        return self.get_group_permissions(user_obj, obj)
 
 
 def create_groups(roles: Iterable[Role] = tuple(Role), **_signal: Any) -> None:
