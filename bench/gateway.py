@@ -4,8 +4,7 @@
 - `python`: the kind of gateway that it replaces (`bench.gateway_python`)
 - `bare`: Envoy with one route and nothing else
 
-Each as it is run: Envoy with the two worker threads that the product gives it, the Python gateway as the one process
-that it is. The same upstreams, the same client and as many connections for all. Ends with one line of JSON.
+All have as many workers, the same upstreams, the same client and as many connections. Ends with one line of JSON.
 """
 
 from __future__ import annotations
@@ -120,15 +119,15 @@ def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path)
     bare, bare_process = running.enter_context(envoys.bare(targets(plan)[0].address, state / "bare", workers=workers))
     return [
         Contender("switchyard", own, own_process.pid),
-        _start_python(running, plan, state),
+        _start_python(running, plan, workers, state),
         Contender("bare", bare, bare_process.pid),
     ]
 
 
-def _start_python(running: contextlib.ExitStack, plan: Plan, state: Path) -> Contender:
+def _start_python(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path) -> Contender:
     port, log = free_port(), state / "python.log"
     flags = [target.flag for target in targets(plan)]
-    environment = python_gateway_environment(plan, port, flags)
+    environment = python_gateway_environment(plan, port, flags, workers=workers)
     child: subprocess.Popen[bytes] = running.enter_context(
         process([sys.executable, "-m", "bench.gateway_python"], log, env=environment)
     )
@@ -177,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each round, for each gateway")
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--workers", type=int, default=2, help="worker threads of Envoy")
+    parser.add_argument("--workers", type=int, default=1, help="threads of Envoy, processes of the Python gateway")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="switchyard-bench-") as folder:
         try:

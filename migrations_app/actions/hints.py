@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
 import threading
@@ -29,8 +28,11 @@ class _Publisher(threading.Thread):
         from controlplane.celery import app
 
         # The first connection costs more than all that follows on it; the first click must not wait for it.
-        with contextlib.suppress(Exception), app.producer_pool.acquire(block=True) as producer:
-            producer.connection.ensure_connection(max_retries=1)
+        try:
+            with app.producer_pool.acquire(block=True) as producer:
+                producer.connection.ensure_connection(max_retries=1)
+        except Exception as error:  # noqa: BLE001  # as below: without Redis there are no hints, and that is fine
+            logger.warning("Redis does not answer yet: %s", error)
         while True:
             generation = self._queue.get()
             try:
