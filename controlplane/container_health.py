@@ -1,10 +1,11 @@
-"""`python -m controlplane.container_health web|worker|beat`: health checks of our own containers."""
+"""`python -m controlplane.container_health web|worker|observer|beat`: health checks of our own containers."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 BEAT_FOLDER = Path("/beat")
@@ -23,12 +24,11 @@ def web(url: str = "http://127.0.0.1:8000/healthz") -> bool:
         return False
 
 
-def worker() -> bool:
-    """Whether this container's worker answers a ping through Redis."""
+def worker(name: str = "worker") -> bool:
+    """Whether the Celery worker of this name in this container answers a ping through Redis."""
     from controlplane.celery import app
 
-    name = f"celery@{os.uname().nodename}"
-    return bool(app.control.ping(destination=[name], timeout=5.0))
+    return bool(app.control.ping(destination=[f"{name}@{os.uname().nodename}"], timeout=5.0))
 
 
 def beat(folder: Path = BEAT_FOLDER) -> bool:
@@ -39,7 +39,7 @@ def beat(folder: Path = BEAT_FOLDER) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Exit status 0 when healthy, 1 when not, 2 for an unknown name."""
-    check = {"web": web, "worker": worker, "beat": beat}.get(arguments[0] if arguments else "")
+    check = {"web": web, "worker": worker, "observer": partial(worker, "observer"), "beat": beat}.get(arguments[0] if arguments else "")
     if check is None:
         return 2
     return 0 if check() else 1

@@ -56,19 +56,20 @@ def web(it: Installation) -> Part:
 
 
 def worker(_: Installation) -> Part:
-    options = [
-        "--loglevel",
-        "WARNING",
-        "--concurrency",
-        "2",
-        "--prefetch-multiplier",
-        "1",
-        "--queues",
-        "gateway,observe",
-    ]
-    lonely = ["--without-gossip", "--without-mingle"]
+    """Applies changes to the gateway, in the process that takes the message: a click waits for it."""
+    return _celery_worker("worker", "gateway", "--pool", "solo")
+
+
+def observer(_: Installation) -> Part:
+    """Polls health and reads traffic, out of the way of changes."""
+    return _celery_worker("observer", "observe", "--concurrency", "1")
+
+
+def _celery_worker(name: str, queue: str, *pool: str) -> Part:
+    options = ["--loglevel", "WARNING", "--hostname", f"{name}@%h", "--queues", queue, *pool]
+    lonely = ["--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"]
     return Part(
-        "worker",
+        name,
         python("celery", "--quiet", "-A", "controlplane", "worker", *options, *lonely),
         # Even its cold shutdown takes two seconds, and every task stands being cut off anywhere (tests/faults).
         stop_signal=signal.SIGKILL,

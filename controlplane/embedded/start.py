@@ -96,6 +96,7 @@ def _start(it: Installation, running: Supervisor) -> Steps:
 
     web = running.launch(parts.web(it))
     running.launch(parts.worker(it))
+    running.launch(parts.observer(it))
     running.launch(parts.beat(it))
     yield from running.until(
         _answers(f"{it.dashboard_url}/healthz"), what="the dashboard's first answer", seconds=READY_WITHIN, needs=[web]

@@ -28,9 +28,11 @@ from .hints import ask_to_reconcile
 class Change:
     """What an action did. `changed` is False when things already were so, or when the same click came again.
 
-    `generation` is the one that the gateway must reach for the result to be true; `event` is the audit event, if any.
+    `title` is what it did it to, in words; `generation` is the one that the gateway must reach for the result to be
+    true; `event` is the audit event, if any.
     """
 
+    title: str
     generation: int
     changed: bool
     event: AuditEvent | None = None
@@ -42,6 +44,7 @@ class Move:
 
     kind: AuditKind
     subject: str
+    title: str  # the subject in a person's words
     week: Week
     flags: tuple[Flag, ...]
     weight: int
@@ -73,7 +76,7 @@ def shift(
             before = _weights(plan, move, gateways)
             flags = [flag for flag in move.flags if before[flag.key] != move.weight]
             if not flags:
-                return no_change(plan, earlier, move.kind, move.subject)
+                return no_change(plan, earlier, move.kind, move.subject, move.title)
             verdict = None
             if any(flag.weight < move.weight for flag in flags):
                 refuse_spent(earlier)
@@ -103,7 +106,7 @@ def shift(
             )
             _set_status(move)
             transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
-            return Change(plan.generation, changed=True, event=event)
+            return Change(move.title, plan.generation, changed=True, event=event)
     except GateClosed as refusal:
         # The change was undone, so the refusal is kept in a transaction of its own, with the gate as it was.
         with transaction.atomic():
@@ -139,11 +142,11 @@ def event_of_click(request_key: UUID | None) -> AuditEvent | None:
     return AuditEvent.objects.filter(request_key=request_key).first() if request_key else None
 
 
-def no_change(plan: Plan, earlier: AuditEvent | None, kind: AuditKind, subject: str) -> Change:
+def no_change(plan: Plan, earlier: AuditEvent | None, kind: AuditKind, subject: str, title: str) -> Change:
     """Things are so already; `earlier` made them so when it is an event of the same kind on the same subject."""
     if earlier and (earlier.kind, earlier.subject) == (kind, subject):
-        return Change(earlier.generation or plan.generation, changed=False, event=earlier)
-    return Change(plan.generation, changed=False)
+        return Change(title, earlier.generation or plan.generation, changed=False, event=earlier)
+    return Change(title, plan.generation, changed=False)
 
 
 def refuse_spent(earlier: AuditEvent | None) -> None:

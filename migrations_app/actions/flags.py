@@ -52,4 +52,4 @@ def _move(key: str, kind: AuditKind, weight: int) -> Move:
     flag = Flag.objects.select_related("service", "week").filter(key=key).first()
     if flag is None:
         raise NotFound(f"The plan has no flag {key}. List them with: manage.py flag list")
-    return Move(kind, key, flag.week, (flag,), weight, part_of_week=True)
+    return Move(kind, key, flag.service.title, flag.week, (flag,), weight, part_of_week=True)

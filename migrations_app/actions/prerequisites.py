@@ -30,7 +30,7 @@ def tick(
         row = _find(prerequisite_id)
         subject, earlier = _subject(row), event_of_click(request_key)
         if _live(row):
-            return no_change(plan, earlier, AuditKind.PREREQUISITE_TICKED, subject)
+            return no_change(plan, earlier, AuditKind.PREREQUISITE_TICKED, subject, row.title)
         refuse_spent(earlier)
         refuse_stale(row.week, seen)
         SignOff.objects.create(
@@ -47,7 +47,7 @@ def tick(
             request_key=request_key,
         )
         grow_version(row.week)
-        return Change(plan.generation, changed=True, event=event)
+        return Change(row.title, plan.generation, changed=True, event=event)
 
 
 def untick(
@@ -61,7 +61,7 @@ def untick(
         subject, earlier = _subject(row), event_of_click(request_key)
         sign_off = _live(row)
         if sign_off is None:
-            return no_change(plan, earlier, AuditKind.PREREQUISITE_UNTICKED, subject)
+            return no_change(plan, earlier, AuditKind.PREREQUISITE_UNTICKED, subject, row.title)
         refuse_spent(earlier)
         refuse_stale(row.week, seen)
         sign_off.withdrawn_at, sign_off.withdrawn_by = timezone.now(), actor.name
@@ -77,7 +77,7 @@ def untick(
             request_key=request_key,
         )
         grow_version(row.week)
-        return Change(plan.generation, changed=True, event=event)
+        return Change(row.title, plan.generation, changed=True, event=event)
 
 
 def _find(prerequisite_id: int) -> Prerequisite:

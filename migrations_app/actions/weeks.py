@@ -52,4 +52,4 @@ def _move(number: int, kind: AuditKind, weight: int) -> Move:
     flags = tuple(Flag.objects.filter(week=week).select_related("service"))
     if not flags and weight > MONOLITH_WEIGHT:
         raise Invalid(f"Week {number} moves no traffic, so there is nothing to enable.")
-    return Move(kind, f"week {number}", week, flags, weight, part_of_week=False)
+    return Move(kind, f"week {number}", f"Week {number}", week, flags, weight, part_of_week=False)

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from migrations_app.gateways.base import Route, RoutingTable
+from migrations_app.gateways.base import Address, Route, RoutingTable
 from migrations_app.models import Plan
 from migrations_app.models import Route as RouteRow
+
+_OF_PLAN = ("plan__key", "plan__generation", "plan__monolith_host", "plan__monolith_port")
+_OF_SERVICE = ("key", "flag__key", "host", "port", "flag__weight", "strip", "health_path", "timeout")
 
 
 def desired_table(plan: Plan) -> RoutingTable:
     """All routes and weights at the plan's generation, ordered by prefix.
 
-    Read in one statement: with two, a commit could slip between the generation and the weights.
+    Read in one statement: with two, a commit could slip between the generation and the weights. Columns, not objects:
+    this is on the way of every click.
     """
-    wanted = RouteRow.objects.filter(plan=plan).select_related("plan", "service__flag").order_by("prefix")
-    # Without the plan's document, which would be parsed again for every route, on the way of every click.
-    rows = list(wanted.defer("plan__document"))
-    current = rows[0].plan if rows else plan
-    return RoutingTable(
-        plan=current.key,
-        generation=current.generation,
-        monolith=current.monolith,
-        routes=tuple(
-            Route(
-                service=row.service.key,
-                flag=row.service.flag.key,
-                prefix=row.prefix,
-                upstream=row.service.upstream,
-                weight=row.service.flag.weight,
-                strip=row.service.strip,
-                health_path=row.service.health_path,
-                timeout=row.service.timeout,
-            )
-            for row in rows
-        ),
-    )
+    columns = (*_OF_PLAN, "prefix", *(f"service__{name}" for name in _OF_SERVICE))
+    rows = RouteRow.objects.filter(plan=plan).order_by("prefix").values_list(*columns)
+    of_plan = (plan.key, plan.generation, plan.monolith_host, plan.monolith_port)
+    routes = []
+    for *of_plan_now, prefix, service, flag, host, port, weight, strip, health_path, timeout in rows:
+        of_plan = tuple(of_plan_now)
+        routes.append(Route(service, flag, prefix, Address(host, port), weight, strip, health_path, timeout))
+    key, generation, monolith_host, monolith_port = of_plan
+    return RoutingTable(key, generation, Address(monolith_host, monolith_port), tuple(routes))

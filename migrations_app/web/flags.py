@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -30,13 +27,11 @@ from .weeks import show_week
 @fresh
 def enable(request: WebRequest, key: str) -> HttpResponseBase:
     """POST enables. GET asks once more on a page of its own; with JavaScript that is a dialog."""
-    flag = _find(key)
     if request.method != "POST":
-        return _ask(request, flag)
+        return _ask(request, _find(key))
     form = ActionForm(request.POST)
-    page, show = _way_back(form, flag)
     if not form.is_valid():
-        return answer(request, invalid(form), page=page, show=show)
+        return _answer(request, form, key, invalid(form))
     said = form.cleaned_data
     notice = carry_out(
         lambda: set_weight(
@@ -47,10 +42,10 @@ def enable(request: WebRequest, key: str) -> HttpResponseBase:
             seen=said["seen"],
             request_key=said["request_key"],
         ),
-        done=f"{flag.service.title} is on.",
-        already=f"{flag.service.title} was on already.",
+        done="{} is on.",
+        already="{} was on already.",
     )
-    return answer(request, notice, page=page, show=show)
+    return _answer(request, form, key, notice)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -58,13 +53,11 @@ def enable(request: WebRequest, key: str) -> HttpResponseBase:
 @fresh
 def roll_back(request: WebRequest, key: str) -> HttpResponseBase:
     """One click, no gate, never stale. GET only leads back to the service."""
-    flag = _find(key)
     if request.method != "POST":
-        return redirect("service", flag.service.key)
+        return redirect("service", _find(key).service.key)
     form = ActionForm(request.POST)
     # A field that makes no sense must not hold up a rollback.
     form.is_valid()
-    page, show = _way_back(form, flag)
     notice = carry_out(
         lambda: roll_back_flag(
             key=key,
@@ -72,10 +65,10 @@ def roll_back(request: WebRequest, key: str) -> HttpResponseBase:
             reason=form.cleaned_data.get("reason", ""),
             request_key=form.cleaned_data.get("request_key"),
         ),
-        done=f"{flag.service.title} is rolled back.",
-        already=f"{flag.service.title} was on the old side already.",
+        done="{} is rolled back.",
+        already="{} was on the old side already.",
     )
-    return answer(request, notice, page=page, show=show)
+    return _answer(request, form, key, notice)
 
 
 def _ask(request: WebRequest, flag: Flag) -> HttpResponseBase:
@@ -88,13 +81,15 @@ def _ask(request: WebRequest, flag: Flag) -> HttpResponseBase:
     return render(request, "confirm.html", context)
 
 
-def _way_back(form: ActionForm, flag: Flag) -> tuple[str, Callable[[HttpRequest, Notice], HttpResponse]]:
-    """The page that the click came from, and how to show it: the week's unless the form says the service's."""
+def _answer(request: WebRequest, form: ActionForm, key: str, notice: Notice) -> HttpResponseBase:
+    """The page that the click came from: the week's unless the form says the service's. 404 for no such flag."""
+    flag = _find(key)
     if form.data.get("page") == "service":
-        key = flag.service.key
-        return reverse("service", args=[key]), lambda request, notice: show_service(request, key, notice)
+        service = flag.service.key
+        page = reverse("service", args=[service])
+        return answer(request, notice, page=page, show=lambda r, n: show_service(r, service, n))
     number = flag.week.number
-    return reverse("week", args=[number]), lambda request, notice: show_week(request, number, notice)
+    return answer(request, notice, page=reverse("week", args=[number]), show=lambda r, n: show_week(r, number, n))
 
 
 def _find(key: str) -> Flag:

@@ -49,7 +49,10 @@ class SeeOther(HttpResponseRedirectBase):
 
 
 def carry_out(act: Callable[[], Change], *, done: str, already: str, waits: bool = True) -> Notice:
-    """Run one action and tell what came of it. With `waits`, the gateway's own word is waited for."""
+    """Run one action and tell what came of it. With `waits`, the gateway's own word is waited for.
+
+    `done` and `already` are sentences with `{}` in the place of what was acted on.
+    """
     try:
         change = act()
     except GateClosed as refusal:
@@ -58,7 +61,7 @@ def carry_out(act: Callable[[], Change], *, done: str, already: str, waits: bool
         title = "The plan is busy." if isinstance(refusal, Busy) else "Nothing was done"
         return Notice(title, str(refusal), loud=True, status=status_of(refusal))
     # The same click again finds its own event, and is told the same.
-    title = done if change.changed or change.event else already
+    title = (done if change.changed or change.event else already).format(change.title)
     if not waits:
         return Notice(title)
     outcome = confirm(change.generation, event=change.event)

@@ -32,8 +32,8 @@ def tick(request: WebRequest, prerequisite_id: int) -> HttpResponseBase:
         prerequisite_id,
         form,
         lambda click: actions.tick(note=form.cleaned_data["note"], **click),
-        done="Signed off",
-        already="Somebody had signed this off already",
+        done="Signed off: {}.",
+        already="Somebody had signed this off already: {}.",
     )
 
 
@@ -47,8 +47,8 @@ def untick(request: WebRequest, prerequisite_id: int) -> HttpResponseBase:
         prerequisite_id,
         form,
         lambda click: actions.untick(reason=form.cleaned_data["reason"], **click),
-        done="Sign-off withdrawn",
-        already="This was not signed off",
+        done="Sign-off withdrawn: {}.",
+        already="This was not signed off: {}.",
     )
 
 
@@ -61,7 +61,7 @@ def _act(
     done: str,
     already: str,
 ) -> HttpResponseBase:
-    """`act` gets what both actions take of a click; `done` and `already` are said with the line's title."""
+    """`act` gets what both actions take of a click."""
     row = get_object_or_404(Prerequisite.objects.select_related("week"), pk=prerequisite_id)
     number = row.week.number
     if request.method != "POST":
@@ -73,9 +73,7 @@ def _act(
             "seen": form.cleaned_data["seen"],
             "request_key": form.cleaned_data["request_key"],
         }
-        notice = carry_out(
-            lambda: act(click), done=f"{done}: {row.title}.", already=f"{already}: {row.title}.", waits=False
-        )
+        notice = carry_out(lambda: act(click), done=done, already=already, waits=False)
     else:
         notice = invalid(form)
     return answer(

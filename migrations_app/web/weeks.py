@@ -44,7 +44,6 @@ def live(request: WebRequest, number: int) -> HttpResponseBase:
 @fresh
 def enable(request: WebRequest, number: int) -> HttpResponseBase:
     """POST enables. GET asks once more on a page of its own; with JavaScript that is a dialog."""
-    get_object_or_404(Week, number=number)
     if request.method != "POST":
         return _ask(request, number)
     form = ActionForm(request.POST)
@@ -59,8 +58,8 @@ def enable(request: WebRequest, number: int) -> HttpResponseBase:
             seen=said["seen"],
             request_key=said["request_key"],
         ),
-        done=f"Week {number} is on.",
-        already=f"Week {number} was on already.",
+        done="{} is on.",
+        already="{} was on already.",
     )
     return answer(request, notice, page=_page(number), show=lambda r, n: show_week(r, number, n))
 
@@ -70,8 +69,8 @@ def enable(request: WebRequest, number: int) -> HttpResponseBase:
 @fresh
 def roll_back(request: WebRequest, number: int) -> HttpResponseBase:
     """One click, no gate, never stale. GET only leads back to the page."""
-    get_object_or_404(Week, number=number)
     if request.method != "POST":
+        get_object_or_404(Week, number=number)
         return redirect("week", number)
     form = ActionForm(request.POST)
     # A field that makes no sense must not hold up a rollback.
@@ -83,8 +82,8 @@ def roll_back(request: WebRequest, number: int) -> HttpResponseBase:
             reason=form.cleaned_data.get("reason", ""),
             request_key=form.cleaned_data.get("request_key"),
         ),
-        done=f"Week {number} is rolled back.",
-        already=f"Week {number} was on the old side already.",
+        done="{} is rolled back.",
+        already="{} was on the old side already.",
     )
     return answer(request, notice, page=_page(number), show=lambda r, n: show_week(r, number, n))
 

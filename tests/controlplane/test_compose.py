@@ -26,7 +26,7 @@ DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
 
 
 def test_it_has_the_processes_of_one_machine():
-    assert set(LASTING) == {"postgres", "redis", "gateway", "web", "worker", "beat"}
+    assert set(LASTING) == {"postgres", "redis", "gateway", "web", "worker", "observer", "beat"}
 
 
 @pytest.mark.parametrize("name", LASTING)

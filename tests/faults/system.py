@@ -188,7 +188,7 @@ class System:
 
     def worker(self, redis_url: str) -> Child:
         """A Celery worker that has proved to take messages; nothing else runs on this Redis."""
-        options = ["--concurrency", "2", "--prefetch-multiplier", "1", "--queues", "gateway,observe"]
+        options = ["--pool", "solo", "--prefetch-multiplier", "1", "--queues", "gateway,observe"]
         quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         child = self.run(
             "worker", python("celery", "-A", "controlplane", "worker", *options, *quiet), REDIS_URL=redis_url
