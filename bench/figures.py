@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -70,6 +71,16 @@ class Machine:
             "others_busy": rounded(min(1.0, max(0.0, share))),
             "load_average_1m": rounded(os.getloadavg()[0]),
         }
+
+
+def sync_ms(file: Path) -> float:
+    """Milliseconds that the disk takes to keep 8 kB for good, as PostgreSQL's log must before a change is promised."""
+    begun = time.monotonic()
+    with file.open("wb") as log:
+        log.write(b"x" * 8192)
+        log.flush()
+        os.fdatasync(log.fileno())
+    return (time.monotonic() - begun) * 1000
 
 
 def _busy_seconds() -> float:

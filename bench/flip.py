@@ -25,7 +25,7 @@ from pathlib import Path
 import uvloop
 
 from bench.dashboard import Installation, Person, installation
-from bench.figures import Machine, finish, ratio, say, spread
+from bench.figures import Machine, finish, ratio, say, spread, sync_ms
 from bench.load import Answer, Connection, Lost, Tally, encode, pace
 from bench.processes import NotMeasured, port_offset, python_gateway_environment, shipped_plan, upstreams
 from controlplane.embedded import children
@@ -50,6 +50,7 @@ class Figures:
     answered: list[float] = field(default_factory=list)
     said: list[float] = field(default_factory=list)
     outage: list[float] = field(default_factory=list)
+    disk: list[float] = field(default_factory=list)
     unconfirmed: int = 0
     tally: Tally = field(default_factory=Tally)
 
@@ -128,7 +129,7 @@ async def settle(watch: Watch, shortest: float) -> None:
         raise NotMeasured("the gateway does not answer the probe")
 
 
-async def flip_by_click(person: Person, port: int, figures: Figures, flips: int) -> None:
+async def flip_by_click(person: Person, port: int, figures: Figures, flips: int, *, disk: Path) -> None:
     async with load(port, figures.tally) as watch:
         await settle(watch, 0.3)
         for _ in range(flips):
@@ -144,6 +145,7 @@ async def flip_by_click(person: Person, port: int, figures: Figures, flips: int)
 
             await flip(figures, watch, verb, click)
             await settle(watch, 0.2)
+            figures.disk.append(await asyncio.to_thread(sync_ms, disk))
 
 
 class RestartedGateway:
@@ -203,7 +205,9 @@ async def measure(
         await person.sign_in(it.password)
         await gateway.wait()
         for number in range(blocks):
-            await flip_by_click(person, it.ports.gateway, own, _share(flips, blocks, number))
+            await flip_by_click(
+                person, it.ports.gateway, own, _share(flips, blocks, number), disk=log.with_suffix(".disk")
+            )
             await flip_by_restart(gateway, restarted, _share(restarts, blocks, number))
             say(f"block {number + 1} of {blocks}: click to effect {_told(own)}; restart to effect {_told(restarted)}")
         others = shared.figures()
@@ -251,7 +255,7 @@ def _report(own: Figures, restarted: Figures, others: dict[str, object]) -> dict
         },
         "expected": EXPECTED,
         "probe_every_ms": PROBE_EVERY * 1000,
-        "machine": others,
+        "machine": others | {"disk_sync_ms": spread(own.disk)},
     }
 
 
