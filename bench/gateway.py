@@ -1,10 +1,12 @@
-"""`python -m bench.gateway`: requests per second and latency of three gateways, in alternating rounds of one run.
+"""`python -m bench.gateway`: requests per second and latency of four gateways, in alternating rounds of one run.
 
 - `switchyard`: the product's gateway: Envoy with the TracSeq table, every flag on, every feature on
 - `python`: the kind of gateway that it replaces (`bench.gateway_python`)
 - `bare`: Envoy with one route and nothing else
+- `as_shipped`: the first one again, with the threads that `make up` and docker-compose.yml give it
 
-All have as many workers, the same upstreams, the same client and as many connections. Ends with one line of JSON.
+The first three have as many workers; all have the same upstreams, the same client and as many connections. Ends with
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from bench.processes import (
     wait_for_port,
 )
 from controlplane.embedded.children import free_port
+from migrations_app.gateways.envoy.start import THREADS
 from migrations_app.planfile.schema import Plan
 
 EXPECTED = {"requests_per_s_over_python": 25.0, "requests_per_s_over_bare": 0.6}  # on two shared cores
@@ -117,10 +120,12 @@ def measure(
 def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path) -> list[Contender]:
     own, own_process = running.enter_context(envoys.switchyard(plan, state / "switchyard", workers=workers))
     bare, bare_process = running.enter_context(envoys.bare(targets(plan)[0].address, state / "bare", workers=workers))
+    shipped, shipped_process = running.enter_context(envoys.switchyard(plan, state / "as-shipped", workers=THREADS))
     return [
         Contender("switchyard", own, own_process.pid),
         _start_python(running, plan, workers, state),
         Contender("bare", bare, bare_process.pid),
+        Contender("as_shipped", shipped, shipped_process.pid),
     ]
 
 
@@ -157,12 +162,13 @@ def _round(one: Contender, payloads: list[bytes], connections: int, seconds: flo
     assert time.monotonic() - begun >= seconds
 
 
-def _ratios(own: Contender, python: Contender, bare: Contender) -> dict[str, float | None]:
+def _ratios(own: Contender, python: Contender, bare: Contender, shipped: Contender) -> dict[str, float | None]:
     """Of medians: one disturbed round then changes nothing."""
     rate, tail = median(own.rates), median(own.p99)
     return {
         "requests_per_s_over_python": ratio(rate, median(python.rates)),
         "requests_per_s_over_bare": ratio(rate, median(bare.rates)),
+        "as_shipped_over_python": ratio(median(shipped.rates), median(python.rates)),
         "p99_python_over_switchyard": ratio(median(python.p99), tail),
         "p99_switchyard_over_bare": ratio(tail, median(bare.p99)),
         "gateway_cpu_python_over_switchyard": ratio(median(python.cpu), median(own.cpu)),

@@ -12,6 +12,7 @@ from migrations_app.gateways.envoy.render import render_empty
 from migrations_app.gateways.envoy.wanted import parse_files
 from migrations_app.gateways.errors import Rejected
 
+THREADS = 2  # worker threads of Envoy, as shipped
 _LOCK_TIMEOUT = 5.0  # seconds
 
 
@@ -57,7 +58,7 @@ def find_binary() -> Path | None:
     return Path(found) if found else None
 
 
-def envoy_command(binary: Path | str, folder: Path, *, concurrency: int = 2) -> list[str]:
+def envoy_command(binary: Path | str, folder: Path, *, concurrency: int = THREADS) -> list[str]:
     """The command that runs Envoy from a prepared folder, with `concurrency` worker threads."""
     return [
         str(binary),
