@@ -97,11 +97,15 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The outcome of an `apply` that the gateway confirmed. `changed` is False when it already ran exactly this."""
+    """The outcome of an `apply` that the gateway confirmed. `changed` is False when it already ran exactly this.
+
+    `replaced` lists, a sentence each, what lay in the gateway's folder that nobody had applied, and lies there no more.
+    """
 
     generation: int
     changed: bool
     milliseconds: float  # from the call to the gateway's own confirmation
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from migrations_app.gateways.errors import GatewayError, NotConfirmed, StaleGene
 from migrations_app.models import Confirmation, Gateway, Plan
 
 from .adapters import adapter_for
-from .decide import Decision, Step, decide
+from .decide import Step, decide
 from .desired import desired_table
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,10 @@ def reconcile(gateway: Gateway) -> Pass:
         error = _behind(gateway, seen)
     _write(gateway, seen, applied, error, begun)
     if decision.step == Step.REPAIR and put_back:
-        _audit_drift(gateway, table, decision)
+        _audit_drift(gateway, table, decision.because)
+    elif applied and applied.replaced:
+        # An edit of the last second, which a change has met before any look did.
+        _audit_drift(gateway, table, applied.replaced)
     return Pass(gateway.key, decision.step, table.generation, applied is not None and applied.changed, error)
 
 
@@ -127,15 +130,15 @@ def _write(gateway: Gateway, seen: Observed, applied: Applied | None, error: str
         Gateway.objects.filter(fresh, pk=gateway.pk).update(**values)
 
 
-def _audit_drift(gateway: Gateway, table: RoutingTable, decision: Decision) -> None:
-    logger.warning("drift on gateway %s was put back: %s", gateway.key, " ".join(decision.because))
+def _audit_drift(gateway: Gateway, table: RoutingTable, found: tuple[str, ...]) -> None:
+    logger.warning("drift on gateway %s was put back: %s", gateway.key, " ".join(found))
     with transaction.atomic():
         record(
             AuditKind.DRIFT_CORRECTED,
             actor=SYSTEM,
             subject=f"gateway {gateway.key}",
             reason="Somebody changed the gateway behind Switchyard's back.",
-            before={"found": list(decision.because)},
+            before={"found": list(found)},
             after=dict(table.weights()),
             generation=table.generation,
         )

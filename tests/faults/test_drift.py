@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from migrations_app.actions.flags import roll_back_flag
 from migrations_app.actions.weeks import enable_week
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent
@@ -74,6 +75,21 @@ def test_an_edit_of_the_gateways_files_is_put_back_and_audited_once(on: System, 
     assert (event.actor, event.subject, event.generation) == ("switchyard", "gateway main", status["generation"])
     assert any(told in sentence for sentence in event.before["found"]), event.before
     assert check_chain().broken_at is None
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_of_the_moment_before_a_change_is_told_too(on: System, name: str):
+    EDITS[name][0](on.envoy)
+    change = roll_back_flag(key="USE_STORAGE_SERVICE", actor=OPERATOR)
+    (done,) = reconcile_all()
+    assert (done.step, done.changed, done.error) == (Step.APPLY, True, "")
+    assert on.served_by() == ON_THE_SERVICES | {"storage": "monolith"}
+    (event,) = drift_events()
+    assert (event.actor, event.subject, event.generation) == ("switchyard", "gateway main", change.generation)
+    file = CDS if "clusters" in name else RDS
+    assert any(file in sentence for sentence in event.before["found"]), event.before
+    reconcile_all()
+    assert len(drift_events()) == 1
 
 
 def test_passes_that_find_the_same_edit_at_once_audit_it_once(on: System):

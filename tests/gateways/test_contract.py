@@ -254,12 +254,23 @@ def test_a_change_of_what_lies_ready_is_named_and_healed_before_a_restart(bench,
     seen = bench.gateway.observe()
     assert any("the file" in sentence for sentence in seen.drift)
     assert seen.generation == rendered.generation
-    assert bench.gateway.apply(rendered).changed
+    healed = bench.gateway.apply(rendered)
+    assert healed.changed
+    assert any("the file" in sentence for sentence in healed.replaced)
     assert bench.gateway.observe().drift == ()
     bench.stop()
     bench.start()
     assert bench.ask("/api/storage")[0] == "monolith"
     assert bench.ask("/api/auth")[0] == "auth"
+
+
+@pytest.mark.parametrize("accident", ["edit_folder", "delete_folder"])
+def test_a_change_tells_which_edit_it_replaced(bench, table, accident):
+    first, second, third = (bench.gateway.render(table(auth=weight)) for weight in (100, 30, 70))
+    assert bench.gateway.apply(first).replaced == ()
+    getattr(bench, accident)()
+    assert any("the file" in sentence for sentence in bench.gateway.apply(second).replaced)
+    assert bench.gateway.apply(third).replaced == ()
 
 
 def test_a_change_of_an_address_is_applied(bench, table, estate):

@@ -24,6 +24,7 @@ from migrations_app.gateways.base import (
 from migrations_app.gateways.envoy import render
 from migrations_app.gateways.envoy.admin import AdminClient
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.edits import edits
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, clear_up
 from migrations_app.gateways.envoy.readback import look, running_for
@@ -97,10 +98,11 @@ class EnvoyGateway(Gateway):
         started = time.perf_counter()
         wanted = self._parse(rendered.files)
         try:
-            changed = self._apply(rendered, wanted)
+            changed, replaced = self._apply(rendered, wanted)
         except OSError as error:
             raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
-        return Applied(rendered.generation, changed=changed, milliseconds=(time.perf_counter() - started) * 1000)
+        milliseconds = (time.perf_counter() - started) * 1000
+        return Applied(rendered.generation, changed=changed, milliseconds=milliseconds, replaced=replaced)
 
     def observe(self) -> Observed:
         seen = Observed(generation=None)
@@ -138,16 +140,18 @@ class EnvoyGateway(Gateway):
         """Drop the connections to the gateway. The adapter may be used again."""
         self._client.close()
 
-    def _apply(self, rendered: Rendered, wanted: Wanted) -> bool:
-        """Whether anything had to be written."""
+    def _apply(self, rendered: Rendered, wanted: Wanted) -> tuple[bool, tuple[str, ...]]:
+        """Whether anything had to be written, and what of somebody else's was replaced."""
         former, refused_before = None, None
         try:
             # The lock ends with the writing: who waits for a confirmation must not hold up a rollback.
             with self._locked():
                 self._refuse_stale(rendered.generation)
                 former = self._folder.applied()
-                if self._lies_ready(rendered, former) and self._runs(wanted):
-                    return False
+                found = self._folder.read_watched()
+                same = former == AppliedState(rendered.generation, rendered.files) and found == rendered.files
+                if same and self._runs(wanted):
+                    return False, ()
                 self._validate(rendered, wanted)
                 refused_before = self._refusals(wanted)
                 if former != (state := AppliedState(rendered.generation, rendered.files)):
@@ -161,7 +165,7 @@ class EnvoyGateway(Gateway):
             self._ran = _shapes_alone(wanted).noted_in(self._ran)
         if leaving:
             self._remove(rendered, wanted)
-        return True
+        return True, edits(former, found)
 
     def _locked(self) -> AbstractContextManager[None]:
         return self._folder.locked(self._lock_timeout)
@@ -169,12 +173,6 @@ class EnvoyGateway(Gateway):
     def _refuse_stale(self, generation: int) -> None:
         if generation < (current := self._folder.generation()):
             raise StaleGeneration(generation, current)
-
-    def _lies_ready(self, rendered: Rendered, state: AppliedState | None) -> bool:
-        """Whether the folder has exactly this, for Envoy and in our note of it."""
-        if state != AppliedState(rendered.generation, rendered.files):
-            return False
-        return self._folder.read_watched() == rendered.files
 
     def _runs(self, wanted: Wanted) -> bool:
         try:

@@ -86,12 +86,14 @@ class MemoryGateway(Gateway):
                 return Applied(rendered.generation, changed=False, milliseconds=_since(started))
             if self.refuses:
                 raise Rejected(self.refuses)
+            edited = self._applied is not None and self._folder != self._applied.files
+            replaced = (f"the file {TABLE_FILE} had been changed",) if edited else ()
             self._applied, self._folder = rendered, dict(rendered.files)
             self.writes += 1
             if not self._answers:
                 raise NotConfirmed(f"generation {rendered.generation} is written, but the gateway does not answer")
             self._running = table
-            return Applied(rendered.generation, changed=True, milliseconds=_since(started))
+            return Applied(rendered.generation, changed=True, milliseconds=_since(started), replaced=replaced)
 
     def observe(self) -> Observed:
         with self._lock:
