@@ -39,7 +39,8 @@ def beat(folder: Path = BEAT_FOLDER) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Exit status 0 when healthy, 1 when not, 2 for an unknown name."""
-    check = {"web": web, "worker": worker, "observer": partial(worker, "observer"), "beat": beat}.get(arguments[0] if arguments else "")
+    checks = {"web": web, "worker": worker, "observer": partial(worker, "observer"), "beat": beat}
+    check = checks.get(arguments[0] if arguments else "")
     if check is None:
         return 2
     return 0 if check() else 1
