@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -83,6 +84,31 @@ def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < end, "it did not come about in time"
         time.sleep(0.02)
+
+
+def heard(port: int) -> None:
+    """Return when the process on the port has read all that was sent to it before.
+
+    It refuses what is not HTTP before any fault can keep it from answering.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"nonsense\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def unanswered(client: socket.socket) -> bool:
+    """Whether the other end closes the connection with no answer; waits for the close."""
+    try:
+        return client.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def ended_after(output: str) -> float:
+    """Seconds from the signal to the end of a process that was run by `tests.demo.clocked`."""
+    told = re.fullmatch(r"ended (\d+\.\d+) s after the signal", output.splitlines()[-1])
+    assert told, output
+    return float(told[1])
 
 
 def free_offset() -> int:
@@ -173,7 +199,7 @@ def running(seeded: Estate) -> Iterator[Estate]:
         for process in seeded.processes.values():
             process.send_signal(signal.SIGTERM)
         for process in seeded.processes.values():
-            process.communicate(timeout=5)
+            process.communicate(timeout=20)
 
 
 @pytest.fixture
