@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 # Real seconds after which a test that waits for something outside fails instead of hanging.
-PATIENCE_S = 60.0
+PATIENCE_S = 30.0
 
 
 class Clock(asyncio.SelectorEventLoop):

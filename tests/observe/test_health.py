@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -16,13 +17,20 @@ from migrations_app.choices import Health
 from migrations_app.gates.load import current_health
 from migrations_app.models import HealthSample, HealthState, Plan, Service
 from migrations_app.observe.health import BODY_LIMIT, Poller, PollResult, Target, poll_once, store, targets
+from tests.demo.clock import Clock
 
-TIMEOUT = 1.5  # seconds; long enough for a healthy answer on a machine that is busy with other tests
+TIMEOUT = 60.0  # seconds; only ever waited for on a clock on which they pass at once
+GIVEN_UP = "no complete answer within 60 s"
 
 
 @contextmanager
-def serving(*pieces: bytes, pause: float = 0.0, hold: bool = False) -> Iterator[str]:
-    """A server that answers every connection with these bytes, slowly or not, and may never close."""
+def serving(
+    *pieces: bytes, pause: float = 0.0, hold: bool = False, asked: Callable[[], object] = bool
+) -> Iterator[str]:
+    """A server that answers every connection with these bytes, slowly or not, and may never close.
+
+    `asked` is called for each request, before it is answered.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     stop = threading.Event()
     open_sockets: list[socket.socket] = []
@@ -30,6 +38,7 @@ def serving(*pieces: bytes, pause: float = 0.0, hold: bool = False) -> Iterator[
     def answer(connection: socket.socket) -> None:
         try:
             connection.recv(65536)
+            asked()
             for piece in pieces:
                 connection.sendall(piece)
                 if stop.wait(pause):
@@ -77,16 +86,27 @@ def poller() -> Iterator[Poller]:
     made.close()
 
 
+@contextmanager
+def clocked(outside: Callable[[], bool]) -> Iterator[tuple[Poller, Clock]]:
+    """A poller whose time stands still while `outside` says that something is to come, and else passes at once."""
+    made, clock = Poller(TIMEOUT), Clock(outside)
+    made._runner = asyncio.Runner(loop_factory=lambda: clock)
+    yield made, clock
+    made.close()
+
+
 def poll(poller: Poller, url: str) -> PollResult:
     (result,) = poller.poll([Target("auth", url)])
     return result
 
 
 def test_200_is_healthy_and_timed(poller):
-    with serving(head("200 OK") + b"ok") as url:
+    with serving(head("200 OK"), b"ok", pause=0.03) as url:
+        begun = time.perf_counter()
         result = poll(poller, url)
+        whole = time.perf_counter() - begun
     assert (result.healthy, result.status_code, result.error) == (True, 200, "")
-    assert 0 < result.milliseconds < TIMEOUT * 1000
+    assert 30 <= result.milliseconds <= whole * 1000
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "404 Not Found", "500 Oops", "503 Busy"])
@@ -110,18 +130,34 @@ def test_nothing_listening_is_said_in_words(poller):
     assert result.error.startswith("no connection")
 
 
-def test_a_server_that_never_answers_is_given_up_on(poller):
-    with serving(hold=True) as url:
-        assert poll(poller, url).error == "no complete answer within 1.5 s"
+def test_a_server_that_never_answers_is_given_up_on():
+    asked = threading.Event()
+    with serving(hold=True, asked=asked.set) as url, clocked(lambda: not asked.is_set()) as (poller, clock):
+        assert poll(poller, url).error == GIVEN_UP
+        assert clock.time() == TIMEOUT
 
 
-def test_a_trickling_answer_is_given_up_on_in_time(poller):
-    drops = [head("200 OK", 1000), *([b"."] * 100)]
-    with serving(*drops, pause=0.1) as url:
-        begun = time.monotonic()
-        result = poll(poller, url)
-    assert time.monotonic() - begun < TIMEOUT * 2
-    assert result.error == "no complete answer within 1.5 s"
+def test_a_trickling_answer_is_given_up_on_in_time():
+    """Each drop comes well within the timeout, and the next would come after it."""
+    asked, drops = threading.Event(), 0
+
+    async def trickle(_: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        nonlocal drops
+        client.write(head("200 OK", 1000))
+        asked.set()
+        try:
+            for drops in range(1, 101):  # noqa: B007
+                client.write(b".")
+                await asyncio.sleep(TIMEOUT / 4.5)
+        finally:
+            client.transport.abort()
+
+    with clocked(lambda: not asked.is_set()) as (poller, clock):
+        server = poller._runner.run(asyncio.start_server(trickle, "127.0.0.1", 0))
+        port = server.sockets[0].getsockname()[1]
+        assert poll(poller, f"http://127.0.0.1:{port}/health").error == GIVEN_UP
+        assert (clock.time(), drops) == (TIMEOUT, 5)
+        server.close()
 
 
 def test_a_huge_answer_is_cut_off(poller):
@@ -136,12 +172,27 @@ def test_garbage_is_an_error_of_that_target_only(poller):
     assert results["good"].healthy
 
 
-def test_hanging_targets_delay_nobody(poller):
-    with serving(hold=True) as hanging, serving(head("200 OK") + b"ok") as good:
-        begun = time.monotonic()
-        results = poller.poll([Target(f"h{n}", hanging) for n in range(10)] + [Target("good", good)])
-    assert time.monotonic() - begun < TIMEOUT * 2
+def test_hanging_targets_delay_nobody():
+    """The good one is answered before any time passes, and the others are given up on together."""
+    asked: list[None] = []
+    ended: list[tuple[str, float]] = []
+
+    async def noted(target: Target) -> PollResult:
+        result = await ask(target)
+        ended.append((target.key, clock.time()))
+        return result
+
+    with (
+        serving(hold=True, asked=lambda: asked.append(None)) as hanging,
+        serving(head("200 OK") + b"ok") as good,
+        clocked(lambda: len(asked) < 10 or not ended) as (poller, clock),
+    ):
+        ask, poller._poll = poller._poll, noted
+        results = poller.poll([Target(f"h{n}", f"{hanging}/{n}") for n in range(10)] + [Target("good", good)])
     assert [result.target for result in results if result.healthy] == ["good"]
+    assert [result.error for result in results] == [GIVEN_UP] * 10 + [""]
+    assert ended[0] == ("good", 0)
+    assert {moment for _, moment in ended[1:]} == {TIMEOUT}
 
 
 def test_a_server_that_comes_back_is_healthy_again(poller):
