@@ -162,6 +162,10 @@ WORKER_HEAD_START = env.float("WORKER_HEAD_START", default=0.5)  # seconds befor
 HEALTH_INTERVAL = env.float("HEALTH_INTERVAL", default=2.0)  # seconds between polls of a service
 HEALTH_TIMEOUT = env.float("HEALTH_TIMEOUT", default=1.5)  # seconds for a whole poll
 HEALTH_STALE_AFTER = env.float("HEALTH_STALE_AFTER", default=30.0)  # seconds after which a state counts as unknown
+CHECK_INTERVAL = env.float("CHECK_INTERVAL", default=15.0)  # seconds between runs of the automatic checks
+CHECK_WITHIN = env.float("CHECK_WITHIN", default=5.0)  # seconds that one check gets
+CHECK_STALE_AFTER = env.float("CHECK_STALE_AFTER", default=60.0)  # seconds after which a result counts as unknown
+BACKUP_DIR = Path(env.str("BACKUP_DIR", default=str(BASE_DIR / ".state" / "backups")))  # where backups are looked for
 TRAFFIC_INTERVAL = env.float("TRAFFIC_INTERVAL", default=2.0)  # seconds between readings of the gateway's counters
 HISTORY_DAYS = env.int("HISTORY_DAYS", default=7)  # how long health and traffic samples are kept
 
@@ -175,6 +179,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "migrations_app.tasks.poll_health",
         "schedule": HEALTH_INTERVAL,
         "options": {"expires": HEALTH_INTERVAL, "queue": "observe"},
+    },
+    "run checks": {
+        "task": "migrations_app.tasks.run_checks",
+        "schedule": CHECK_INTERVAL,
+        "options": {"expires": CHECK_INTERVAL, "queue": "observe"},
     },
     "read traffic": {
         "task": "migrations_app.tasks.read_traffic",

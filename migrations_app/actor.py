@@ -45,6 +45,17 @@ class Actor:
     def can(self, permission: Permission) -> bool:
         return self.account.has_perm(permission) if self.account else True
 
+    def require_still(self, permission: Permission, to: str) -> None:
+        """As `require`, asked anew of the database: within a change, after the plan is locked.
+
+        Giving and taking roles locks the plan too, so a role that was taken before the change was made counts no more.
+        Raises NotPermitted.
+        """
+        if self.account is not None:
+            fresh = User.objects.filter(pk=self.account.pk).first()
+            if fresh is None or not fresh.is_active or not fresh.has_perm(permission):
+                raise NotPermitted(f"{self.name} may no longer {to}.")
+
     def require(self, permission: Permission, to: str) -> None:
         """Raises NotPermitted, saying what (`to` "enable weeks") and whom to ask."""
         if not self.can(permission):

@@ -11,6 +11,7 @@ from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, PrerequisiteKind
 from migrations_app.errors import Invalid, NotFound
+from migrations_app.gates.target import targets
 from migrations_app.models import Prerequisite, SignOff
 from migrations_app.roles import Permission
 
@@ -34,7 +35,12 @@ def tick(
         refuse_spent(earlier)
         refuse_stale(row.week, seen)
         SignOff.objects.create(
-            prerequisite=row, account=actor.account, actor=actor.name, note=note, ticked_at=timezone.now()
+            prerequisite=row,
+            account=actor.account,
+            actor=actor.name,
+            note=note,
+            vouches_for=targets([row.week.number])[row.week.number],
+            ticked_at=timezone.now(),
         )
         event = record(
             AuditKind.PREREQUISITE_TICKED,

@@ -9,6 +9,9 @@ from migrations_app.gateways.base import Side
 
 from .services import Service
 
+# Upper bounds in milliseconds of the ranges in which answers are counted.
+LATENCY_BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000, 30000)
+
 
 class TrafficCounter(models.Model):
     """The gateway's own counter at the last reading; the difference to the next reading is a sample."""
@@ -17,6 +20,7 @@ class TrafficCounter(models.Model):
     side = models.CharField(max_length=10, choices=[(side.value, side.value) for side in Side])
     requests = models.PositiveBigIntegerField()
     errors = models.PositiveBigIntegerField()
+    latency = models.JSONField(default=list, help_text="Requests by LATENCY_BOUNDS, one more for what is above all.")
     read_at = models.DateTimeField()
 
     class Meta:
@@ -35,6 +39,7 @@ class TrafficSample(models.Model):
     read_at = models.DateTimeField()
     requests = models.PositiveIntegerField()
     errors = models.PositiveIntegerField()
+    latency = models.JSONField(default=list, help_text="As TrafficCounter.latency, since the last reading.")
 
     class Meta:
         default_permissions = ()
@@ -42,6 +47,8 @@ class TrafficSample(models.Model):
         indexes = [
             # Serves "requests by service and side in the last minute" of the timeline, and the clean-up by age.
             models.Index(fields=["read_at"], name="traffic_sample_age"),
+            # Serves the error rate and the latency of one side of one service over a window (gates.checks).
+            models.Index(fields=["service", "side", "read_at"], name="traffic_sample_of_a_side"),
         ]
 
     def __str__(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
+from migrations_app.choices import Phase
 from migrations_app.models import Flag, Gateway, HealthState, Prerequisite, Route, Service, SignOff, Week
 from migrations_app.models import Plan as PlanRow
 from migrations_app.models.health import MONOLITH_TARGET
@@ -86,7 +87,6 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
         "planned_end": week.planned.end,
         "soak": week.soak,
         "moves_traffic": week.moves_traffic,
-        "done_when": list(week.done_when),
     }
     if found is not None and grow:
         values["version"] = found.version + 1
@@ -159,11 +159,16 @@ def _prerequisites(week: Week, part: WeekPart, before: dict[str, PrerequisitePar
             "position": position,
         }
         _save(target, values)
+    for position, sentence in enumerate(part.done_when):
+        key = f"done-{position + 1}"
+        target = found.get(key) or Prerequisite(week=week, key=key)
+        _save(target, {"title": sentence, "phase": Phase.DONE, "position": position})
 
 
 def _remove(row: PlanRow, plan: Plan) -> None:
     """Take away what the plan no longer has. Flags and routes have let go of it by now."""
     kept = [(week.number, item.key) for week in plan.weeks for item in week.prerequisites]
+    kept += [(week.number, f"done-{position + 1}") for week in plan.weeks for position in range(len(week.done_when))]
     for prerequisite in Prerequisite.objects.filter(week__plan=row).select_related("week"):
         if (prerequisite.week.number, prerequisite.key) not in kept:
             SignOff.objects.filter(prerequisite=prerequisite).delete()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pydantic import ValidationError
 
-from migrations_app.planfile.checks import CHECK_PARAMETERS
+from migrations_app.gates.parameters import CHECK_PARAMETERS
 from migrations_app.planfile.circles import circles
 from migrations_app.planfile.nodes import Node, Step
 from migrations_app.planfile.problems import Problem

@@ -24,7 +24,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from migrations_app.planfile.checks import CHECK_PARAMETERS
+from migrations_app.gates.parameters import CHECK_PARAMETERS
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]

@@ -16,7 +16,7 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from migrations_app.roles import MATRIX, Permission, Role
+from migrations_app.roles import Permission, who_may
 
 P = ParamSpec("P")
 
@@ -60,16 +60,6 @@ def fresh(view: View[P]) -> View[P]:
 
 def may(request: HttpRequest, permission: Permission) -> bool:
     return request.user.has_perm(permission)
-
-
-def who_may(permission: Permission) -> str:
-    """The roles that have it, in words: "release managers and approvers"."""
-    roles = [
-        "the support team" if role == Role.SUPPORT else f"{role.value}s"
-        for role, permissions in MATRIX.items()
-        if permission in permissions
-    ]
-    return roles[0] if len(roles) == 1 else f"{', '.join(roles[:-1])} and {roles[-1]}"
 
 
 class SignInRequired(LoginRequiredMiddleware):

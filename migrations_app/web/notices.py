@@ -15,9 +15,9 @@ from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import confirm
 from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, PlanConflict, Stale
 from migrations_app.gates.verdict import Line, Verdict
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, who_may
 
-from .access import WebRequest, who_may
+from .access import WebRequest
 
 _STATUS: dict[type[ActionError], HTTPStatus] = {
     NotPermitted: HTTPStatus.FORBIDDEN,

@@ -10,9 +10,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from migrations_app.models import HealthSample
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, who_may
 
-from .access import WebRequest, fresh, requires, who_may
+from .access import WebRequest, fresh, requires
 from .board import load_board
 from .enabling import Enabling
 from .forms import new_key

@@ -12,11 +12,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.actor import Actor
+from migrations_app.gates.load import done_verdicts
 from migrations_app.gates.verdict import LineKind
 from migrations_app.models import SignOff, Week
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, who_may
 
-from .access import WebRequest, fresh, requires, who_may
+from .access import WebRequest, fresh, requires
 from .board import Board, WeekRow, load_board
 from .enabling import Enabling
 from .forms import ActionForm, new_key
@@ -97,6 +98,7 @@ def show_week(request: HttpRequest, number: int, notice: Notice | None = None) -
         "board": board,
         "row": row,
         "lines": _lines(row),
+        "done": done_verdicts(weeks=[number])[number],
         "notice": notice,
         "enabling": Enabling.of_week(row),
         "parts": [(service, Enabling.of_service(row, service)) for service in row.services],

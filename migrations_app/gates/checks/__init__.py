@@ -1,9 +1,18 @@
-"""Automatic checks by the name that a plan file calls them. One module each."""
+"""Automatic checks by the name that a plan file calls them. One module each.
 
-from migrations_app.gates.verdict import Check
+INSTANT checks need nothing but what every verdict loads anyway, and are judged anew each time. PROBES ask elsewhere
+(another database, a file, a service) or read history; what they found is stored by `observe.checks`, which runs them
+on a schedule and again at the click.
+"""
+
+from migrations_app.gates.seen import InstantCheck
 
 from .flags_on import flags_on
+from .probe import Probe
+from .services_healthy import services_healthy
 
-CHECKS: dict[str, Check] = {
+INSTANT: dict[str, InstantCheck] = {
     "flags_on": flags_on,
+    "services_healthy": services_healthy,
 }
+PROBES: dict[str, Probe] = {}

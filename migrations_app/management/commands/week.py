@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from migrations_app.actions.weeks import enable_week, roll_back_week
+from migrations_app.choices import Phase
 from migrations_app.errors import NotFound
 from migrations_app.gates.load import current_health, verdicts
 from migrations_app.gates.verdict import Verdict
@@ -55,7 +56,7 @@ class Command(ActionCommand):
                 _row(week, verdict, flags)
                 | {
                     "impact": week.impact,
-                    "done_when": week.done_when,
+                    "done_when": [row.title for row in week.prerequisites.filter(phase=Phase.DONE)],
                     "verdict": verdict.as_json(),
                     "services": services,
                 }
