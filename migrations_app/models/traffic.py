@@ -9,9 +9,6 @@ from migrations_app.gateways.base import Side
 
 from .services import Service
 
-# Upper bounds in milliseconds of the ranges in which answers are counted.
-LATENCY_BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000, 30000)
-
 
 class TrafficCounter(models.Model):
     """The gateway's own counter at the last reading; the difference to the next reading is a sample."""

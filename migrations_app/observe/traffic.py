@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from django.db import transaction
 from django.db.models import Sum
@@ -13,6 +14,7 @@ from migrations_app.gateways.base import Side, SideTraffic
 from migrations_app.models import Gateway, Service, TrafficCounter, TrafficSample
 from migrations_app.reconcile.adapters import adapter_for
 
+Row = TypeVar("Row", TrafficCounter, TrafficSample)
 SHARE_WINDOW = timedelta(seconds=60)  # over which a share of traffic is told
 
 
@@ -21,50 +23,65 @@ def read_once(now: datetime | None = None) -> int:
     totals: dict[tuple[str, Side], SideTraffic] = defaultdict(lambda: SideTraffic(0, 0))
     for gateway in Gateway.objects.all():
         for key, counted in adapter_for(gateway).traffic().items():
-            before = totals[key]
-            totals[key] = SideTraffic(before.requests + counted.requests, before.errors + counted.errors)
+            totals[key] += counted
     return store(dict(totals), now or timezone.now())
 
 
 def store(totals: dict[tuple[str, Side], SideTraffic], now: datetime) -> int:
-    """Keep what has come since the last reading. A counter that is lower than before was reset: it counts from zero."""
+    """Keep what has come since the last reading. A counter that is lower than before was reset: it counts from zero.
+
+    Response times that this reading or the last one did not tell are an empty list in the sample.
+    """
     services = {service.key: service for service in Service.objects.all()}
     with transaction.atomic():
         last = {(row.service_id, row.side): row for row in TrafficCounter.objects.select_for_update().order_by("pk")}
+        known = {service for service, _ in last}
         samples, counters = [], []
         for (key, side), counted in totals.items():
             if key not in services:
                 continue
             service = services[key]
             row = last.get((service.pk, side.value))
-            if row is not None:
-                samples.append(
-                    TrafficSample(
-                        service=service,
-                        side=side.value,
-                        read_at=now,
-                        requests=_since(row.requests, counted.requests),
-                        errors=_since(row.errors, counted.errors),
-                    )
-                )
-            counters.append(
-                TrafficCounter(
-                    service=service, side=side.value, requests=counted.requests, errors=counted.errors, read_at=now
-                )
-            )
-        samples = [sample for sample in samples if sample.requests or sample.errors]
+            # A side without a counter beside one that has one was silent until now: its first requests count.
+            before = _traffic(row) if row else SideTraffic(0, 0) if service.pk in known else None
+            if before is not None:
+                samples.append(_row(TrafficSample, service, side, _since(before, counted), now))
+            counters.append(_row(TrafficCounter, service, side, counted, now))
+        samples = [sample for sample in samples if sample.requests or sample.errors or any(sample.latency)]
         TrafficSample.objects.bulk_create(samples)
         TrafficCounter.objects.bulk_create(
             counters,
             update_conflicts=True,
             unique_fields=["service", "side"],
-            update_fields=["requests", "errors", "read_at"],
+            update_fields=["requests", "errors", "latency", "read_at"],
         )
     return len(samples)
 
 
-def _since(before: int, now: int) -> int:
-    return now - before if now >= before else now
+def _row(model: type[Row], service: Service, side: Side, counted: SideTraffic, now: datetime) -> Row:
+    return model(
+        service=service,
+        side=side.value,
+        read_at=now,
+        requests=counted.requests,
+        errors=counted.errors,
+        latency=list(counted.latency),
+    )
+
+
+def _traffic(row: TrafficCounter) -> SideTraffic:
+    return SideTraffic(row.requests, row.errors, tuple(row.latency))
+
+
+def _since(before: SideTraffic, now: SideTraffic) -> SideTraffic:
+    """What came in between. One gateway restart resets all of a side's counters, which not every one of them shows."""
+    told = len(before.latency) == len(now.latency)
+    pairs = [(before.requests, now.requests), (before.errors, now.errors)]
+    pairs += zip(before.latency, now.latency, strict=True) if told else []
+    if any(new < old for old, new in pairs):
+        return now
+    requests, errors, *latency = (new - old for old, new in pairs)
+    return SideTraffic(requests, errors, tuple(latency))
 
 
 def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
