@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-PATTERN = r"(?P<count>[0-9]{1,6})(?P<unit>[smhd])"
+PATTERN = r"(?P<count>[0-9]{1,7})(?P<unit>[smhd])"
 LONGEST = timedelta(days=90)
 _UNITS = {
     "s": timedelta(seconds=1),
@@ -16,7 +16,7 @@ _UNITS = {
 
 
 def parse_duration(value: object) -> timedelta:
-    """`48h` -> 48 hours. ValueError says what is wrong."""
+    """`48h` -> 48 hours; a length that is one already stays. ValueError says what is wrong."""
     if isinstance(value, timedelta):
         return value
     match = re.fullmatch(PATTERN, value) if isinstance(value, str) else None

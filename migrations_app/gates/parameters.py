@@ -2,27 +2,77 @@
 
 Lengths of time are written as `30s`, `15m`, `48h` or `3d`. Those called `for` and `window` are waited for, so a plan's
 time scale shortens them; those called `max_age`, `within` and `under` are real time.
+
+A plan file writes the names that pydantic calls aliases: `for`, `from`, `to`, `json`. Parameters called `week`,
+`weeks`, `service`, `services` and `target` name parts of the plan, and are held to it when it is read (planfile.rules).
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from migrations_app.durations import PATTERN, parse_duration
+
+
+def matches(pattern: str, meant: str) -> AfterValidator:
+    """A text that fits the whole pattern; anything else `is not <meant>`."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"'{value}' is not {meant}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _not_nothing(length: timedelta) -> timedelta:
+    if not length:
+        raise ValueError("must be longer than nothing")
+    return length
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, list | tuple | dict):
+        raise ValueError("expected a text, a number, true, false or null")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("the number is too large")
+    return value
+
+
+_IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
+_NAME = r"[a-z][a-z0-9_]*"
+_PATH = r"/[!\"$->@-~]*"  # visible ASCII, without ? and #
+_FILE = r"[A-Za-z0-9_][A-Za-z0-9_.*?-]*"
+_STEPS = r"[^.\s\x00-\x1f\x7f]+(\.[^.\s\x00-\x1f\x7f]+){0,9}"
 
 Length = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     WithJsonSchema({"type": "string", "pattern": f"^{PATTERN.replace('?P<count>', '').replace('?P<unit>', '')}$"}),
 ]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Path = Annotated[str, Field(pattern=r"^/[^\s?#]{0,199}$")]
+Span = Annotated[Length, AfterValidator(_not_nothing)]
+Identifier = Annotated[
+    str,
+    Field(max_length=63, json_schema_extra={"pattern": f"^{_IDENTIFIER}$"}),
+    matches(_IDENTIFIER, "a name in a database; write letters, digits and underscores, such as users"),
+]
+Name = Annotated[
+    str,
+    Field(max_length=32, json_schema_extra={"pattern": f"^{_NAME}$"}),
+    matches(_NAME, "a name; write lower-case letters, digits and underscores, such as main"),
+]
+Path = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": f"^{_PATH}$"}),
+    matches(_PATH, "a path; write one such as /api/auth/me, without ? and #"),
+]
 Keys = tuple[str, ...]
 
 
@@ -38,9 +88,12 @@ class CheckParameters(BaseModel):
 
 
 class FlagsOn(CheckParameters):
-    """Holds while every flag of the named weeks is fully on (100 %). Exactly one of the two keys is given."""
+    """Holds while every flag of the named weeks is fully on (100 %). Exactly one of the two keys is given.
 
-    weeks: Annotated[tuple[int, ...], Field(min_length=1, description="Numbers of the weeks whose flags count.")] = ()
+    Measures the weights that are wanted, and is never unknown.
+    """
+
+    weeks: Annotated[tuple[int, ...], Field(description="Numbers of the weeks whose flags count.")] = ()
     all: Annotated[bool, Field(description="Every flag of the plan counts.")] = False
 
     @model_validator(mode="after")
@@ -51,14 +104,21 @@ class FlagsOn(CheckParameters):
 
 
 class ServicesHealthy(CheckParameters):
-    """Holds while the services have been healthy for a time without a break."""
+    """Holds while the services have been healthy for a time without a break.
+
+    Measures the health polls. Unknown while a service has not been polled lately and none is unhealthy.
+    """
 
     services: Annotated[Keys, Field(description="Keys of services; the week's own when none is named.")] = ()
     lasting: Annotated[Length, Field(alias="for", description="How long, without a break.")] = timedelta(0)
 
 
 class WeekStable(CheckParameters):
-    """Holds while a week is fully on and has been for a time: no rollback, no unhealthy spell, few errors."""
+    """Holds while a week is fully on and has been for a time: no rollback, no unhealthy spell, few errors.
+
+    Measures its soak clock and the errors that the gateway counted since it started. Unknown while the health of one of
+    its services is.
+    """
 
     week: Annotated[int, Field(ge=1, description="Number of the week.")]
     lasting: Annotated[Length, Field(alias="for", description="How long, counted anew after each disturbance.")]
@@ -68,16 +128,17 @@ class WeekStable(CheckParameters):
 class NoDegradation(CheckParameters):
     """Holds while the new side is no slower and no less reliable than the monolith was.
 
-    The new side's requests of the last `window` against the monolith's of the last `window` in which it served the
-    same services.
+    Measures p95 and error rate of the new side's requests of the last `window` against the monolith's of the last
+    `window` in which it served the same services. Unknown with fewer than `min_requests` on a side, unless
+    `without_traffic` is held.
     """
 
     services: Annotated[Keys, Field(description="Keys of services.")] = ()
     weeks: Annotated[tuple[int, ...], Field(description="Numbers of weeks, for all their services.")] = ()
-    window: Length = timedelta(minutes=15)
+    window: Annotated[Span, Field(description="How far back is looked, on each side.")] = timedelta(minutes=15)
     slower_by: Annotated[float, Field(ge=0, le=1000, description="Per cent by which p95 may be above.")] = 20.0
     error_rate: Annotated[float, Field(ge=0, le=100, description="Per cent points by which errors may be above.")] = 0.1
-    min_requests: Annotated[int, Field(ge=1, description="On each side; fewer tell nothing.")] = 100
+    min_requests: Annotated[int, Field(ge=1, le=1_000_000, description="On each side; fewer tell nothing.")] = 100
     without_traffic: Annotated[
         Literal["unknown", "held"], Field(description="What too few requests count as. Only held opens the gate.")
     ] = "unknown"
@@ -90,16 +151,22 @@ class NoDegradation(CheckParameters):
 
 
 class BackupFresh(CheckParameters):
-    """Holds while the newest matching file in BACKUP_DIR is a readable pg_dump archive and not too old."""
+    """Holds while the newest matching file in BACKUP_DIR is a readable pg_dump archive and not too old.
+
+    Measures the file's age, and what `pg_restore --list` finds in it. Unknown when BACKUP_DIR cannot be read, or there
+    is no pg_restore.
+    """
 
     file: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.*?-]{0,99}$",
+            max_length=100,
+            json_schema_extra={"pattern": f"^{_FILE}$"},
             description="A file name with * and ?, within BACKUP_DIR, such as tracseq_main-*.dump.",
         ),
+        matches(_FILE, "a file name; write one such as tracseq_main-*.dump, without a folder"),
     ]
-    max_age: Length = timedelta(hours=24)
+    max_age: Annotated[Span, Field(description="How old it may be.")] = timedelta(hours=24)
     tables: Annotated[tuple[Identifier, ...], Field(description="Tables whose data the archive must hold.")] = ()
 
 
@@ -115,24 +182,32 @@ class MigratedTable(CheckParameters):
 class DataMigrated(CheckParameters):
     """Holds while every row of the old database is in the new one, equal in the named columns.
 
-    `from` and `to` name databases: CHECK_DATABASE_<NAME> of the environment has the address of each.
+    Measures row counts and checksums. `from` and `to` name databases: CHECK_DATABASE_<NAME> of the environment has the
+    address of each. Unknown when one of them is not set or does not answer, or lacks a table or column.
     """
 
-    old: Annotated[Name, Field(alias="from")]
-    new: Annotated[Name, Field(alias="to")]
-    tables: Annotated[tuple[MigratedTable, ...], Field(min_length=1)]
+    old: Annotated[Name, Field(alias="from", description="Name of the old database.")]
+    new: Annotated[Name, Field(alias="to", description="Name of the new database.")]
+    tables: Annotated[tuple[MigratedTable, ...], Field(min_length=1, description="What is compared.")]
+
+    @model_validator(mode="after")
+    def _two_databases(self) -> Self:
+        if self.old == self.new:
+            raise ValueError("'from' and 'to' name the same database")
+        return self
 
 
 class JwtCompatible(CheckParameters):
     """Holds while each side accepts the other's tokens, and both refuse expired and forged ones.
 
-    CHECK_ACCOUNT_<NAME> of the environment has the account that signs in, as `user:password`; CHECK_SECRET_<NAME> the
-    secret with which the expired token is signed.
+    Measures the answers of both sides to such tokens. CHECK_ACCOUNT_<NAME> of the environment has the account that
+    signs in, as `user:password`; CHECK_SECRET_<NAME> the secret with which the expired token is signed. Unknown when
+    one of them is not set, or a side does not answer.
     """
 
     service: Annotated[str, Field(description="Key of the new side's service; the old side is the monolith.")]
-    account: Name
-    secret: Name
+    account: Annotated[Name, Field(description="Name of the account.")]
+    secret: Annotated[Name, Field(description="Name of the secret.")]
     sign_in: Annotated[Path, Field(description="Path at the monolith; the service's has its strip taken off.")] = (
         "/api/auth/login"
     )
@@ -144,24 +219,40 @@ class JwtCompatible(CheckParameters):
 class JsonValue(CheckParameters):
     """A value in a JSON answer: `path` is its keys and list indexes, joined by dots."""
 
-    path: Annotated[str, Field(pattern=r"^[^.\s]+(\.[^.\s]+){0,9}$")]
-    equals: str | int | float | bool | None
+    path: Annotated[
+        str,
+        Field(max_length=200, json_schema_extra={"pattern": f"^{_STEPS}$"}),
+        matches(_STEPS, "a place in JSON; write keys joined by dots, such as data.status"),
+    ]
+    equals: Annotated[
+        Any,
+        AfterValidator(_scalar),
+        WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+    ]
 
 
 class EndpointAnswers(CheckParameters):
-    """Holds while an address answers with a status and, if asked for, with a value in its JSON."""
+    """Holds while an address answers with a status and, if asked for, with a value in its JSON.
+
+    Measures one GET. Unknown when there is no answer in time.
+    """
 
     target: Annotated[str, Field(description="`gateway`, `monolith`, or the key of a service.")]
-    path: Path
-    status: Annotated[int, Field(ge=100, le=599)] = 200
-    json_value: Annotated[JsonValue | None, Field(alias="json")] = None
+    path: Annotated[Path, Field(description="Path at the target.")]
+    status: Annotated[int, Field(ge=100, le=599, description="Status of the answer.")] = 200
+    json_value: Annotated[JsonValue | None, Field(alias="json", description="`{path: data.status, equals: ok}`.")] = (
+        None
+    )
 
 
 class RollbackRehearsed(CheckParameters):
-    """Holds while the week's rollback has been rehearsed lately, quickly enough, with the routes that it has now."""
+    """Holds while the week's rollback has been rehearsed lately, quickly enough, with the routes that it has now.
 
-    within: Length = timedelta(days=7)
-    under: Annotated[Length, Field(description="What the gateway may take to confirm.")] = timedelta(seconds=2)
+    Measures the last rehearsal, and is never unknown.
+    """
+
+    within: Annotated[Span, Field(description="How long ago it may be.")] = timedelta(days=7)
+    under: Annotated[Span, Field(description="What the gateway may take to confirm.")] = timedelta(seconds=2)
 
 
 CHECK_PARAMETERS: dict[str, type[CheckParameters]] = {
