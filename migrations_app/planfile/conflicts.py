@@ -63,7 +63,7 @@ def _promise_changes(old: WeekPart, new: WeekPart) -> Iterator[str]:
         yield f"its flag {flag} cannot be removed"
     for flag in sorted(set(new.flags) - set(old.flags)):
         yield f"the flag {flag} cannot be added to it"
-    if old.required_approvals != new.required_approvals:
+    if old.approvals != new.approvals and old.required_approvals != new.required_approvals:
         yield f"its approvals cannot change from {_told(old.required_approvals)} to {_told(new.required_approvals)}"
     for key, change in compare_promises(old.done_criteria, new.done_criteria):
         yield f"what it is done when cannot change: '{key}' is {change}"

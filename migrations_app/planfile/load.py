@@ -52,7 +52,7 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "", time_scale: int = 1
     range. Whatever is raised, nothing was changed.
     """
     actor.require(Permission.LOAD_PLAN, "load plans")
-    _refuse_scale(time_scale)
+    refuse_scale(time_scale)
     plan = shift_ports(plan, settings.PORT_OFFSET)
     with transaction.atomic():
         row = _locked_row(plan)
@@ -112,7 +112,8 @@ def _document(row: PlanRow) -> Plan:
     return Plan.model_validate_json(json.dumps(row.document))
 
 
-def _refuse_scale(time_scale: int) -> None:
+def refuse_scale(time_scale: int) -> None:
+    """Raises Invalid for a time scale that no plan can be loaded with here."""
     if not 1 <= time_scale <= MAX_TIME_SCALE:
         raise Invalid(f"A time scale is a whole number from 1 to {MAX_TIME_SCALE}, not {time_scale}.")
     if settings.PRODUCTION and time_scale != 1:
