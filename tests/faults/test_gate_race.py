@@ -12,7 +12,7 @@ from django.db import connection
 from migrations_app.actions.flags import set_weight
 from migrations_app.actions.prerequisites import tick, untick
 from migrations_app.actions.weeks import enable_week, roll_back_week
-from migrations_app.choices import AuditKind, PrerequisiteKind
+from migrations_app.choices import AuditKind, Phase, PrerequisiteKind
 from migrations_app.errors import ActionError, GateClosed
 from migrations_app.models import AuditEvent, Flag, Plan, Prerequisite
 from migrations_app.models.audit import check_chain
@@ -34,9 +34,9 @@ def line(transactional_db, settings) -> Prerequisite:
     """The one manual prerequisite of week 1, ticked. No gateway is needed: the gate is the database's matter."""
     settings.HEALTH_STALE_AFTER = 600.0
     settings.CELERY_BROKER_URL = ""
-    load_tracseq(adapter="memory")
+    load_tracseq(adapter="memory", by_hand=True)
     make_healthy()
-    row = Prerequisite.objects.get(week__number=1, kind=PrerequisiteKind.MANUAL)
+    row = Prerequisite.objects.get(week__number=1, phase=Phase.START, kind=PrerequisiteKind.MANUAL)
     tick(prerequisite_id=row.pk, actor=OPERATOR)
     return row
 
