@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from django.db import models
-from django.db.models import Q
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
-from migrations_app.gateways.base import Side
+from django.conf import settings
+from django.db import connection, models
+from django.db.models import Q, Sum
+
+from migrations_app.gateways.base import NO_LATENCY, Side
 
 from .services import Service
 
@@ -50,3 +54,41 @@ class TrafficSample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.service} {self.side} {self.requests}"
+
+
+def shortest_window() -> timedelta:
+    """What a time scale shortens no further: within less there may be no reading at all."""
+    return timedelta(seconds=5 * settings.TRAFFIC_INTERVAL)
+
+
+def requests_of(services: Collection[int], side: Side, after: datetime, until: datetime) -> tuple[int, int]:
+    """Requests and errors of one side of these services (primary keys), in readings later than `after`, up to `until`.
+
+    Samples are kept for HISTORY_DAYS; older ones are not in it.
+    """
+    rows = TrafficSample.objects.filter(service__in=services, side=side.value, read_at__gt=after, read_at__lte=until)
+    total = rows.aggregate(requests=Sum("requests", default=0), errors=Sum("errors", default=0))
+    return total["requests"], total["errors"]
+
+
+def latency_of(service: int, side: Side, after: datetime, until: datetime) -> tuple[int, ...]:
+    """As `requests_of`, for one service: its answers by LATENCY_BOUNDS, one more for what is above all.
+
+    Samples whose response times are not known, or were counted by other bounds, are not in it. Costs more than
+    `requests_of` by the number of ranges, so it is for spans of minutes or hours.
+    """
+    latency = list(NO_LATENCY)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT range.position, sum(range.answers::bigint)
+            FROM migrations_app_trafficsample
+            CROSS JOIN LATERAL jsonb_array_elements_text(latency) WITH ORDINALITY AS range (answers, position)
+            WHERE service_id = %s AND side = %s AND read_at > %s AND read_at <= %s AND jsonb_array_length(latency) = %s
+            GROUP BY range.position
+            """,
+            [service, side.value, after, until, len(NO_LATENCY)],
+        )
+        for position, answers in cursor.fetchall():
+            latency[position - 1] = int(answers)
+    return tuple(latency)

@@ -8,11 +8,18 @@ on a schedule and again at the click.
 from migrations_app.gates.seen import InstantCheck
 
 from .flags_on import flags_on
+from .no_degradation import no_degradation
 from .probe import Probe
+from .rollback_rehearsed import rollback_rehearsed
 from .services_healthy import services_healthy
+from .week_stable import week_stable
 
 INSTANT: dict[str, InstantCheck] = {
     "flags_on": flags_on,
     "services_healthy": services_healthy,
 }
-PROBES: dict[str, Probe] = {}
+PROBES: dict[str, Probe] = {
+    "no_degradation": no_degradation,
+    "rollback_rehearsed": rollback_rehearsed,
+    "week_stable": week_stable,
+}
