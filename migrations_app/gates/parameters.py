@@ -26,7 +26,8 @@ def matches(pattern: str, meant: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"'{value}' is not {meant}")
+            shown = value if value.isprintable() else ascii(value)[1:-1]
+            raise ValueError(f"'{shown}' is not {meant}")
         return value
 
     return AfterValidator(check)
@@ -43,6 +44,10 @@ def _scalar(value: object) -> object:
         raise ValueError("expected a text, a number, true, false or null")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("the number is too large")
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("expected text that can be seen, on one line")
+    if isinstance(value, str) and len(value) > 200:
+        raise ValueError("is longer than 200 characters")
     return value
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import unicodedata
 import zoneinfo
@@ -97,15 +96,11 @@ def _parse_date(value: object) -> date:
     raise ValueError("expected a date such as 2026-11-23")
 
 
-def _stored(value: Any) -> Any:
-    """As JSON has it, which knows no tuples: parameters are equal however they came here."""
+def _lists(value: Any) -> Any:
+    """JSON has no tuples: parameters are equal however they came here. What they say is held to in `rules`."""
     if isinstance(value, dict):
-        return {_clean(key, ""): _stored(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return _clean(value, "\n\t")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("the number is too large")
-    return [_stored(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(lambda text: _clean(text, ""))]
@@ -139,7 +134,7 @@ AddressText = Annotated[str, Field(max_length=262), AfterValidator(_parse_addres
 Day = Annotated[date, BeforeValidator(_parse_date)]
 Soak = Annotated[Length, PlainSerializer(format_duration)]
 Validity = Annotated[Span, PlainSerializer(format_duration)]
-Parameters = Annotated[dict[str, Any], AfterValidator(_stored)]
+Parameters = Annotated[dict[str, Any], AfterValidator(_lists)]
 
 
 class Part(BaseModel):
@@ -224,10 +219,10 @@ class PrerequisitePart(Part):
 class DonePart(Part):
     """One line of what a week is done when. A plain sentence in the file is the `title` of one with nothing else."""
 
-    title: Line
     key: Annotated[Key | None, Field(description="Unique within its week; done-1, ... by its place unless told.")] = (
         None
     )
+    title: Line
     check: Annotated[CheckName | None, Field(description="The automatic check; a person ticks it without one.")] = None
     parameters: Annotated[Parameters, Field(description="The check's parameters.")] = Field(default_factory=dict)
     help: Annotated[Prose, Field(description="How to bring it about, and what counts as evidence.")] = ""

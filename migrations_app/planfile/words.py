@@ -68,7 +68,7 @@ def place(root: Node, loc: Sequence[Step]) -> str:
 
 def _item_name(item: Node | None, index: int) -> str:
     if item is not None:
-        name: object = item.text("key") or item.integer("number")
+        name: object = item.text("name") or item.text("key") or item.integer("number")
         if name is None and isinstance(item.value, str | int):
             name = item.value
         if name is not None and name != "":
