@@ -166,6 +166,19 @@ CHECK_INTERVAL = env.float("CHECK_INTERVAL", default=15.0)  # seconds between ru
 CHECK_WITHIN = env.float("CHECK_WITHIN", default=5.0)  # seconds that one check gets
 CHECK_STALE_AFTER = env.float("CHECK_STALE_AFTER", default=60.0)  # seconds after which a result counts as unknown
 BACKUP_DIR = Path(env.str("BACKUP_DIR", default=str(BASE_DIR / ".state" / "backups")))  # where backups are looked for
+PG_RESTORE = env.str("PG_RESTORE", default="")  # empty: the one on PATH, else that of the embedded PostgreSQL
+
+
+def _named(prefix: str) -> dict[str, str]:
+    """What the checks may use, by the name that a plan calls it: `CHECK_SECRET_JWT` is `jwt` of CHECK_SECRETS."""
+    # As it is: a secret that begins with $ names no other variable.
+    found = {name: value for name, value in env.ENVIRON.items() if name.startswith(prefix) and value}
+    return {name.removeprefix(prefix).lower(): value for name, value in found.items()}
+
+
+CHECK_DATABASES = _named("CHECK_DATABASE_")  # addresses of databases, with their passwords
+CHECK_ACCOUNTS = _named("CHECK_ACCOUNT_")  # user:password
+CHECK_SECRETS = _named("CHECK_SECRET_")
 TRAFFIC_INTERVAL = env.float("TRAFFIC_INTERVAL", default=2.0)  # seconds between readings of the gateway's counters
 HISTORY_DAYS = env.int("HISTORY_DAYS", default=7)  # how long health and traffic samples are kept
 

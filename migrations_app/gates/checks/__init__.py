@@ -7,6 +7,7 @@ on a schedule and again at the click.
 
 from migrations_app.gates.seen import InstantCheck
 
+from .backup_fresh import backup_fresh
 from .flags_on import flags_on
 from .no_degradation import no_degradation
 from .probe import Probe
@@ -19,6 +20,7 @@ INSTANT: dict[str, InstantCheck] = {
     "services_healthy": services_healthy,
 }
 PROBES: dict[str, Probe] = {
+    "backup_fresh": backup_fresh,
     "no_degradation": no_degradation,
     "rollback_rehearsed": rollback_rehearsed,
     "week_stable": week_stable,
