@@ -60,6 +60,7 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "", time_scale: int = 1
         difference = compare_with(old, row.time_scale, plan, time_scale)
         if not difference:
             return Loaded(difference, row.revision, row.generation, row.time_scale)
+        actor.require_still(Permission.LOAD_PLAN, "load plans")
         if old is not None:
             _refuse_conflicts(old, row.time_scale, plan, time_scale)
             if difference.routing:
