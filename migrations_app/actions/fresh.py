@@ -6,14 +6,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Phase
-from migrations_app.errors import GateClosed
+from migrations_app.errors import Busy, GateClosed
 from migrations_app.gates.verdict import LineKind, Verdict
+from migrations_app.models import CheckResult
 from migrations_app.observe.checks import run_checks
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ def with_fresh_checks(attempt: Callable[[datetime | None], T], *, refused: Audit
         try:
             return attempt(timezone.now())
         except ChecksAreOld as old:
-            run_checks(week=old.week, phase=old.phase)
+            run_now(week=old.week, phase=old.phase)
             return attempt(None)
     except GateClosed as refusal:
         # The change was undone, so the refusal is kept in a transaction of its own.
@@ -53,10 +55,26 @@ def with_fresh_checks(attempt: Callable[[datetime | None], T], *, refused: Audit
         raise
 
 
+def run_now(
+    *, week: int | None = None, phase: Phase | None = None, prerequisite: int | None = None
+) -> list[CheckResult]:
+    """As observe.checks.run_checks, for somebody who waits. Raises Busy when the plan is held for too long."""
+    try:
+        return run_checks(week=week, phase=phase, prerequisite=prerequisite)
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            raise Busy("Another change has held the plan for too long. Nothing was done; try again at once.") from error
+        raise
+
+
 def refuse_old_checks(verdict: Verdict, phase: Phase, since: datetime | None) -> None:
-    """Raises ChecksAreOld when an automatic line was checked before `since`, or never."""
+    """Raises ChecksAreOld when an automatic line was checked before `since`, or never.
+
+    One that says that it was checked later than now is of a clock that was put back: nobody knows how old it is.
+    """
     if since is None:
         return
-    automatic = [line for line in verdict.lines if line.kind == LineKind.AUTOMATIC]
-    if any(line.checked_at is None or line.checked_at < since for line in automatic):
+    now = timezone.now()
+    automatic = [line.checked_at for line in verdict.lines if line.kind == LineKind.AUTOMATIC]
+    if any(checked_at is None or not since <= checked_at <= now for checked_at in automatic):
         raise ChecksAreOld(verdict.week, phase)
