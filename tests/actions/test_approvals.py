@@ -29,6 +29,12 @@ AUTH = ["USE_AUTH_SERVICE"]
 CORE = ["USE_SAMPLE_SERVICE", "USE_SEQUENCING_SERVICE"]
 
 
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    """Nobody signs in here."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def manager(people) -> Actor:
     return people[Role.RELEASE_MANAGER]
