@@ -121,8 +121,9 @@ class ServicesHealthy(CheckParameters):
 class WeekStable(CheckParameters):
     """Holds while a week is fully on and has been for a time: no rollback, no unhealthy spell, few errors.
 
-    Measures its soak clock and the errors that the gateway counted since it started. Unknown while the health of one of
-    its services is.
+    Measures the time since the last move of its flags, start of its soak clock or unhealthy spell, and the errors of
+    the new side over the last `for`. Unknown while one of its services has not been polled lately, and when no request
+    was counted.
     """
 
     week: Annotated[int, Field(ge=1, description="Number of the week.")]
@@ -133,9 +134,9 @@ class WeekStable(CheckParameters):
 class NoDegradation(CheckParameters):
     """Holds while the new side is no slower and no less reliable than the monolith was.
 
-    Measures p95 and error rate of the new side's requests of the last `window` against the monolith's of the last
-    `window` in which it served the same services. Unknown with fewer than `min_requests` on a side, unless
-    `without_traffic` is held.
+    Measures, service by service, p95 and error rate of the new side's requests of the last `window` against the
+    monolith's of the last `window` in which it served the same service. Unknown with fewer than `min_requests` on a
+    side, unless `without_traffic` is held. A service that the monolith never had is held to its error rate alone.
     """
 
     services: Annotated[Keys, Field(description="Keys of services.")] = ()
@@ -158,8 +159,8 @@ class NoDegradation(CheckParameters):
 class BackupFresh(CheckParameters):
     """Holds while the newest matching file in BACKUP_DIR is a readable pg_dump archive and not too old.
 
-    Measures the file's age, and what `pg_restore --list` finds in it. Unknown when BACKUP_DIR cannot be read, or there
-    is no pg_restore.
+    Measures the file's age, what `pg_restore --list` finds in it, and whether it is whole. Unknown when BACKUP_DIR
+    cannot be read, there is no pg_restore or an older one than the pg_dump, or the file cannot be read through in time.
     """
 
     file: Annotated[
@@ -207,7 +208,8 @@ class JwtCompatible(CheckParameters):
 
     Measures the answers of both sides to such tokens. CHECK_ACCOUNT_<NAME> of the environment has the account that
     signs in, as `user:password`; CHECK_SECRET_<NAME> the secret with which the expired token is signed. Unknown when
-    one of them is not set, or a side does not answer.
+    one of them is not set, a side does not answer or answers with an error of the server, or signs otherwise than with
+    HS256.
     """
 
     service: Annotated[str, Field(description="Key of the new side's service; the old side is the monolith.")]
@@ -239,7 +241,7 @@ class JsonValue(CheckParameters):
 class EndpointAnswers(CheckParameters):
     """Holds while an address answers with a status and, if asked for, with a value in its JSON.
 
-    Measures one GET. Unknown when there is no answer in time.
+    Measures one GET, past the gateway unless that is the target. Unknown when there is no answer in time.
     """
 
     target: Annotated[str, Field(description="`gateway`, `monolith`, or the key of a service.")]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 
 import pytest
 import yaml
 
+from migrations_app.durations import parse_duration
 from migrations_app.gates.parameters import CHECK_PARAMETERS, CheckParameters
 from migrations_app.planfile.schema import Plan
 
-from .samples import changed, only_problem, plan_of, problems_of
+from .samples import PLANS, changed, only_problem, plan_of, problems_of
 
 # One good set for each check; `changed` lines of it are what the tables below get wrong.
 GOOD = {
@@ -330,3 +333,25 @@ def test_a_check_of_the_weeks_own_services_needs_some(name, parameters, reason):
     week = week.replace("CHECK", name).replace("PARAMETERS", ", ".join(parameters))
     assert only_problem(changed() + week)[1:] == ("weeks[3].prerequisites[mine].parameters", reason)
     plan_of(with_check("prerequisite", name, parameters))
+
+
+def test_the_documentation_has_every_check_with_its_parameters_and_defaults():
+    text = (PLANS.parent / "docs" / "plan-file.md").read_text()
+    assert re.findall(r"^\| `([a-z_]+)` \| \|\n\| --- \| --- \|$", text, re.MULTILINE) == list(CHECK_PARAMETERS)
+    for name, model in CHECK_PARAMETERS.items():
+        assert len(re.findall(rf"^\| `{name}` \| [^|]+ \| [^|]+ \| [^|]+ \|$", text, re.MULTILINE)) == 1
+        rows = text.partition(f"\n| `{name}` | |\n")[2].partition("\n\n")[0]
+        told = {}
+        for keys, about in re.findall(r"^\| (.*?) \| (.*) \|$", rows, re.MULTILINE)[1:]:
+            told |= dict.fromkeys(re.findall(r"`(\w+)`(\*?)", keys), about)
+        fields = {field.alias or key: field for key, field in model.model_fields.items()}
+        assert told.keys() == {(key, "*" if field.is_required() else "") for key, field in fields.items()}
+        for key, field in fields.items():
+            if field.is_required() or field.default in {None, False, ()}:
+                continue
+            default = field.default
+            written = re.findall(r"`([^`]+)`", told[key, ""])
+            if isinstance(default, timedelta):
+                assert default in {parse_duration(one) for one in written if one[0].isdigit()}
+            else:
+                assert f"{default:g}" in written if isinstance(default, float) else str(default) in written
