@@ -8,6 +8,7 @@ on a schedule and again at the click.
 from migrations_app.gates.seen import InstantCheck
 
 from .backup_fresh import backup_fresh
+from .endpoint_answers import endpoint_answers
 from .flags_on import flags_on
 from .no_degradation import no_degradation
 from .probe import Probe
@@ -21,6 +22,7 @@ INSTANT: dict[str, InstantCheck] = {
 }
 PROBES: dict[str, Probe] = {
     "backup_fresh": backup_fresh,
+    "endpoint_answers": endpoint_answers,
     "no_degradation": no_degradation,
     "rollback_rehearsed": rollback_rehearsed,
     "week_stable": week_stable,

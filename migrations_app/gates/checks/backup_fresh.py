@@ -31,6 +31,7 @@ from migrations_app.gates.parameters import BackupFresh
 from migrations_app.gates.seen import Finding
 
 from .archives import Broken, Unfamiliar, refuse_broken
+from .printable import printable
 from .probe import Scene
 
 AHEAD = timedelta(minutes=5)  # how far the clock of another machine may be ahead of ours
@@ -48,7 +49,7 @@ class _Told(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Backup:
-    """An open file: its name, its descriptor, when it was last written, and its size in bytes."""
+    """An open file: its name as it is shown, its descriptor, when it was last written, and its size in bytes."""
 
     name: str
     descriptor: int
@@ -72,10 +73,11 @@ def backup_fresh(parameters: Mapping[str, Any], scene: Scene) -> Finding:
 
 @contextmanager
 def _newest(pattern: str) -> Iterator[_Backup]:
-    name = _name_of_newest(pattern)
+    file = _name_of_newest(pattern)
+    name = printable(file)
     try:
         # Not through a link, and without waiting for a pipe's other end, if the file is exchanged for one.
-        descriptor = os.open(settings.BACKUP_DIR / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(settings.BACKUP_DIR / file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as problem:
         raise _Told(f"{name} cannot be read: {problem.strerror}", "Let Switchyard's account read it.") from None
     try:
@@ -181,7 +183,7 @@ def _refused(name: str, said: str) -> _Told:
     if "does not appear to be a valid" in said:
         return _Told(f"{name} is no archive of pg_dump")
     first = said.strip().partition("\n")[0].removeprefix("pg_restore: error: ")
-    return _Told(f"{name} is not complete, or still being written: pg_restore says {first[:150]!r}")
+    return _Told(f"{name} is not complete, or still being written: pg_restore says '{printable(first, 150)}'")
 
 
 def _pg_restore() -> Path | str:
