@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import OperationalError, transaction
 from django.db.models import F
+from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
@@ -93,9 +94,9 @@ def _attempt(
         flags = [flag for flag in move.flags if before[flag.key] != move.weight]
         if not flags:
             return no_change(plan, earlier, move.kind, move.subject, move.title)
-        verdict = None
+        verdict, now = None, timezone.now()
         if any(flag.weight < move.weight for flag in flags):
-            verdict = _passed(move, fresh_since, earlier, actor=actor, reason=reason, seen=seen)
+            verdict = _passed(move, fresh_since, earlier, now, actor=actor, reason=reason, seen=seen)
         plan.generation = next_generation(plan, gateways)
         plan.save(update_fields=["generation"])
         # The event goes first: the database lets no weight rise that no open gate vouches for.
@@ -111,6 +112,8 @@ def _attempt(
             generation=plan.generation,
             # A rollback that is pressed again on an old page is meant again: it is a change of its own.
             request_key=None if earlier else request_key,
+            # What the gate rests on may expire while the change is written: the change is of the moment it was judged.
+            at=now if verdict else None,
         )
         Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
             weight=move.weight, generation=plan.generation, changed_at=event.at
@@ -123,15 +126,22 @@ def _attempt(
 
 
 def _passed(
-    move: Move, fresh_since: datetime | None, earlier: AuditEvent | None, *, actor: Actor, reason: str, seen: int | None
+    move: Move,
+    fresh_since: datetime | None,
+    earlier: AuditEvent | None,
+    now: datetime,
+    *,
+    actor: Actor,
+    reason: str,
+    seen: int | None,
 ) -> Verdict:
-    """The verdict that lets the move through. Raises what `shift` does."""
+    """The verdict, at `now`, that lets the move through. Raises what `shift` does."""
     number = move.week.number
     actor.require_still(Permission.ENABLE, "enable weeks")
     refuse_spent(earlier)
     refuse_stale(move.week, seen)
     flags = [flag.key for flag in move.flags] if move.part_of_week else None
-    verdict = verdicts(weeks=[number], flags=flags, weight=move.weight)[number]
+    verdict = verdicts(weeks=[number], flags=flags, weight=move.weight, now=now)[number]
     refuse_old_checks(verdict, Phase.START, fresh_since)
     if not verdict.open:
         raise GateClosed(verdict, move.subject)

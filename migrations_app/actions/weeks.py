@@ -85,7 +85,8 @@ def finish_week(
             actor.require_still(Permission.FINISH, "call a week done")
             refuse_spent(earlier)
             refuse_stale(week, seen)
-            verdict = done_verdicts(weeks=[number])[number]
+            now = timezone.now()
+            verdict = done_verdicts(weeks=[number], now=now)[number]
             refuse_old_checks(verdict, Phase.DONE, fresh_since)
             if not verdict.open:
                 raise GateClosed(verdict, subject)
@@ -100,6 +101,7 @@ def finish_week(
                 after={"status": WeekStatus.DONE.value},
                 verdict=verdict,
                 request_key=request_key,
+                at=now,
             )
             week.status, week.done_at, week.done_by = WeekStatus.DONE, event.at, actor.name
             week.version += 1
@@ -130,7 +132,8 @@ def _start(number: int, *, actor: Actor, reason: str, seen: int | None, request_
             actor.require_still(Permission.ENABLE, "enable weeks")
             refuse_spent(earlier)
             refuse_stale(week, seen)
-            verdict = verdicts(weeks=[number])[number]
+            now = timezone.now()
+            verdict = verdicts(weeks=[number], now=now)[number]
             refuse_old_checks(verdict, Phase.START, fresh_since)
             if not verdict.open:
                 raise GateClosed(verdict, subject)
@@ -145,9 +148,10 @@ def _start(number: int, *, actor: Actor, reason: str, seen: int | None, request_
                 after={"status": WeekStatus.SOAKING.value},
                 verdict=verdict,
                 request_key=request_key,
+                at=now,
             )
             spend_approval(week, [], SERVICE_WEIGHT, event.at)
-            set_status(week, timezone.now())
+            set_status(week, event.at)
             return Change(f"Week {number}", plan.generation, changed=True, event=event)
 
     return with_fresh_checks(attempt, refused=AuditKind.ENABLE_REFUSED, actor=actor, reason=reason)

@@ -167,10 +167,10 @@ def store(runs: Iterable[Run]) -> list[CheckResult]:
     A run that begun before the one whose result is there is too late, and leaves that. The version of the week does
     not grow: every click judges its gate on checks that were run for it. Returns the results as they are now.
     """
-    runs, now = list(runs), timezone.now()
-    current = []
+    runs, current = list(runs), []
     with transaction.atomic():
         Plan.objects.select_for_update().first()
+        now = timezone.now()  # with the lock: what was stored while this waited for it is of the past
         # A load may have removed or changed some meanwhile.
         still = {row.pk: row for row in Prerequisite.objects.filter(pk__in=[run.prerequisite.pk for run in runs])}
         before = {row.prerequisite_id: row for row in CheckResult.objects.filter(prerequisite__in=still)}
