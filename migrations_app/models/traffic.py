@@ -64,7 +64,8 @@ def shortest_window() -> timedelta:
 def requests_of(services: Collection[int], side: Side, after: datetime, until: datetime) -> tuple[int, int]:
     """Requests and errors of one side of these services (primary keys), in readings later than `after`, up to `until`.
 
-    Samples are kept for HISTORY_DAYS; older ones are not in it.
+    Samples are kept for HISTORY_DAYS; older ones are not in it. Those older than some minutes stand for a minute each
+    (observe.traffic), which is then in it as a whole or not at all.
     """
     rows = TrafficSample.objects.filter(service__in=services, side=side.value, read_at__gt=after, read_at__lte=until)
     total = rows.aggregate(requests=Sum("requests", default=0), errors=Sum("errors", default=0))
