@@ -16,8 +16,12 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
+from migrations_app.actions.evidence import MOST_BYTES
 from migrations_app.roles import Permission, who_may
 
+from .errors import too_large
+
+LARGEST_BODY = MOST_BYTES + 256 * 1024  # bytes: one file, and the words around it
 P = ParamSpec("P")
 
 
@@ -67,6 +71,11 @@ class SignInRequired(LoginRequiredMiddleware):
 
     A click goes there as a whole page. A page that refreshes itself stays: a half-written note is kept.
     """
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        """Refuse a body that is larger than any form of ours, before anything reads it."""
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        return too_large(request) if not length.isdecimal() or int(length) > LARGEST_BODY else None
 
     def handle_no_permission(self, request: WebRequest, view_func: Callable[..., Any]) -> HttpResponseBase:  # type: ignore[override]
         if not request.htmx:
