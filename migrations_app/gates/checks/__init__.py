@@ -10,6 +10,7 @@ from migrations_app.gates.seen import InstantCheck
 from .backup_fresh import backup_fresh
 from .endpoint_answers import endpoint_answers
 from .flags_on import flags_on
+from .jwt_compatible import jwt_compatible
 from .no_degradation import no_degradation
 from .probe import Probe
 from .rollback_rehearsed import rollback_rehearsed
@@ -23,6 +24,7 @@ INSTANT: dict[str, InstantCheck] = {
 PROBES: dict[str, Probe] = {
     "backup_fresh": backup_fresh,
     "endpoint_answers": endpoint_answers,
+    "jwt_compatible": jwt_compatible,
     "no_degradation": no_degradation,
     "rollback_rehearsed": rollback_rehearsed,
     "week_stable": week_stable,
