@@ -50,7 +50,11 @@ def signed_off_by_hand(document: PlanFile) -> PlanFile:
             else line.model_copy(update={"kind": "manual", "check": None, "parameters": {}})
             for line in week.prerequisites
         )
-        weeks.append(week.model_copy(update={"prerequisites": lines}))
+        done = tuple(
+            line if line.check in {None, "flags_on"} else line.model_copy(update={"check": None, "parameters": {}})
+            for line in week.done_when
+        )
+        weeks.append(week.model_copy(update={"prerequisites": lines, "done_when": done}))
     return document.model_copy(update={"weeks": tuple(weeks)})
 
 

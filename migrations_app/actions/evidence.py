@@ -56,7 +56,7 @@ def accept(upload: UploadedEvidence) -> Evidence:
     """
     size = len(upload.content)
     if size > MOST_BYTES:
-        raise Invalid(f"Evidence: the file has {size / 1024**2:.1f} MB; it may have {MOST_BYTES // 1024**2}.")
+        raise Invalid(f"Evidence: the file is larger than {MOST_BYTES // 1024**2} MB.")
     if not size:
         raise Invalid("Evidence: the file is empty.")
     name = clean_name(upload.name)

@@ -19,7 +19,7 @@ from migrations_app.models import Evidence, Prerequisite, SignOff
 from migrations_app.roles import Permission
 
 from .change import Change, event_of_click, grow_version, lock_plan, no_change, refuse_spent, refuse_stale
-from .evidence import UploadedEvidence, accept, keep, told
+from .evidence import UploadedEvidence, accept, clean_name, keep, told
 from .refusals import Asked, refusals_recorded
 
 LONGEST_LINK = 1000  # characters
@@ -42,8 +42,8 @@ def tick(
     nothing changes; one whose time is over, or that is void, is withdrawn and this one takes its place.
     Raises NotPermitted, NotFound, Invalid (an automatic line, a link or a file that is not taken), Stale.
     """
-    asked = {"prerequisite": prerequisite_id, "link": link, "seen": seen, "request_key": request_key}
-    asked["evidence"] = evidence.name if evidence else None
+    asked = {"prerequisite": prerequisite_id, "link": _plain(link), "seen": seen, "request_key": request_key}
+    asked["evidence"] = clean_name(evidence.name) if evidence else None
     subject = f"prerequisite {prerequisite_id}"
     with refusals_recorded(_TICK, actor=actor, subject=subject, reason=note, **asked) as about:
         actor.require(Permission.TICK, _TICK)
@@ -169,6 +169,11 @@ def _link(typed: str) -> str:
     if not good or not link.isprintable() or any(one.isspace() or one in '<>"\\' for one in link):
         raise Invalid("Link: it must be an address that begins with https:// or http://.")
     return link
+
+
+def _plain(typed: str) -> str:
+    """What the database takes as text: without halves of characters, and without NUL."""
+    return typed.encode("utf-8", "replace").decode().replace("\x00", "?")
 
 
 def _given(sign_off: SignOff, file: Evidence | None) -> dict[str, Any]:

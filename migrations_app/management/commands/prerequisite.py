@@ -32,7 +32,7 @@ class Command(ActionCommand):
         parser = self.verb("untick", self.untick, "withdraw a sign-off")
         parser.add_argument("id", type=int, metavar="ID")
         about = f"run an automatic check now: leaves with 0 when it holds, {Exit.REFUSED:d} when not or not known"
-        parser = self.verb("check", self.check, about)
+        parser = self.verb("check", self.check_line, about)
         parser.add_argument("id", type=int, metavar="ID")
 
     def list(self, options: Options) -> None:
@@ -61,7 +61,7 @@ class Command(ActionCommand):
         change = untick(prerequisite_id=options["id"], actor=self.actor(options), reason=options["reason"])
         self.finish(options, change, f"Prerequisite {options['id']} is open again", moves_traffic=False)
 
-    def check(self, options: Options) -> None:
+    def check_line(self, options: Options) -> None:
         result = check_now(prerequisite_id=options["id"], actor=self.actor(options))
         held = result.state == CheckState.HELD
         if options["json"]:
