@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
@@ -137,6 +138,9 @@ def _require_blocking(lines: Collection[str], verdict: Verdict) -> None:
         named = clipped(", ".join(unknown))
         blocking = f"These do: {', '.join(sorted(closed))}." if closed else "Its gate is open."
         raise Invalid(f"Nothing called {named} blocks week {verdict.week} now. {blocking}")
+    times = Counter(line.key for line in verdict.lines)
+    if shared := sorted(key for key in set(lines) if times[key] > 1):
+        raise Invalid(f"More than one line is called {', '.join(shared)}: it would let through what nobody has named.")
 
 
 def _live(week: Week, now: datetime) -> Override | None:

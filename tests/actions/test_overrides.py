@@ -236,6 +236,14 @@ def test_the_shortest_and_the_longest_override(week_3, admin, minutes):
     assert row.expires_at - row.at == timedelta(minutes=minutes)
 
 
+def test_a_name_that_two_lines_share_lets_neither_through(week_3, admin):
+    Prerequisite.objects.filter(key="jwt").update(key="approval")
+    with pytest.raises(Invalid, match="More than one line is called approval"):
+        break_glass(admin, "approval", "user-data")
+    assert not Override.objects.exists()
+    assert break_glass(admin, "user-data").changed
+
+
 def test_an_open_gate_has_nothing_to_override(plan, admin, manager):
     tick_all(1, manager)
     assert verdicts(weeks=[1])[1].open
