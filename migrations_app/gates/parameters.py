@@ -189,8 +189,8 @@ class DataMigrated(CheckParameters):
     """Holds while every row of the old database is in the new one, equal in the named columns.
 
     Measures row counts and checksums of all rows. `from` and `to` name databases: CHECK_DATABASE_<NAME> of the
-    environment has the address of each. Unknown when one of them is not set, does not answer in time, or lacks a table or
-    column, and when the old one has no rows.
+    environment has the address of each. Unknown when one of them is not set, does not answer in time, or lacks a table
+    or column, and when the old one has no rows.
     """
 
     old: Annotated[Name, Field(alias="from", description="Name of the old database.")]
