@@ -128,6 +128,11 @@ class WeekRow:
         return self.week.status == WeekStatus.DONE
 
     @property
+    def passed(self) -> bool:
+        """It is behind its gate: all of it is on."""
+        return self.week.status in {WeekStatus.SOAKING, WeekStatus.DONE}
+
+    @property
     def soaked_share(self) -> int:
         """Per cent of the soak that is over."""
         if self.week.soak_started_at is None:

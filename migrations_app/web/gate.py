@@ -118,9 +118,9 @@ class GateView:
         return tuple(item for group in self.groups for item in group.lines)
 
     @property
-    def token(self) -> str:
-        """Differs when a line is in another state: what it offers to do is another then."""
-        return ".".join(f"{item.id}-{item.word}" for item in self.lines)
+    def rehearses(self) -> bool:
+        """One of its lines asks for a rehearsal of the rollback, and offers it."""
+        return any(item.rehearses for item in self.lines)
 
 
 def anchor_of(line: Line, phase: Phase = Phase.START) -> str:
