@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Address, Gateway, Rendered, Side
+from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Address, Gateway, Rendered, Side, SideTraffic
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.errors import InvalidTable, NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.memory import MemoryGateway
@@ -368,6 +368,14 @@ def test_traffic_counts_requests_by_service_and_side(bench, run):
         bench.ask("/api/storage/x")
     assert counted("auth", Side.SERVICE) == (new[0] + 3, new[1])
     assert counted("storage", Side.MONOLITH) == (old[0] + 2, old[1])
+
+
+def test_traffic_tells_of_sides_that_have_a_route_and_no_request_yet(bench, table):
+    made = table()
+    silent = replace(made.routes[0], service="silent", flag="USE_SILENT_SERVICE", weight=30)
+    bench.gateway.apply(bench.gateway.render(replace(made, routes=(silent,))))
+    found = bench.gateway.traffic()
+    assert {side: found["silent", side] for side in Side} == {side: SideTraffic(0, 0, NO_LATENCY) for side in Side}
 
 
 def test_traffic_counts_answers_by_how_long_they_took(bench, table):

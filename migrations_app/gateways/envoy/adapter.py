@@ -45,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.001  # seconds between two looks at the gateway; Envoy takes a new route file in 2-4 ms
 _LONGEST_PAUSE = 0.02
-_TRAFFIC = rf"^{re.escape(ROUTE_STATS)}([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx|time)$"
+# `total` is there, at 0, for every side that has a route; the others only come with the first answer.
+_TRAFFIC = rf"^{re.escape(ROUTE_STATS)}([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx|time|total)$"
 _VERDICT_WITHIN = 0.8  # seconds that the validator gets for a shape that another Envoy has passed
 _SETTLING = 5  # looks, 20 ms apart, before a difference counts as drift and not as an apply that is under way
 
