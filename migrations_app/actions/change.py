@@ -26,6 +26,8 @@ from migrations_app.roles import Permission
 from .fresh import refuse_old_checks, with_fresh_checks
 from .hints import ask_to_reconcile
 
+NO_PLAN = "No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml"
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -161,7 +163,7 @@ def lock_plan() -> Plan:
             raise Busy("Another change has held the plan for too long. Nothing was done; try again at once.") from error
         raise
     if plan is None:
-        raise NotFound("No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml")
+        raise NotFound(NO_PLAN)
     return plan
 
 

@@ -14,10 +14,11 @@ from migrations_app.choices import AuditKind, Phase, WeekStatus
 from migrations_app.errors import GateClosed, NotFound
 from migrations_app.gates.load import done_verdicts, verdicts
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
-from migrations_app.models import Flag, Week
+from migrations_app.models import Flag, Plan, Week
 from migrations_app.roles import Permission
 
 from .change import (
+    NO_PLAN,
     Change,
     Move,
     event_of_click,
@@ -115,6 +116,8 @@ def find_week(number: int) -> Week:
     """Raises NotFound."""
     week = Week.objects.filter(number=number).first()
     if week is None:
+        if not Plan.objects.exists():
+            raise NotFound(NO_PLAN)
         raise NotFound(f"The plan has no week {number}. List the weeks with: manage.py week list")
     return week
 

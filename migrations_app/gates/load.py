@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Exists, F, FilteredRelation, OuterRef, Q
 from django.utils import timezone
@@ -80,7 +81,7 @@ def snapshots(
     rows = list(Week.objects.select_related("plan").filter(numbers).annotate(**_there_is()))
     if not rows:
         return {}
-    after, freezes, overrides = _seldom(rows, phase, now)
+    seldom = _seldom(rows, phase, weight, now)
     whole = _flags()
     health = _health(now, whole.titles)
     prerequisites = _prerequisites(phase, weeks)
@@ -89,9 +90,6 @@ def snapshots(
         number = row.number
         own = whole.of_week.get(number, {})
         asked = [key for key in own if flags is None or key in flags]
-        request = None
-        if phase == Phase.START and row.approvals_needed:
-            request = _request(row, sorted(asked), weight)
         found[number] = Snapshot(
             week=number,
             now=now,
@@ -104,12 +102,12 @@ def snapshots(
             time_scale=row.plan.time_scale,
             stale_after=timedelta(seconds=settings.CHECK_STALE_AFTER),
             own=_seen_week(row),
-            after=tuple(after.get(row.pk, ())),
+            after=tuple(seldom.after.get(row.pk, ())),
             approvals_needed=row.approvals_needed,
             approver_role=row.approver_role,
-            request=request,
-            freezes=freezes,
-            override=overrides.get(row.pk),
+            request=seldom.requests.get((row.pk, tuple(sorted(asked)))),
+            freezes=seldom.freezes,
+            override=seldom.overrides.get(row.pk),
         )
     return found
 
@@ -132,24 +130,35 @@ def _states(now: datetime) -> dict[str, tuple[Health, str, datetime]]:
 
 
 def _there_is() -> dict[str, Exists]:
-    """What most weeks do not have is only asked for where there is some."""
+    """Whether there is any of what most weeks do not have."""
+    open_request = ApprovalRequest.objects.filter(closed_at__isnull=True, spent_at__isnull=True)
     return {
+        "has_request": Exists(open_request.filter(week=OuterRef("pk"))),
         "has_after": Exists(Week.after.through.objects.filter(from_week=OuterRef("pk"))),
         "has_freeze": Exists(Freeze.objects.filter(lifted_at__isnull=True)),
         "has_override": Exists(Override.objects.filter(week=OuterRef("pk"), ended_at__isnull=True)),
     }
 
 
-def _seldom(
-    rows: list[Any], phase: Phase, now: datetime
-) -> tuple[dict[int, list[SeenWeek]], tuple[SeenFreeze, ...], dict[int, SeenOverride]]:
-    """The weeks before each week, the freezes that are on, and the overrides; by `_there_is`, nothing where none is."""
+@dataclass
+class _Seldom:
+    """What is only asked for where there is some, by the primary key of the week; `requests` also by flag keys."""
+
+    after: dict[int, list[SeenWeek]] = field(default_factory=dict)
+    requests: dict[tuple[int, tuple[str, ...]], SeenRequest] = field(default_factory=dict)
+    freezes: tuple[SeenFreeze, ...] = ()
+    overrides: dict[int, SeenOverride] = field(default_factory=dict)
+
+
+def _seldom(rows: list[Any], phase: Phase, weight: int, now: datetime) -> _Seldom:
     if phase != Phase.START:
-        return {}, (), {}
-    after = _after([row.pk for row in rows]) if any(row.has_after for row in rows) else {}
-    freezes = _freezes(now) if rows[0].has_freeze else ()
-    overrides = _overrides(rows) if any(row.has_override for row in rows) else {}
-    return after, freezes, overrides
+        return _Seldom()
+    return _Seldom(
+        after=_after([row.pk for row in rows]) if any(row.has_after for row in rows) else {},
+        requests=_requests(rows, weight) if any(row.has_request for row in rows) else {},
+        freezes=_freezes(now) if rows[0].has_freeze else (),
+        overrides=_overrides(rows) if any(row.has_override for row in rows) else {},
+    )
 
 
 @dataclass
@@ -256,22 +265,28 @@ def _overrides(weeks: Iterable[Week]) -> dict[int, SeenOverride]:
     }
 
 
-def _request(week: Week, flags: list[str], weight: int) -> SeenRequest | None:
-    """The request for exactly this change, with who has answered and still has the role."""
-    row = ApprovalRequest.objects.filter(
-        week=week, flags=flags, weight=weight, closed_at__isnull=True, spent_at__isnull=True
-    ).first()
-    if row is None:
-        return None
-    role = Q(account__is_active=True, account__groups__name=week.approver_role)
-    answers = Approval.objects.filter(request=row, withdrawn_at__isnull=True)
-    counting = set(answers.filter(role).values_list("pk", flat=True))
-    return SeenRequest(
-        row.pk,
-        row.actor,
-        row.asked_at,
-        row.expires_at,
-        row.revision,
-        row.vouches_for,
-        tuple(SeenApproval(one.actor, Decision(one.decision), one.at, one.pk in counting) for one in answers),
+def _requests(weeks: Iterable[Week], weight: int) -> dict[tuple[int, tuple[str, ...]], SeenRequest]:
+    """The open requests for this weight, by week and flags, with who has answered and still has the role."""
+    has_role = User.groups.through.objects.filter(
+        user=OuterRef("account"), user__is_active=True, group__name=OuterRef("request__week__approver_role")
     )
+    requests = ApprovalRequest.objects.filter(
+        week__in=weeks, weight=weight, closed_at__isnull=True, spent_at__isnull=True
+    )
+    answers: dict[int, list[SeenApproval]] = defaultdict(list)
+    for one in Approval.objects.filter(request__in=requests, withdrawn_at__isnull=True).annotate(
+        counts=Exists(has_role)
+    ):
+        answers[one.request_id].append(SeenApproval(one.actor, Decision(one.decision), one.at, one.counts))
+    return {
+        (row.week_id, tuple(row.flags)): SeenRequest(
+            row.pk,
+            row.actor,
+            row.asked_at,
+            row.expires_at,
+            row.revision,
+            row.vouches_for,
+            tuple(answers[row.pk]),
+        )
+        for row in requests
+    }

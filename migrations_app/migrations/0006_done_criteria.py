@@ -1,4 +1,4 @@
-"""What a week is done when becomes lines of its checklist."""
+"""What a week is done when becomes lines of its checklist, and weeks of high risk need the approval of one other."""
 
 from typing import Any
 
@@ -15,7 +15,16 @@ def keep_done_criteria(apps: Any, _schema_editor: Any) -> None:
             )
 
 
+def want_approvals(apps: Any, _schema_editor: Any) -> None:
+    """As the plan file has it for weeks of high risk that say nothing."""
+    weeks = apps.get_model("migrations_app", "Week").objects.filter(risk="high", approvals_needed=0)
+    weeks.update(approvals_needed=1, approver_role="approver")
+
+
 class Migration(migrations.Migration):
     dependencies = [("migrations_app", "0005_gates")]
 
-    operations = [migrations.RunPython(keep_done_criteria, migrations.RunPython.noop)]
+    operations = [
+        migrations.RunPython(keep_done_criteria, migrations.RunPython.noop),
+        migrations.RunPython(want_approvals, migrations.RunPython.noop),
+    ]

@@ -1,4 +1,8 @@
-"""The database also refuses a week to go from one state to another that no week can go to."""
+"""The database also refuses a week to go from one state to another that no week can go to.
+
+A week can be rolled back though this database never saw it start: a plan may be first loaded with services that already
+are on the new side, and a gateway may carry more than a database that was restored from a backup knows of.
+"""
 
 from django.db import migrations
 
@@ -6,7 +10,7 @@ STATES = """
 CREATE FUNCTION switchyard_week_changes_state() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF (OLD.status, NEW.status) NOT IN (
-        ('planned', 'in_progress'), ('planned', 'soaking'),
+        ('planned', 'in_progress'), ('planned', 'soaking'), ('planned', 'rolled_back'),
         ('in_progress', 'soaking'), ('in_progress', 'rolled_back'),
         ('soaking', 'in_progress'), ('soaking', 'done'), ('soaking', 'rolled_back'),
         ('done', 'in_progress'), ('done', 'rolled_back'),
