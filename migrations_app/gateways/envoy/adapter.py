@@ -134,7 +134,11 @@ class EnvoyGateway(Gateway):
             return Observed(generation=None, error=f"the gateway's folder {self._folder.path} is not usable: {error}")
 
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
-        """See Gateway.traffic. One question, however many services: measured, 3 ms with 10 and 70 ms with 500."""
+        """See Gateway.traffic. One question, however many services.
+
+        Measured on two busy cores, with both sides of each service used: 4 ms with 10 services, 75 ms with 100. Two
+        thirds of that are the response times.
+        """
         found = self._client.statistics(_TRAFFIC)
         sides: dict[tuple[str, Side], dict[str, int]] = {}
         for name, value in found.counters.items():

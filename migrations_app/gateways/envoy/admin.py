@@ -23,6 +23,7 @@ _ROUTES = "/config_dump?resource=dynamic_route_configs"
 # When each part was last updated: a fifth of the cost of a whole dump. Envoy moves it with every accepted update only.
 _STAMPS = "&mask=version_info,last_updated"
 _REJECTED = r"^(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_(rejected|failure)$"
+_STATISTICS_TIMEOUT = 2.0  # seconds: no click waits for them, and those of hundreds of services take their time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class AdminClient:
 
         Envoy brings histograms up to date once a second (`stats_flush_interval`), counters at once.
         """
-        return self._stats({"histogram_buckets": "disjoint", "filter": pattern})
+        return self._stats({"histogram_buckets": "disjoint", "filter": pattern}, timeout=_STATISTICS_TIMEOUT)
 
     def rejections(self) -> int:
         """How many files Envoy has refused since it started."""
@@ -118,8 +119,10 @@ class AdminClient:
         if client is not None:
             client.close()
 
-    def _stats(self, asked: dict[str, str]) -> Statistics:
-        stats = _parse(self._get(f"{self.admin_url}/stats", params={"format": "json"} | asked), "/stats")
+    def _stats(self, asked: dict[str, str], *, timeout: float | None = None) -> Statistics:
+        url, params = f"{self.admin_url}/stats", {"format": "json"} | asked
+        within = self._timeout if timeout is None else timeout
+        stats = _parse(self._answer(url, lambda client: client.get(url, params=params, timeout=within)), "/stats")
         found = Statistics({}, {})
         try:
             for entry in stats.get("stats", []):
@@ -131,8 +134,8 @@ class AdminClient:
             raise Unreachable(f"/stats of the gateway's admin port answers in an unknown form: {error!r}") from error
         return found
 
-    def _get(self, url: str, params: dict[str, str] | None = None) -> bytes:
-        return self._answer(url, lambda client: client.get(url, params=params))
+    def _get(self, url: str) -> bytes:
+        return self._answer(url, lambda client: client.get(url))
 
     def _answer(self, url: str, ask: Callable[[httpx.Client], httpx.Response]) -> bytes:
         for last_try in (False, True):
