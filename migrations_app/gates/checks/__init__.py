@@ -8,6 +8,7 @@ on a schedule and again at the click.
 from migrations_app.gates.seen import InstantCheck
 
 from .backup_fresh import backup_fresh
+from .data_migrated import data_migrated
 from .endpoint_answers import endpoint_answers
 from .flags_on import flags_on
 from .jwt_compatible import jwt_compatible
@@ -23,6 +24,7 @@ INSTANT: dict[str, InstantCheck] = {
 }
 PROBES: dict[str, Probe] = {
     "backup_fresh": backup_fresh,
+    "data_migrated": data_migrated,
     "endpoint_answers": endpoint_answers,
     "jwt_compatible": jwt_compatible,
     "no_degradation": no_degradation,
