@@ -33,7 +33,8 @@ def check_now(*, prerequisite_id: int, actor: Actor) -> CheckResult:
     """
     subject = f"prerequisite {prerequisite_id}"
     with refusals_recorded(_CHECK, actor=actor, subject=subject, prerequisite=prerequisite_id) as about:
-        actor.require_still(Permission.CHECK, _CHECK)  # a check may load another system: asked of the database now
+        actor.require(Permission.CHECK, _CHECK)
+        actor.require_still(Permission.CHECK, _CHECK)
         row = _find(prerequisite_id, about)
         before = CheckResult.objects.filter(prerequisite=row, asked=asked_of(row)).first()
         result = _instant(row) if row.check_name in INSTANT else _probed(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from migrations_app.actions.checks import check_now
 from migrations_app.actions.evidence import MOST_BYTES, UploadedEvidence
 from migrations_app.actions.prerequisites import tick, untick
 from migrations_app.choices import CheckState, Phase
+from migrations_app.errors import Invalid
 from migrations_app.gates.load import done_verdicts, verdicts
 from migrations_app.gates.verdict import Line
 from migrations_app.management.base import ActionCommand, Exit, Options
@@ -28,7 +28,7 @@ class Command(ActionCommand):
         parser = self.verb("tick", self.tick, "sign a prerequisite off; the note is --reason")
         parser.add_argument("id", type=int, metavar="ID")
         parser.add_argument("--link", default="", metavar="URL", help="where to see it: http or https")
-        parser.add_argument("--file", type=_file, metavar="PATH", help="evidence: a picture, a PDF or a text, to 5 MB")
+        parser.add_argument("--file", default="", metavar="PATH", help="evidence: a picture, a PDF or a text, to 5 MB")
         parser = self.verb("untick", self.untick, "withdraw a sign-off")
         parser.add_argument("id", type=int, metavar="ID")
         about = f"run an automatic check now: leaves with 0 when it holds, {Exit.REFUSED:d} when not or not known"
@@ -53,7 +53,7 @@ class Command(ActionCommand):
             actor=self.actor(options),
             note=options["reason"],
             link=options["link"],
-            evidence=options["file"],
+            evidence=_read(options["file"]) if options["file"] else None,
         )
         self.finish(options, change, f"Prerequisite {options['id']} is ticked", moves_traffic=False)
 
@@ -114,10 +114,10 @@ def _result(result: CheckResult) -> dict[str, Any]:
     }
 
 
-def _file(path: str) -> UploadedEvidence:
-    """What is too large is not read to its end: one byte more than is taken says enough."""
+def _read(path: str) -> UploadedEvidence:
+    """What is too large is not read to its end: one byte more than is taken says enough. Raises Invalid."""
     try:
         with Path(path).open("rb") as opened:
             return UploadedEvidence(Path(path).name, opened.read(MOST_BYTES + 1))
     except OSError as error:
-        raise ArgumentTypeError(f"{path}: {error.strerror or error}") from error
+        raise Invalid(f"Evidence: {path}: {error.strerror or error}.") from error
