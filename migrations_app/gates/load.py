@@ -113,17 +113,22 @@ def snapshots(
 
 
 def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]:
-    """Target -> (state, error). A state that no poll has confirmed for HEALTH_STALE_AFTER seconds is unknown."""
+    """Target -> (state, error). A state that no poll has confirmed for HEALTH_STALE_AFTER seconds is unknown.
+
+    So is one that lies as far in the future, from before the clock was put back, until the next poll.
+    """
     return {target: (state, error) for target, (state, error, _) in _states(now or timezone.now()).items()}
 
 
 def _states(now: datetime) -> dict[str, tuple[Health, str, datetime]]:
-    oldest = now - timedelta(seconds=settings.HEALTH_STALE_AFTER)
+    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
     found = {}
     for row in HealthState.objects.all():
-        if row.polled_at < oldest:
+        if now - row.polled_at > stale:
             age = int((now - row.polled_at).total_seconds())
             found[row.target] = (Health.UNKNOWN, f"the last poll was {age} s ago", row.polled_at)
+        elif row.polled_at - now > stale:
+            found[row.target] = (Health.UNKNOWN, "no poll since the clock was put back", now)
         else:
             found[row.target] = (Health(row.state), row.error, row.since)
     return found
