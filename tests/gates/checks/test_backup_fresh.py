@@ -15,6 +15,8 @@ import pytest
 from django.utils import timezone
 
 from controlplane.embedded.postgres import installed_binaries
+from demo.backup import take
+from demo.estate import MEMBERS, Settings
 from migrations_app.choices import CheckState
 from migrations_app.gates.checks import archives
 from migrations_app.gates.checks.backup_fresh import backup_fresh
@@ -149,6 +151,16 @@ def test_a_file_that_is_being_written_does_not_hold_until_it_is_complete(folder,
             writer.kill()
             writer.wait()
     assert check().state == HELD
+
+
+def test_a_backup_of_the_demo_holds(folder, seeded, settings):
+    estate = Settings.read(seeded.environ | {"BACKUP_DIR": str(folder)})
+    pattern = f"{estate.database_prefix}main-*.dump"
+    assert told(check(file=pattern)) == (NOT_HELD, f"no file matches {pattern}")
+    path = take(MEMBERS["monolith"], estate)
+    found = check(file=pattern)
+    assert found.state == HELD
+    assert found.value.startswith(f"{path.name}, ")
 
 
 def test_plain_sql_does_not_hold(folder, database):

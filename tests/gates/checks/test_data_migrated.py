@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from django.utils import timezone
 
+from demo.break_hash import spoil
 from demo.estate import MEMBERS
 from demo.migrate_users import COLUMNS, migrate
 from migrations_app.choices import CheckState
@@ -79,7 +80,7 @@ def test_the_demos_users_before_and_after_their_migration(demo):
     assert found.act == "Bring over from main to auth what is missing or different: 40 of users."
     migrate(demo.settings)
     assert told(check(users)) == (HELD, "40 of 40 users are the same", "40 of 40")
-    demo.query("auth", "UPDATE users SET password_hash = overlay(password_hash placing '0' from 40) WHERE id = 7")
+    assert spoil("bo.lind", demo.settings)
     assert told(check(users)) == (NOT_HELD, "39 of 40 users are the same", "40 of 40")
     assert check({"name": "users", "columns": ["email"]}).state == HELD
     migrate(demo.settings)

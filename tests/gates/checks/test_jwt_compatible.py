@@ -14,6 +14,7 @@ from django.utils import timezone
 from demo.estate import MEMBERS
 from demo.fault import put
 from demo.faults import Fault
+from demo.jwt_secret import set_secret
 from demo.seed import PASSWORD
 from demo.tokens import TokenError, issue, verify
 from migrations_app.choices import CheckState
@@ -76,6 +77,16 @@ def test_a_wrong_secret_is_found_before_it_makes_everything_look_refused(demo, s
     found = check()
     assert told(found) == (NOT_HELD, "the monolith refuses a token signed with CHECK_SECRET_JWT: 401")
     assert "another secret" not in str(found)
+
+
+@pytest.mark.parametrize("name", ["auth", "monolith"])
+def test_a_changed_secret_on_either_side_is_noticed_until_it_is_restored(demo, name):
+    assert set_secret(name, "changed", demo.settings) is None
+    try:
+        assert told(check()) == (NOT_HELD, "the auth service refuses the monolith's token: 401")
+    finally:
+        assert set_secret(name, "own", demo.settings) is None
+    assert check().state == HELD
 
 
 @pytest.mark.parametrize(("name", "who"), [("auth", "the auth service"), ("monolith", "the monolith")])
