@@ -19,7 +19,7 @@ HTMX = {"HX-Request": "true"}
 def _quick(settings):
     """No worker runs beside these tests: the web process reconciles at once."""
     settings.WORKER_HEAD_START = 0
-    settings.CONFIRM_WITHIN = 0.3
+    settings.CONFIRM_WITHIN = 1.0
     settings.CELERY_BROKER_URL = ""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     cache.clear()
