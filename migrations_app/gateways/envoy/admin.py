@@ -101,7 +101,7 @@ class AdminClient:
 
         Envoy brings histograms up to date once a second (`stats_flush_interval`), counters at once.
         """
-        return self._stats({"histogram_buckets": "disjoint", "filter": pattern}, timeout=_STATISTICS_TIMEOUT)
+        return self._stats({"histogram_buckets": "disjoint", "filter": pattern}, within=_STATISTICS_TIMEOUT)
 
     def rejections(self) -> int:
         """How many files Envoy has refused since it started."""
@@ -119,10 +119,8 @@ class AdminClient:
         if client is not None:
             client.close()
 
-    def _stats(self, asked: dict[str, str], *, timeout: float | None = None) -> Statistics:
-        url, params = f"{self.admin_url}/stats", {"format": "json"} | asked
-        within = self._timeout if timeout is None else timeout
-        stats = _parse(self._answer(url, lambda client: client.get(url, params=params, timeout=within)), "/stats")
+    def _stats(self, asked: dict[str, str], *, within: float | None = None) -> Statistics:
+        stats = _parse(self._get(f"{self.admin_url}/stats", {"format": "json"} | asked, within), "/stats")
         found = Statistics({}, {})
         try:
             for entry in stats.get("stats", []):
@@ -134,8 +132,9 @@ class AdminClient:
             raise Unreachable(f"/stats of the gateway's admin port answers in an unknown form: {error!r}") from error
         return found
 
-    def _get(self, url: str) -> bytes:
-        return self._answer(url, lambda client: client.get(url))
+    def _get(self, url: str, params: dict[str, str] | None = None, within: float | None = None) -> bytes:
+        timeout = self._timeout if within is None else within
+        return self._answer(url, lambda client: client.get(url, params=params, timeout=timeout))
 
     def _answer(self, url: str, ask: Callable[[httpx.Client], httpx.Response]) -> bytes:
         for last_try in (False, True):
