@@ -16,7 +16,7 @@ from migrations_app.audit import record
 from migrations_app.choices import AuditKind, WeekStatus
 from migrations_app.errors import Invalid, NotFound, PlanConflict
 from migrations_app.gates.target import NOTHING, targets
-from migrations_app.models import ApprovalRequest, Flag, Prerequisite, SignOff, Week
+from migrations_app.models import ApprovalRequest, Flag, Override, Prerequisite, SignOff, Week
 from migrations_app.models import Plan as PlanRow
 from migrations_app.models.gateways import next_generation
 from migrations_app.planfile.conflicts import conflicts, scale_conflicts
@@ -66,10 +66,12 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "", time_scale: int = 1
             if difference.routing:
                 row.generation = next_generation(row, row.gateways.all())
         lost = _lost_sign_offs(old, plan) if old else {}
-        moved = targets() if old else {}
+        before, ended = targets() if old else {}, list[str]()
         write_rows(row, plan, old, touched=_touched(old, plan, row.time_scale, time_scale), actor=actor.name)
         if old is not None:
+            moved = _moved(before)
             lost |= _void_sign_offs(moved, actor.name)
+            ended = _void_overrides(moved, actor.name)
             if difference.routing or time_scale != row.time_scale:
                 forget_results(Prerequisite.objects.all())
         row.revision += 1
@@ -77,7 +79,10 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "", time_scale: int = 1
         row.document = plan.model_dump(mode="json")
         row.loaded_at = timezone.now()
         row.save(update_fields=["generation", "revision", "time_scale", "document", "loaded_at"])
-        _record(row, old, plan, difference, [lost[key] for key in sorted(lost)], actor=actor, reason=reason)
+        void = {"sign_offs_withdrawn": [lost[key] for key in sorted(lost)]}
+        if ended:
+            void["overrides_ended"] = ended
+        _record(row, old, plan, difference, void, actor=actor, reason=reason)
         return Loaded(difference, row.revision, row.generation, row.time_scale)
 
 
@@ -154,10 +159,23 @@ def _lost_sign_offs(old: Plan, new: Plan) -> dict[int, str]:
     }
 
 
-def _void_sign_offs(before: dict[int, str], actor: str) -> dict[int, str]:
-    """Withdraw those of weeks that move something else than `before`; primary key -> what the audit log keeps of it."""
+def _moved(before: dict[int, str]) -> set[int]:
+    """Numbers of the weeks that move something else than their targets `before` say."""
     after = targets()
-    moved = {number for number in before.keys() | after if before.get(number, NOTHING) != after.get(number, NOTHING)}
+    return {number for number in before.keys() | after if before.get(number, NOTHING) != after.get(number, NOTHING)}
+
+
+def _void_overrides(moved: Collection[int], actor: str) -> list[str]:
+    """End those of weeks that have moved: moving back must not break the glass again. A line of the audit log each."""
+    now = timezone.now()
+    live = Override.objects.filter(ended_at=None, expires_at__gt=now, week__number__in=moved).select_related("week")
+    told = [f"week {row.week.number}: {', '.join(row.lines)}, by {row.actor}" for row in live.order_by("pk")]
+    live.update(ended_at=now, ended_by=actor)
+    return told
+
+
+def _void_sign_offs(moved: Collection[int], actor: str) -> dict[int, str]:
+    """Withdraw those of weeks that have moved; primary key -> what the audit log keeps of it."""
     live = SignOff.objects.filter(withdrawn_at=None, prerequisite__week__number__in=moved)
     void = {
         sign_off.pk: f"{_told(sign_off)}, void: the week's flags, routes or upstreams have changed"
@@ -174,7 +192,14 @@ def _told(sign_off: SignOff) -> str:
 
 
 def _record(
-    row: PlanRow, old: Plan | None, plan: Plan, difference: Difference, lost: list[str], *, actor: Actor, reason: str
+    row: PlanRow,
+    old: Plan | None,
+    plan: Plan,
+    difference: Difference,
+    void: dict[str, list[str]],
+    *,
+    actor: Actor,
+    reason: str,
 ) -> None:
     before: dict[str, Any] = {"revision": row.revision - 1}
     if old is not None:
@@ -184,7 +209,7 @@ def _record(
         "time_scale": row.time_scale,
         "fingerprint": fingerprint(plan),
         "difference": list(difference.lines),
-        "sign_offs_withdrawn": lost,
+        **void,
     }
     record(
         AuditKind.PLAN_LOADED,
