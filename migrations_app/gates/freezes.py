@@ -15,7 +15,7 @@ def span_at(freeze: Freeze, now: datetime) -> Span | None:
     """Begin and end, in UTC, of the freeze that is on at `now`, or None. A lifted one never is.
 
     A recurring one is told by the clock on the wall of its time zone: it begins when that clock first shows `from_time`
-    and ends when it last shows `until_time`, so on the nights when the clock is put forward or back it is shorter or
+    and ends once it shows less than `until_time` no more, so on the nights when the clock is put forward or back it is shorter or
     longer. A time that is leapt over counts as the moment of the leap. Whole days that follow on each other are one
     span, by six days to either side at most.
     """
@@ -59,11 +59,14 @@ def _with_days_beside(freeze: Freeze, day: date, span: Span) -> Span:
 
 
 def _instant(day: date, at: time, zone: ZoneInfo, *, last: bool) -> datetime:
-    """When the zone's clock shows this, in UTC: the last time if it does twice; the leap, if it leaps over it."""
+    """When the zone's clock first shows this, in UTC, or when it shows less no more; the leap, if it leaps over it."""
     shown = datetime.combine(day, at, zone)
     by_offset_before, by_offset_after = (shown.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
     if by_offset_before <= by_offset_after:
-        return by_offset_after if last else by_offset_before
+        # A clock that is put back to this very time showed nothing earlier since it showed it first.
+        just_before = shown - timedelta(seconds=1)
+        twice = just_before.utcoffset() != just_before.replace(fold=1).utcoffset()
+        return by_offset_after if last and twice else by_offset_before
     # The leap is between the two, on a full second: the first one that has the new offset.
     offset = by_offset_before.astimezone(zone).utcoffset()
     low, high = math.floor(by_offset_after.timestamp()), math.ceil(by_offset_before.timestamp())

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from pydantic import ValidationError
+
 from migrations_app.choices import CheckState, Decision, Health, WeekStatus
 from migrations_app.durations import in_words
 from migrations_app.gates.seen import (
@@ -149,8 +151,7 @@ def _prerequisite(seen: SeenPrerequisite, snapshot: Snapshot, instant: Mapping[s
     if not seen.check:
         return _manual(seen, snapshot)
     if check := instant.get(seen.check):
-        found = check(seen.parameters, snapshot)
-        checked_at: datetime | None = snapshot.now
+        found, checked_at = _instant(check, seen, snapshot)
     else:
         found, checked_at = _last_result(seen, snapshot)
     held = found.state == CheckState.HELD
@@ -168,6 +169,15 @@ def _prerequisite(seen: SeenPrerequisite, snapshot: Snapshot, instant: Mapping[s
         since=found.since,
         checked_at=checked_at,
     )
+
+
+def _instant(check: InstantCheck, seen: SeenPrerequisite, snapshot: Snapshot) -> tuple[Finding, datetime | None]:
+    try:
+        return check(seen.parameters, snapshot), snapshot.now
+    except ValidationError as error:
+        # A row that an older version wrote, or that was written by hand.
+        told = f"its parameters make no sense: {error.errors()[0]['msg']}"
+        return Finding(CheckState.UNKNOWN, told, "parameters of this check", "Load the plan anew."), snapshot.now
 
 
 def _last_result(seen: SeenPrerequisite, snapshot: Snapshot) -> tuple[Finding, datetime | None]:

@@ -18,6 +18,8 @@ from migrations_app.planfile.schema import MAX_PATH, split_address
 from migrations_app.planfile.words import is_broken, is_echo, problem, shorten, suggest, translate
 
 RESERVED_PREFIXES = ("/health", "/routing-status", "/services/discovery")
+# Keys of the lines that gates.verdict makes by itself.
+OWN_LINES = r"approval|soak|(after|freeze)-[0-9]+|health-.*"
 MONOLITH_KEY = "monolith"  # what health and traffic of the old side are stored under
 GATEWAY_TARGET = "gateway"  # what a check's `target` calls the gateway
 DONE_KEY = r"done-[0-9]+"  # as schema.done_key
@@ -119,6 +121,9 @@ def _keys(document: _Document) -> Iterator[tuple[Loc, str]]:
             key = item.text("key")
             if key is not None and re.fullmatch(DONE_KEY, key):
                 yield [*loc, "key"], f"'{key}' names a line of done_when that has no key; choose another"
+            elif key is not None and re.fullmatch(OWN_LINES, key):
+                # An override names lines by their keys: two of one name could be let through for one.
+                yield [*loc, "key"], f"'{key}' names a line that every gate may have; choose another"
 
 
 def _address(node: Node | None, key: str) -> tuple[str, int] | None:

@@ -240,6 +240,7 @@ def table(freeze: Freeze, middle: datetime) -> list[tuple[datetime, bool]]:
 @example(edge=EDGES[1], weekdays={"6", "7"}, begin=time(2, 30), end=time(2, 30), offset=0)
 @example(edge=EDGES[4], weekdays={"7"}, begin=time(2, 10), end=time(2, 20), offset=0)
 @example(edge=EDGES[7], weekdays={"7"}, begin=time(0, 0), end=time(5, 0), offset=0)
+@example(edge=EDGES[6], weekdays={"1", "2", "3", "4", "5", "6"}, begin=time(0, 0), end=time(0, 0), offset=0)
 @example(edge=EDGES[9], weekdays={"4", "5"}, begin=time(22, 0), end=time(3, 0), offset=0)
 def test_a_recurring_freeze_is_what_a_table_of_minutes_says(edge, weekdays, begin, end, offset):
     zone, middle = edge

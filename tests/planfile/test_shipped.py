@@ -103,7 +103,7 @@ def test_tracseq_has_every_service_with_its_flag_prefix_port_week_and_risk(tracs
 
 def test_tracseq_has_every_prerequisite(tracseq):
     assert {week.number: [item.key for item in week.prerequisites] for week in tracseq.weeks} == {
-        1: ["services-healthy"],
+        1: ["services-healthy", "services-looked-at"],
         2: ["week-1-stable", "no-degradation"],
         3: ["database-backup", "user-data", "jwt", "support-standby", "users-notified", "rollback-plan"],
         4: ["week-3-stable"],
@@ -112,6 +112,7 @@ def test_tracseq_has_every_prerequisite(tracseq):
     }
     assert {item.key: item.check for week in tracseq.weeks for item in week.prerequisites} == {
         "services-healthy": "services_healthy",
+        "services-looked-at": None,
         "week-1-stable": "week_stable",
         "no-degradation": "no_degradation",
         "database-backup": "backup_fresh",
