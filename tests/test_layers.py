@@ -95,15 +95,24 @@ def test_what_a_verdict_follows_from_knows_neither_django_nor_a_table(name):
     assert [dotted for dotted in found if dotted.split(".")[0] == "django" or part(dotted) in beyond] == []
 
 
-def test_check_results_are_written_in_one_place():
-    """Others read them through `gates.load`; `check_now` answers with one that is not stored."""
-    users = {
+def test_check_results_are_made_where_checks_are_run_and_nowhere_else():
+    """Others read them. `actions.checks` answers with one of an instant check, which is not stored."""
+    makers = {
         str(path.relative_to(APP))
         for path in modules()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and any(alias.name == "CheckResult" for alias in node.names)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "CheckResult"
     }
-    assert users <= {"models/__init__.py", "observe/checks.py", "actions/checks.py"}
+    assert makers == {"observe/checks.py", "actions/checks.py"}
+    writers = {
+        f"{path.relative_to(APP)}: {node.attr}"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value).startswith("CheckResult.objects")
+        and node.attr in {"create", "bulk_create", "get_or_create", "update_or_create", "update", "bulk_update"}
+    }
+    assert writers == {"observe/checks.py: bulk_create"}
 
 
 def test_no_private_name_is_imported_from_another_module():
