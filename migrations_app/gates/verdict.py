@@ -38,6 +38,15 @@ class LineKind(StrEnum):
     SOAK = "soak"  # all is on and has been stable for long enough; only before a week is done
 
 
+# How a gate is told, on pages and in a shell: a title, and the lines under it.
+GROUPS: dict[str, tuple[LineKind, ...]] = {
+    "Order and freezes": (LineKind.SOAK, LineKind.ORDER, LineKind.FREEZE),
+    "Checked automatically": (LineKind.AUTOMATIC, LineKind.HEALTH),
+    "Signed off by people": (LineKind.MANUAL,),
+    "Approved by others": (LineKind.APPROVAL,),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One condition of a gate. `value` against `limit` says why it is held or not.

@@ -6,14 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from migrations_app.durations import in_words
-from migrations_app.gates.verdict import Line, LineKind, Verdict
-
-GROUPS: dict[str, tuple[LineKind, ...]] = {
-    "Order and freezes": (LineKind.SOAK, LineKind.ORDER, LineKind.FREEZE),
-    "Checked automatically": (LineKind.AUTOMATIC, LineKind.HEALTH),
-    "Signed off by people": (LineKind.MANUAL,),
-    "Approved by others": (LineKind.APPROVAL,),
-}
+from migrations_app.gates.verdict import GROUPS, Line, Verdict
 
 
 def lines_of(verdict: Verdict, now: datetime) -> Iterator[str]:

@@ -10,16 +10,10 @@ from django.urls import reverse
 
 from migrations_app.choices import Phase
 from migrations_app.durations import in_words
-from migrations_app.gates.verdict import Line, LineKind, Verdict
+from migrations_app.gates.verdict import GROUPS, Line, LineKind, Verdict
 from migrations_app.models import Evidence, Prerequisite, SignOff, Week
 
 # Title of a group -> the kinds of its lines. What has to come first stands first.
-GROUPS: dict[str, tuple[LineKind, ...]] = {
-    "Order and freezes": (LineKind.SOAK, LineKind.ORDER, LineKind.FREEZE),
-    "Checked automatically": (LineKind.AUTOMATIC, LineKind.HEALTH),
-    "Signed off by people": (LineKind.MANUAL,),
-    "Approved by others": (LineKind.APPROVAL,),
-}
 REHEARSED = "rollback_rehearsed"  # the check that a rehearsal of the rollback answers
 
 
