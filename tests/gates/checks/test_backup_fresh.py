@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import subprocess
@@ -255,7 +256,9 @@ def test_a_pattern_that_leaves_the_folder_is_refused(folder, pattern):
 def test_a_link_that_takes_the_place_of_the_file_is_not_followed(folder, database, monkeypatch):
     outside = dump_into(database, folder / "outside", "-Fc")
     (folder / NAME).symlink_to(outside)
-    monkeypatch.setattr("migrations_app.gates.checks.backup_fresh._name_of_newest", lambda pattern: NAME)
+    # By its name: in the package it is the function of the same name.
+    module = importlib.import_module("migrations_app.gates.checks.backup_fresh")
+    monkeypatch.setattr(module, "_name_of_newest", lambda pattern: NAME)
     state, value = told(check())
     assert (state, value) == (NOT_HELD, f"{NAME} cannot be read: Too many levels of symbolic links")
 
