@@ -10,7 +10,7 @@ from migrations_app.gates.checks.services_healthy import services_healthy
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.seen import SeenService, Snapshot
 from migrations_app.models import HealthState
-from tests.factories import make_healthy
+from tests.factories import make_healthy, tick_all
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -95,7 +95,8 @@ def test_parameters_that_make_no_sense_raise_what_the_callers_expect(parameters)
         found(parameters, service("rag"))
 
 
-def test_the_shipped_plan_opens_week_1_once_its_services_have_been_healthy_for_a_minute(shipped_plan):
+def test_the_shipped_plan_opens_week_1_once_its_services_have_been_healthy_for_a_minute(shipped_plan, shell):
+    tick_all(1, shell)
     assert verdicts(weeks=[1])[1].open
     now = HealthState.objects.get(target="rag").polled_at
     HealthState.objects.filter(target="rag").update(since=now - timedelta(seconds=30))
