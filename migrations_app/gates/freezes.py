@@ -16,8 +16,8 @@ def span_at(freeze: Freeze, now: datetime) -> Span | None:
 
     A recurring one is told by the clock on the wall of its time zone: it begins when that clock first shows `from_time`
     and ends once it shows less than `until_time` no more, so on the nights when the clock is put forward or back it is
-    shorter or longer. A time that is leapt over counts as the moment of the leap. Whole days that follow on each other are one
-    span, by six days to either side at most.
+    shorter or longer. A time that is leapt over counts as the moment of the leap. Whole days that follow on each other
+    are one span, by six days to either side at most.
     """
     if freeze.lifted_at is not None:
         return None
