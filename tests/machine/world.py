@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -27,18 +28,24 @@ TO_BEGIN_WITH = {
 
 
 class OldSide:
-    """An HTTP server whose /ready answers 200 while `state` is held, 503 when it is not, and else hangs up."""
+    """An HTTP server whose /ready answers 200 while `state` is held, 503 when it is not, and else hangs up.
 
-    def __init__(self) -> None:
+    What it answers is how things are when it is asked; a good answer takes so many seconds to arrive.
+    """
+
+    def __init__(self, *, takes: float = 0.0) -> None:
         self.state = "held"
         outside = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                if outside.state == "unknown":
+                state = outside.state
+                if state == "unknown":
                     self.close_connection = True
                     return
-                self.send_response(HTTPStatus.OK if outside.state == "held" else HTTPStatus.SERVICE_UNAVAILABLE)
+                if state == "held":
+                    time.sleep(takes)
+                self.send_response(HTTPStatus.OK if state == "held" else HTTPStatus.SERVICE_UNAVAILABLE)
                 self.send_header("content-length", "0")
                 self.end_headers()
 
@@ -60,8 +67,8 @@ class OldSide:
 
 
 @contextmanager
-def old_side() -> Iterator[OldSide]:
-    made = OldSide()
+def old_side(*, takes: float = 0.0) -> Iterator[OldSide]:
+    made = OldSide(takes=takes)
     try:
         yield made
     finally:
