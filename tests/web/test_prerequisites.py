@@ -5,12 +5,12 @@ import pytest
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Prerequisite, SignOff
 from migrations_app.roles import Role
-from tests.web.conftest import HTMX, fields, text_of
+from tests.web.conftest import HTMX, fields, lines_of, text_of
 
 
 @pytest.fixture
 def line(plan):
-    return Prerequisite.objects.get(week__number=1, phase="start")
+    return Prerequisite.objects.get(week__number=1, key="services-healthy")
 
 
 def live():
@@ -26,7 +26,7 @@ def test_a_tick_keeps_note_who_and_when(manager, line):
     said = text_of(response)
     assert "all answer 200" in said
     assert "Signed off by release-manager since" in said
-    assert "1/1 The gate is open." in said
+    assert f"1/{lines_of(1)} The gate is" in said
     assert live().get().actor == "release-manager"
 
 

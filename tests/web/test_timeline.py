@@ -17,7 +17,7 @@ from migrations_app.roles import Role
 from migrations_app.web.axis import axis_of
 from migrations_app.web.board import Traffic, load_board
 from tests.factories import make_healthy, memory_gateway, put_behind, tick_all
-from tests.web.conftest import HTMX, text_of
+from tests.web.conftest import HTMX, lines_of, text_of
 
 
 def traffic(key, side, requests, at=None):
@@ -40,8 +40,8 @@ def test_every_week_stands_in_order_with_risk_gate_and_next_step(manager):
         "Low risk",
         "Medium risk",
         "High risk",
-        "0/6",
-        "Wait for week 2 to soak, and 7 more",
+        f"0/{lines_of(3)}",
+        f"Wait for week 2 to soak, and {lines_of(3) + 1} more",
     ):
         assert words in said
 
@@ -86,9 +86,10 @@ def test_a_share_is_never_rounded_to_all_or_nothing(old, new, share):
 
 
 def test_needs_are_asked_only_of_who_can_meet_them(clients, people):
+    waiting = "1 line waits" if lines_of(1) == 1 else f"{lines_of(1)} lines wait"
     for role, asked in ((Role.RELEASE_MANAGER, True), (Role.APPROVER, True), (Role.SUPPORT, False)):
         said = text_of(clients[role].get("/"))
-        assert ("Week 1: 1 line waits for a sign-off." in said) == asked
+        assert (f"Week 1: {waiting} for a sign-off." in said) == asked
         assert ("Nothing needs you now." in said) != asked
     tick_all(1, people[Role.RELEASE_MANAGER])
     assert "Week 1 is ready." in text_of(clients[Role.RELEASE_MANAGER].get("/"))
