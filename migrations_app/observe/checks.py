@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,6 +28,7 @@ from migrations_app.gates.target import NOTHING, digest_of, targets
 from migrations_app.models import CheckResult, Plan, Prerequisite
 
 logger = logging.getLogger(__name__)
+LONGEST_TRACE = 8_000  # characters
 # Prerequisite and what it asks -> threads of this process whose check has not ended in time. Guarded by _lock.
 _hanging: dict[tuple[int, str], list[threading.Thread]] = {}
 _lock = threading.Lock()
@@ -129,7 +131,9 @@ def _guarded(row: Prerequisite, ask: Callable[[], object], catch: type[BaseExcep
     try:
         finding = ask()
     except catch as error:  # a check may meet anything, and must not take others with it
-        logger.warning("check %s of prerequisite %s failed", row.check_name, row.pk, exc_info=True)
+        # As text that every log takes: what another system said may be in no encoding.
+        trace = _text(traceback.format_exc(), LONGEST_TRACE)
+        logger.warning("check %s of prerequisite %s failed: %s", row.check_name, row.pk, trace)
         said = str(error).strip().partition("\n")[0][:200]
         return _sound(_unknown(f"it failed: {type(error).__name__}: {said}", "Look at the worker's log."))
     if not _makes_sense(finding):
