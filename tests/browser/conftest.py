@@ -13,9 +13,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from controlplane.embedded.children import free_port, wait_until
+from migrations_app.actor import Actor
+from migrations_app.roles import Role
 from tests.chromium import find
 from tests.factories import PASSWORD, load_tracseq, make_healthy, make_people
 
@@ -72,8 +75,8 @@ class Dashboard:
 
 @pytest.fixture
 def dashboard(transactional_db, chromium, settings, tmp_path) -> Iterator[Dashboard]:
-    """TracSeq loaded and healthy, an account for each role, and a dashboard process that serves them."""
-    load_tracseq(adapter="memory")
+    """TracSeq with its lines signed off by hand, healthy, an account for each role, and a process that serves them."""
+    load_tracseq(adapter="memory", by_hand=True)
     make_healthy()
     make_people()
     port = free_port()
@@ -102,6 +105,11 @@ def dashboard(transactional_db, chromium, settings, tmp_path) -> Iterator[Dashbo
         process.terminate()
         process.wait(10)
         log.close()
+
+
+def people_by_role() -> dict[Role, Actor]:
+    """The accounts that the dashboard has, by their role."""
+    return {role: Actor.signed_in(User.objects.get(username=role.value.replace(" ", "-"))) for role in Role}
 
 
 def _name_of_test_database() -> str:
