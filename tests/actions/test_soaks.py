@@ -271,12 +271,19 @@ def test_two_watchers_at_once_make_one_event(shell, over):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_watcher_beside_a_rollback_never_starts_a_clock_of_a_week_that_is_off(shell):
+@pytest.mark.parametrize("clock", ["stands", "is to be stopped"])
+def test_a_watcher_beside_a_rollback_neither_starts_a_clock_of_a_week_that_is_off_nor_gets_in_its_way(shell, clock):
     load_tracseq(adapter="memory", by_hand=True)
     make_healthy()
     tick_all(1, shell)
-    for _ in range(10):
+    for _ in range(15):
         enable_week(number=1, actor=shell)
-        Week.objects.filter(number=1).update(soak_started_at=None, soak_stopped_because="it was ill")
+        if clock == "stands":
+            Week.objects.filter(number=1).update(soak_started_at=None, soak_stopped_because="it was ill")
+        else:
+            Week.objects.filter(number=1).update(soak_started_at=timezone.now() - timedelta(minutes=1))
+            HealthSample.objects.create(
+                target="rag", polled_at=timezone.now() - 10 * SECOND, healthy=False, error="ill"
+            )
         assert in_threads(watch_soaks, lambda: roll_back_week(number=1, actor=shell), watch_soaks) == []
         assert (week().status, week().soak_started_at) == (WeekStatus.ROLLED_BACK, None)

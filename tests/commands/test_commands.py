@@ -59,15 +59,16 @@ def test_enable_is_refused_with_3_and_says_what_blocks(plan):
     assert "manage.py prerequisite tick" in err
     status, out, _ = run("week", "enable", "1", "--json")
     assert status == 3
-    assert json.loads(out)["verdict"]["progress"] == "0/1"
+    assert json.loads(out)["verdict"]["progress"].startswith("0/")
 
 
 def test_tick_enable_and_roll_back_from_the_shell(plan):
     rows = as_json("prerequisite", "list", "--week", "1", "--phase", "start")
-    assert [set(row) >= {"id", "week", "title", "kind", "held"} for row in rows] == [True]
+    assert rows
+    assert all(set(row) >= {"id", "week", "title", "kind", "held"} for row in rows)
     for row in rows:
         assert run("prerequisite", "tick", str(row["id"]), "--reason", "seen")[0] == 0
-    assert SignOff.objects.get().note == "seen"
+    assert {row.note for row in SignOff.objects.all()} == {"seen"}
     status, out, _ = run("week", "enable", "1", "--reason", "as planned", "--actor", "ops")
     assert status == 0
     assert out.startswith("Week 1 is enabled. Applied on the gateway in ")
@@ -87,9 +88,8 @@ def test_the_list_has_what_a_week_starts_with_and_what_it_is_done_with(plan, she
     assert [row["phase"] for row in rows] == sorted((row["phase"] for row in rows), reverse=True)
     assert {row["phase"] for row in rows} == {"start", "done"}
     assert {"id", "week", "title", "kind", "held"} <= set(rows[0])
-    assert [row["phase"] for row in as_json("prerequisite", "list", "--week", "1", "--phase", "done")] == ["done"] * (
-        len(rows) - 1
-    )
+    done = as_json("prerequisite", "list", "--week", "1", "--phase", "done")
+    assert [row["id"] for row in done] == [row["id"] for row in rows if row["phase"] == "done"]
     everything = as_json("prerequisite", "list")
     assert len(everything) == Prerequisite.objects.count()
     assert [row["week"] for row in everything] == sorted(row["week"] for row in everything)
@@ -103,11 +103,12 @@ def test_the_list_tells_when_a_sign_off_ends_and_when_a_line_was_checked(plan, s
     row = Prerequisite.objects.create(week=week, key="p", title="P", kind="automatic", check_name="probe", position=9)
     Prerequisite.objects.filter(week=week, phase="start", kind="manual").update(valid_for=timedelta(hours=4))
     tick_all(1, shell)
-    manual, automatic = as_json("prerequisite", "list", "--week", "1", "--phase", "start")
-    assert (manual["expires"], manual["checked"]) == (json_time(SignOff.objects.get().expires_at), None)
+    *_, manual, automatic = as_json("prerequisite", "list", "--week", "1", "--phase", "start")
+    sign_off = SignOff.objects.get(prerequisite=manual["id"])
+    assert (manual["expires"], manual["checked"]) == (json_time(sign_off.expires_at), None)
     assert (automatic["held"], automatic["checked"]) == (False, None)
     assert run("prerequisite", "check", str(row.pk))[0] == 0
-    _, automatic = as_json("prerequisite", "list", "--week", "1", "--phase", "start")
+    *_, automatic = as_json("prerequisite", "list", "--week", "1", "--phase", "start")
     assert (automatic["held"], automatic["value"], automatic["limit"]) == (True, "12 of 12", "12 of 12")
     assert automatic["checked"] == json_time(CheckResult.objects.get().checked_at)
 
