@@ -103,7 +103,7 @@ def test_tracseq_has_every_service_with_its_flag_prefix_port_week_and_risk(tracs
 
 def test_tracseq_has_every_prerequisite(tracseq):
     assert {week.number: [item.key for item in week.prerequisites] for week in tracseq.weeks} == {
-        1: ["services-healthy", "services-looked-at"],
+        1: ["services-looked-at", "services-healthy"],
         2: ["week-1-stable", "no-degradation"],
         3: ["database-backup", "user-data", "jwt", "support-standby", "users-notified", "rollback-plan"],
         4: ["week-3-stable"],
