@@ -143,6 +143,9 @@ class NoDegradation(CheckParameters):
     weeks: Annotated[tuple[int, ...], Field(description="Numbers of weeks, for all their services.")] = ()
     window: Annotated[Span, Field(description="How far back is looked, on each side.")] = timedelta(minutes=15)
     slower_by: Annotated[float, Field(ge=0, le=1000, description="Per cent by which p95 may be above.")] = 20.0
+    slower_ms: Annotated[
+        float, Field(ge=1, le=60_000, description="Milliseconds by which p95 may be above in any case.")
+    ] = 1.0
     error_rate: Annotated[float, Field(ge=0, le=100, description="Per cent points by which errors may be above.")] = 0.1
     min_requests: Annotated[int, Field(ge=1, le=1_000_000, description="On each side; fewer tell nothing.")] = 100
     without_traffic: Annotated[

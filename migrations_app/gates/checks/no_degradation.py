@@ -19,8 +19,6 @@ from migrations_app.models.traffic import latency_of, requests_of, shortest_wind
 
 from .probe import Scene
 
-RESOLUTION = 1.0  # milliseconds: gateways tell response times in whole ones
-
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -52,14 +50,15 @@ def no_degradation(parameters: Mapping[str, Any], scene: Scene) -> Finding:
 
     Per service, the new side's requests of the last `window` against the monolith's of the last `window` up to its
     newest one: that is the time just before the flag went up, or now while the traffic is split. The worst service is
-    told. p95 is told by `percentile`; a difference below RESOLUTION is none. With fewer than `min_requests` on either
-    side, `without_traffic` decides. A service that only the new side has is held to the error rate alone.
+    told. p95 is told by `percentile`; a difference up to `slower_ms` is none (gateways tell whole milliseconds). With
+    fewer than `min_requests` on either side, `without_traffic` decides. A service that only the new side has is held to
+    the error rate alone.
     """
     asked = NoDegradation.of(parameters)
     window = max(scene.plan.scaled(asked.window), min(asked.window, shortest_window()))
     limit = (
-        f"p95 at most {asked.slower_by:g} % above, errors at most {asked.error_rate:g} points, "
-        f"{asked.min_requests:,} requests in {in_words(window)}"
+        f"p95 at most {asked.slower_by:g} % or {asked.slower_ms:g} ms above, "
+        f"errors at most {asked.error_rate:g} points, {asked.min_requests:,} requests in {in_words(window)}"
     )
     found = list(
         Service.objects.filter(Q(key__in=asked.services) | Q(flag__week__number__in=asked.weeks), plan=scene.plan)
@@ -114,7 +113,7 @@ def _compare(service: Service, asked: NoDegradation, window: timedelta, now: dat
     p95, before = percentile(new.latency, 0.95), percentile(old.latency, 0.95)
     value = f"p95 {_ms(p95)} against {_ms(before)}, {rates}, {counts}"
     ratio = p95 / before if before else p95
-    if p95 > max(before * (1 + asked.slower_by / 100), before + RESOLUTION):
+    if p95 > max(before * (1 + asked.slower_by / 100), before + asked.slower_ms):
         return _Comparison(service.title, CheckState.NOT_HELD, value, act, (0.0, ratio))
     return _Comparison(service.title, CheckState.HELD, value, badness=(0.0, ratio))
 
