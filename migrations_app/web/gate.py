@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from migrations_app.choices import Phase
 from migrations_app.durations import in_words
+from migrations_app.gates.target import digest_of
 from migrations_app.gates.verdict import GROUPS, Line, LineKind, Verdict
 from migrations_app.models import Evidence, Prerequisite, SignOff, Week
 
@@ -110,6 +111,11 @@ class GateView:
     @property
     def lines(self) -> tuple[LineView, ...]:
         return tuple(item for group in self.groups for item in group.lines)
+
+    @property
+    def words(self) -> str:
+        """The states of its lines, short: what a line offers to do is another in another state."""
+        return digest_of([(item.id, item.word) for item in self.lines])[:8]
 
     @property
     def rehearses(self) -> bool:

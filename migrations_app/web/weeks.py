@@ -39,9 +39,16 @@ def week(request: WebRequest, number: int) -> HttpResponseBase:
 @requires(Permission.VIEW_PLAN)
 @fresh
 def live(request: WebRequest, number: int) -> HttpResponseBase:
-    """The cells that refresh by themselves. No form is among them."""
+    """The cells that refresh by themselves. No form is among them.
+
+    GET parameter `lines`: the token of the page. When it is not today's, the page may have other lines: it is told so,
+    and gets no cells of lines.
+    """
     board, row = find_week_row(number)
-    return render(request, "week.html#live", _gates(board, row) | {"oob": True})
+    gates = _gates(board, row)
+    if request.GET.get("lines", gates["token"]) != gates["token"]:
+        gates |= {"gate": None, "criteria": []}
+    return render(request, "week.html#live", gates | {"oob": True})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -171,6 +178,7 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "row": row,
         "gate": gate_view(row.verdict, Phase.START, rows=rows, sign_offs=sign_offs, now=now),
         "done": done,
+        "token": f"{row.token}.{done.words}",
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
 

@@ -55,7 +55,7 @@ class Dashboard:
         self.contexts.append(context)
         context.on("request", self._no_request_elsewhere)
         page = context.new_page()
-        page.on("console", self._no_policy_violation)
+        page.on("console", self._no_complaint)
         page.on("pageerror", lambda error: self.faults.append(f"script error: {error}"))
         page.goto(f"/sign-in/?next={quote(at)}")
         page.get_by_label("Name").fill(account)
@@ -68,8 +68,8 @@ class Dashboard:
         if not request.url.startswith(self.url) and not request.url.startswith("data:"):
             self.faults.append(f"asked {request.url}")
 
-    def _no_policy_violation(self, message) -> None:
-        if "Content Security Policy" in message.text:
+    def _no_complaint(self, message) -> None:
+        if "Content Security Policy" in message.text or "oobErrorNoTarget" in message.text:
             self.faults.append(message.text)
 
 

@@ -247,3 +247,16 @@ def test_the_queries_do_not_grow_with_the_lines_of_a_gate(manager, people, addre
     grow(190, 10)
     assert queries() == small
     assert small <= 34
+
+
+def test_a_page_whose_lines_are_others_by_now_gets_no_cells_of_lines(manager):
+    page = manager.get("/weeks/1/").content.decode()
+    lines = re.search(r'name="lines" value="([^"]+)"', page)[1]
+    cells = manager.get("/weeks/1/live/", {"lines": lines}, headers=HTMX).content.decode()
+    assert 'id="value-health-rag"' in cells
+    put_behind(1)
+    cells = manager.get("/weeks/1/live/", {"lines": lines}, headers=HTMX).content.decode()
+    assert "value-" not in cells
+    assert 'id="service-rag"' in cells
+    for name in re.findall(r'id="([^"]+)"[^>]*hx-swap-oob', cells):
+        assert page.count(f'id="{name}"') == 1, name
