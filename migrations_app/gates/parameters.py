@@ -135,8 +135,9 @@ class NoDegradation(CheckParameters):
     """Holds while the new side is no slower and no less reliable than the monolith was.
 
     Measures, service by service, p95 and error rate of the new side's requests of the last `window` against the
-    monolith's of the last `window` in which it served the same service. Unknown with fewer than `min_requests` on a
-    side, unless `without_traffic` is held. A service that the monolith never had is held to its error rate alone.
+    monolith's of the last `window` in which it served the same service, and of longer where those are fewer than
+    `min_requests`. Unknown with fewer on a side, unless `without_traffic` is held. A service that the monolith never
+    had is held to its error rate alone.
     """
 
     services: Annotated[Keys, Field(description="Keys of services.")] = ()

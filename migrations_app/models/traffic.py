@@ -72,6 +72,25 @@ def requests_of(services: Collection[int], side: Side, after: datetime, until: d
     return total["requests"], total["errors"]
 
 
+def beginning_of(service: int, side: Side, requests: int, until: datetime) -> datetime | None:
+    """The newest reading from which on, up to `until`, a side of a service was sent at least so many requests.
+
+    None when fewer are kept. Reads all that is kept of that side, by an index.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT max(read_at) FROM (
+                SELECT read_at, sum(requests) OVER (ORDER BY read_at DESC) AS so_far FROM migrations_app_trafficsample
+                WHERE service_id = %s AND side = %s AND read_at <= %s
+            ) AS counted WHERE so_far >= %s
+            """,
+            [service, side.value, until, requests],
+        )
+        found: datetime | None = cursor.fetchone()[0]
+        return found
+
+
 def latency_of(service: int, side: Side, after: datetime, until: datetime) -> tuple[int, ...]:
     """As `requests_of`, for one service: its answers by LATENCY_BOUNDS, one more for what is above all.
 

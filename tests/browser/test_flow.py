@@ -61,7 +61,7 @@ def test_the_keyboard_alone_is_enough_and_the_focus_survives(dashboard):
     press(page, "Tab", note.get_attribute("id"))
     page.keyboard.type("all three answer 200")
     page.keyboard.press("Enter")
-    page.get_by_text("Signed off: The notification").first.wait_for()
+    page.get_by_text(f"Signed off: {first.title}").first.wait_for()
     wait_for_focus(page, f"line-{first.pk}")
 
     press(page, "Shift+Tab", "enable-week-1")

@@ -15,9 +15,11 @@ from migrations_app.gates.parameters import NoDegradation
 from migrations_app.gates.seen import Finding
 from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
 from migrations_app.models import Service, TrafficSample
-from migrations_app.models.traffic import latency_of, requests_of, shortest_window
+from migrations_app.models.traffic import beginning_of, latency_of, requests_of, shortest_window
 
 from .probe import Scene
+
+_JUST_BEFORE = timedelta(microseconds=1)  # the reading itself is one of those that count
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,11 @@ def no_degradation(parameters: Mapping[str, Any], scene: Scene) -> Finding:
     """`services: [keys]` or `weeks: [numbers]`, `window: 15m`, `slower_by: 20` (per cent), `error_rate: 0.1` (points).
 
     Per service, the new side's requests of the last `window` against the monolith's of the last `window` up to its
-    newest one: that is the time just before the flag went up, or now while the traffic is split. The worst service is
-    told. p95 is told by `percentile`; a difference up to `slower_ms` is none (gateways tell whole milliseconds). With
-    fewer than `min_requests` on either side, `without_traffic` decides. A service that only the new side has is held to
-    the error rate alone.
+    newest one: that is the time just before the flag went up, or now while the traffic is split. Where the monolith
+    served little in it, as after a rollback and a new try, it reaches back to its last `min_requests`. The worst
+    service is told. p95 is told by `percentile`; a difference up to `slower_ms` is none (gateways tell whole
+    milliseconds). With fewer than `min_requests` on either side, `without_traffic` decides. A service that only the new
+    side has is held to the error rate alone.
     """
     asked = NoDegradation.of(parameters)
     window = max(scene.plan.scaled(asked.window), min(asked.window, shortest_window()))
@@ -97,7 +100,7 @@ def _compare(service: Service, asked: NoDegradation, window: timedelta, now: dat
     new = _measured(service.pk, Side.SERVICE, now - window, now)
     if service.new_side_only:
         return _errors_alone(service, asked, new)
-    old = _baseline(service.pk, window, now)
+    old = _baseline(service.pk, window, asked.min_requests, now)
     few = min(new.requests, old.requests) < asked.min_requests
     rates = f"errors {new.error_rate:.2f} % against {old.error_rate:.2f} %"
     counts = f"{new.requests:,} and {old.requests:,} requests"
@@ -135,14 +138,17 @@ def _without_traffic(service: Service, asked: NoDegradation, value: str) -> _Com
     return _Comparison(service.title, CheckState.UNKNOWN, value, "Wait for more traffic, or send some.")
 
 
-def _baseline(service: int, window: timedelta, now: datetime) -> Measured:
+def _baseline(service: int, window: timedelta, least: int, now: datetime) -> Measured:
     """The monolith's own numbers, up to the newest request that it has served, as far back as samples are kept."""
     rows = TrafficSample.objects.filter(service=service, side=Side.MONOLITH.value, read_at__lte=now, requests__gt=0)
     newest = rows.order_by("-read_at").values_list("read_at", flat=True).first()
     if newest is None:
         return Measured()
     # Response times come a reading or two after their requests, and nothing else can be there before `now`.
-    return _measured(service, Side.MONOLITH, newest - window, now)
+    found = _measured(service, Side.MONOLITH, newest - window, now)
+    if found.requests < least and (earlier := beginning_of(service, Side.MONOLITH, least, now)):
+        found = _measured(service, Side.MONOLITH, earlier - _JUST_BEFORE, now)
+    return found
 
 
 def _measured(service: int, side: Side, after: datetime, until: datetime) -> Measured:

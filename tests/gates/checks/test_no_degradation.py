@@ -152,6 +152,17 @@ def test_a_baseline_that_is_no_longer_kept_is_no_baseline(now):
     assert check(now).value == "Storage service: 240 and 0 requests, too few to tell"
 
 
+def test_a_baseline_that_a_rollback_and_a_new_try_left_short_reaches_further_back(now):
+    after(now, ms=12)
+    before(now, 30, ms=11)
+    serve(now - timedelta(hours=4), Side.MONOLITH, 69, ms=11)
+    assert check(now).value == "Storage service: 240 and 30 requests, too few to tell"
+    serve(now - timedelta(hours=5), Side.MONOLITH, 80, ms=11)
+    serve(now - timedelta(hours=6), Side.MONOLITH, 500, ms=400, errors=500)
+    found = check(now)
+    assert (found.state, "240 and 179 requests" in found.value) == (CheckState.HELD, True)
+
+
 def test_a_service_that_the_monolith_never_had_is_held_to_its_errors(now):
     asked = {"services": ["reports"], "error_rate": 1.0}
     after(now, 200, ms=900, errors=2, key="reports")
