@@ -128,7 +128,8 @@ def test_a_person_moves_week_1_and_brings_it_back(demo, page):
 
     page.locator("#enable-week-1").click()
     expect(page.locator("#outcome")).to_contain_text("not signed off")
-    assert {demo.side(path) for path in MOVED} == {"monolith"}
+    for _ in range(20):  # what week 2 will be compared with; nobody is as fast as this test
+        assert {demo.side(path) for path in MOVED} == {"monolith"}
 
     page.get_by_label(re.compile("^Note")).first.fill("all three answer their health paths")
     page.get_by_role("button", name=re.compile("^Sign off")).first.click()

@@ -105,7 +105,7 @@ def _compare(service: Service, asked: NoDegradation, window: timedelta, now: dat
     rates = f"errors {new.error_rate:.2f} % against {old.error_rate:.2f} %"
     counts = f"{new.requests:,} and {old.requests:,} requests"
     if few:
-        return _without_traffic(service, asked, f"{counts}, too few to tell")
+        return _without_traffic(service, asked, f"{counts}, too few to tell", old.requests)
     act = f"Look at {service.title}, or roll it back."
     worse = new.error_rate - old.error_rate
     if worse > asked.error_rate:
@@ -132,10 +132,14 @@ def _errors_alone(service: Service, asked: NoDegradation, new: Measured) -> _Com
     return _Comparison(service.title, CheckState.HELD, value)
 
 
-def _without_traffic(service: Service, asked: NoDegradation, value: str) -> _Comparison:
+def _without_traffic(service: Service, asked: NoDegradation, value: str, baseline: int | None = None) -> _Comparison:
+    """`baseline` is how many requests of the monolith there are to compare with: waiting brings no more of those."""
     if asked.without_traffic == "held":
         return _Comparison(service.title, CheckState.HELD, f"{value}; the plan counts that as held")
-    return _Comparison(service.title, CheckState.UNKNOWN, value, "Wait for more traffic, or send some.")
+    act = "Wait for more traffic, or send some."
+    if baseline is not None and baseline < asked.min_requests:
+        act = f"Send {service.title} back to the monolith for some traffic to compare with, or have this overridden."
+    return _Comparison(service.title, CheckState.UNKNOWN, value, act)
 
 
 def _baseline(service: int, window: timedelta, least: int, now: datetime) -> Measured:
