@@ -5,7 +5,7 @@ from .audit import AuditEvent
 from .checklists import CheckResult, Evidence, Prerequisite, SignOff
 from .freezes import Freeze
 from .gateways import Confirmation, Gateway
-from .health import HealthSample, HealthState
+from .health import HealthChange, HealthSample, HealthState
 from .overrides import Override
 from .plans import Plan
 from .services import Flag, Route, Service
@@ -22,6 +22,7 @@ __all__ = [
     "Flag",
     "Freeze",
     "Gateway",
+    "HealthChange",
     "HealthSample",
     "HealthState",
     "Override",

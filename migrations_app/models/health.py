@@ -1,4 +1,4 @@
-"""Health of the monolith and of each service: every poll, and the state that follows from it."""
+"""Health of the monolith and of each service: every poll, the state that follows from it, and each change of it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ MONOLITH_TARGET = "monolith"  # the target of the old side; every other target i
 
 
 class HealthSample(models.Model):
-    """One poll. `error` is empty for a healthy answer, else a sentence; `milliseconds` is null without an answer."""
+    """One poll. `healthy` is null when nobody can tell, because the poller itself was cut off.
+
+    `error` is empty for a healthy answer, else a sentence. Times are milliseconds from the start of the poll, null for
+    what did not come: `connect_ms` until connected (0 on a kept connection), `first_byte_ms` until the answer began,
+    and `milliseconds` until it was read whole.
+    """
 
     target = models.SlugField(max_length=80)
     polled_at = models.DateTimeField()
-    healthy = models.BooleanField()
+    healthy = models.BooleanField(null=True)
     status_code = models.PositiveSmallIntegerField(null=True)
+    connect_ms = models.FloatField(null=True)
+    first_byte_ms = models.FloatField(null=True)
     milliseconds = models.FloatField(null=True)
     error = models.CharField(max_length=300, blank=True)
 
@@ -33,11 +40,15 @@ class HealthSample(models.Model):
 
 
 class HealthState(models.Model):
-    """The last known state of one target. A state that no poll has confirmed for a while counts as unknown."""
+    """The last known state of one target. A state that no poll has confirmed for a while counts as unknown.
+
+    `against` is how many polls in a row have spoken against it; once they are enough for the target, it changes.
+    """
 
     target = models.SlugField(max_length=80, unique=True)
     state = models.CharField(max_length=10, choices=Health, default=Health.UNKNOWN)
     since = models.DateTimeField()
+    against = models.PositiveIntegerField(default=0)
     polled_at = models.DateTimeField()
     milliseconds = models.FloatField(null=True)
     error = models.CharField(max_length=300, blank=True)
@@ -50,3 +61,28 @@ class HealthState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.state}"
+
+
+class HealthChange(models.Model):
+    """A change of a target's state, kept for good. `was` is the state before, `reason` the error that led to it."""
+
+    target = models.SlugField(max_length=80)
+    at = models.DateTimeField()
+    was = models.CharField(max_length=10, choices=Health)
+    state = models.CharField(max_length=10, choices=Health)
+    reason = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=Health.values, was__in=Health.values), name="health_change_known"
+            ),
+        ]
+        indexes = [
+            # Serves "the last changes of one target" on its page.
+            models.Index(fields=["target", "-at"], name="health_change_latest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.was} -> {self.state}"

@@ -41,6 +41,7 @@ class Plan(models.Model):
     monolith_host = models.CharField(max_length=255)
     monolith_port = models.PositiveIntegerField()
     monolith_health_path = models.CharField(max_length=200, default="/health")
+    monolith_health = models.JSONField(default=dict, blank=True, help_text="As Service.health.")
 
     generation = models.PositiveBigIntegerField(default=1)
 
