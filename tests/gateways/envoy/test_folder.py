@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from migrations_app.gateways.base import Address, Rendered
+from migrations_app.gateways.envoy import adapter, validate
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE, Folder
 from migrations_app.gateways.errors import FolderBusy, FolderUnusable, NotConfirmed, Rejected, StaleGeneration
@@ -248,7 +249,7 @@ def test_an_unknown_field_is_refused(envoy, run, gateway, table):
 
 def test_without_a_validator_envoys_own_refusal_is_found_and_undone(envoy, run, table):
     rendered = run(auth=100)
-    gateway = envoy.adapter(envoy_binary=None, confirm_timeout=0.3)
+    gateway = envoy.adapter(envoy_binary=None)
     assert not gateway.capabilities.validates
     with pytest.raises(Rejected, match="refuses generation"):
         gateway.apply(broken(gateway.render(table(auth=100))))
@@ -268,21 +269,34 @@ def test_without_its_validator_a_rollback_still_goes_and_a_new_shape_is_rejected
         gateway.apply(gateway.render(replace(made, routes=(replace(made.routes[0], timeout=9.0),))))
 
 
-@pytest.mark.parametrize("fault", ["exit 127", "exec sleep 60", "kill -SEGV $$"])
-def test_with_a_validator_that_an_upgrade_broke_a_rollback_still_goes(envoy, run, table, tmp_path, fault):
+@pytest.fixture(params=["exit 127", "exec sleep 60", "kill -SEGV $$"])
+def broken_validator(request, tmp_path) -> Path:
+    path = tmp_path / "envoy"
+    path.write_text(f"#!/bin/sh\n{request.param}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_with_a_validator_that_an_upgrade_broke_a_rollback_still_goes(envoy, run, table, broken_validator, monkeypatch):
     run(auth=100)
-    broken = tmp_path / "envoy"
-    broken.write_text(f"#!/bin/sh\n{fault}\n")
-    broken.chmod(0o755)
-    upgraded = envoy.adapter(envoy_binary=broken)
-    begun = time.monotonic()
+    deadlines = []  # seconds that each run of the validator got
+    start = subprocess.run
+
+    def noted(command, *, timeout, **options):
+        deadlines.append(timeout)
+        return start(command, timeout=timeout, **options)
+
+    monkeypatch.setattr(validate.subprocess, "run", noted)
+    upgraded = envoy.adapter(envoy_binary=broken_validator)
     assert upgraded.apply(upgraded.render(table(auth=0))).changed
-    assert time.monotonic() - begun < 10
+    [deadline] = deadlines
+    assert deadline < 1
     assert envoy.ask("/api/auth/x").path == "/api/auth/x"
     made = table(auth=0)
     new_shape = replace(made, routes=(replace(made.routes[0], timeout=9.0),))
     with pytest.raises(Rejected, match="validator"):
-        envoy.adapter(envoy_binary=broken, validate_timeout=0.2).apply(upgraded.render(new_shape))
+        envoy.adapter(envoy_binary=broken_validator, validate_timeout=0.2).apply(upgraded.render(new_shape))
+    assert deadlines == [deadline, 0.2]
 
 
 def test_a_folder_that_is_not_there_is_told(envoy, table, tmp_path):
@@ -318,14 +332,16 @@ def test_a_rollback_does_not_wait_for_a_new_side_whose_name_does_not_resolve(fre
         }
         (fresh.folder / "bootstrap.json").write_text(json.dumps(bootstrap))
         fresh.start(prepared=False)
-        gateway = fresh.adapter(confirm_timeout=0.3)
+        gateway = fresh.adapter()
         made = table()
         lost = replace(made.routes[0], upstream=Address("auth.invalid", 80))
         gateway.apply(gateway.render(replace(made, routes=(lost,))))
         assert fresh.ask("/api/auth").who == "monolith"
         assert gateway.observe().drift == ()
         with pytest.raises(NotConfirmed, match=r"auth\.service"):
-            gateway.apply(gateway.render(replace(table(), routes=(replace(lost, weight=100, timeout=3.0),))))
+            fresh.adapter(confirm_timeout=0.3).apply(
+                gateway.render(replace(table(), routes=(replace(lost, weight=100, timeout=3.0),)))
+            )
         gateway.apply(gateway.render(replace(table(), routes=(lost,))))
         assert fresh.ask("/api/auth").who == "monolith"
 
@@ -426,18 +442,41 @@ def test_a_held_lock_is_waited_for_and_then_told(envoy, run, table):
     assert gateway.apply(gateway.render(table())).changed
 
 
-def test_an_envoy_that_hangs_is_told_in_time(envoy, run, table):
+class Waited:
+    """A clock on which only that passes which was waited for: questions that nobody answered, and pauses."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.questions: list[dict[str, float]] = []
+
+    def note(self, question: httpx.Request) -> None:
+        self.questions.append(question.extensions["timeout"])
+        self.seconds += self.questions[-1]["read"]
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    perf_counter = monotonic
+
+
+def test_an_envoy_that_hangs_is_told_in_time(envoy, run, table, monkeypatch):
     run(auth=100)
-    gateway = envoy.adapter(http_timeout=0.1)
+    gateway, waited = envoy.adapter(), Waited()
+    gateway._client._client().event_hooks = {"request": [waited.note]}
+    monkeypatch.setattr(adapter, "time", waited)
     os.kill(envoy._process.pid, signal.SIGSTOP)
     try:
-        started = time.monotonic()
         assert "no answer in time" in gateway.observe().error
+        assert len(waited.questions) == 1
         with pytest.raises(NotConfirmed, match="no answer in time"):
             gateway.apply(gateway.render(table()))
-        assert time.monotonic() - started < 5
     finally:
         os.kill(envoy._process.pid, signal.SIGCONT)
+    assert all(set(question.values()) == {0.3} for question in waited.questions)
+    assert waited.seconds < 2
     wait_until(lambda: envoy.ask("/api/auth").who == "monolith")
 
 
