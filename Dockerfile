@@ -11,6 +11,11 @@ RUN groupadd --gid 10001 switchyard \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin switchyard \
  && install --directory --owner 10001 --group 10001 /gateway /beat
 
+# pg_restore, with which the automatic check of backups reads them.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends postgresql-client \
+ && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /app
 
 COPY requirements/base.txt requirements/

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +40,12 @@ def beat(folder: Path = BEAT_FOLDER) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Exit status 0 when healthy, 1 when not, 2 for an unknown name."""
-    checks = {"web": web, "worker": worker, "observer": partial(worker, "observer"), "beat": beat}
+    checks: dict[str, Callable[[], bool]] = {
+        "web": web,
+        "worker": worker,
+        "observer": partial(worker, "observer"),
+        "beat": beat,
+    }
     check = checks.get(arguments[0] if arguments else "")
     if check is None:
         return 2

@@ -162,6 +162,23 @@ WORKER_HEAD_START = env.float("WORKER_HEAD_START", default=0.5)  # seconds befor
 HEALTH_INTERVAL = env.float("HEALTH_INTERVAL", default=2.0)  # seconds between polls of a service
 HEALTH_TIMEOUT = env.float("HEALTH_TIMEOUT", default=1.5)  # seconds for a whole poll
 HEALTH_STALE_AFTER = env.float("HEALTH_STALE_AFTER", default=30.0)  # seconds after which a state counts as unknown
+CHECK_INTERVAL = env.float("CHECK_INTERVAL", default=15.0)  # seconds between runs of the automatic checks
+CHECK_WITHIN = env.float("CHECK_WITHIN", default=5.0)  # seconds that one check gets
+CHECK_STALE_AFTER = env.float("CHECK_STALE_AFTER", default=60.0)  # seconds after which a result counts as unknown
+BACKUP_DIR = Path(env.str("BACKUP_DIR", default=str(BASE_DIR / ".state" / "backups")))  # where backups are looked for
+PG_RESTORE = env.str("PG_RESTORE", default="")  # empty: the one on PATH, else that of the embedded PostgreSQL
+
+
+def _named(prefix: str) -> dict[str, str]:
+    """What the checks may use, by the name that a plan calls it: `CHECK_SECRET_JWT` is `jwt` of CHECK_SECRETS."""
+    # As it is: a secret that begins with $ names no other variable.
+    found = {name: value for name, value in env.ENVIRON.items() if name.startswith(prefix) and value}
+    return {name.removeprefix(prefix).lower(): value for name, value in found.items()}
+
+
+CHECK_DATABASES = _named("CHECK_DATABASE_")  # addresses of databases, with their passwords
+CHECK_ACCOUNTS = _named("CHECK_ACCOUNT_")  # user:password
+CHECK_SECRETS = _named("CHECK_SECRET_")
 TRAFFIC_INTERVAL = env.float("TRAFFIC_INTERVAL", default=2.0)  # seconds between readings of the gateway's counters
 HISTORY_DAYS = env.int("HISTORY_DAYS", default=7)  # how long health and traffic samples are kept
 
@@ -175,6 +192,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "migrations_app.tasks.poll_health",
         "schedule": HEALTH_INTERVAL,
         "options": {"expires": HEALTH_INTERVAL, "queue": "observe"},
+    },
+    "run checks": {
+        "task": "migrations_app.tasks.run_checks",
+        "schedule": CHECK_INTERVAL,
+        "options": {"expires": CHECK_INTERVAL, "queue": "observe"},
     },
     "read traffic": {
         "task": "migrations_app.tasks.read_traffic",
@@ -204,6 +226,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+if MODE == "test":
+    # The slow hash of real passwords would be most of what a test of accounts waits for.
+    PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 # Sessions live in PostgreSQL: a dead Redis must not sign anybody out at 3 a.m.
 SESSION_ENGINE = "django.contrib.sessions.backends.db"
 SESSION_COOKIE_NAME = f"switchyard_{PORT_OFFSET}" if PORT_OFFSET else "switchyard"

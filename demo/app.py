@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any
@@ -25,7 +26,7 @@ class App:
         self.member = member
         self.fault = Fault()
         self.store = Store(settings.database_url, settings.database_name(member))
-        self._secret = settings.jwt_secret
+        self._own_secret = self._secret = settings.jwt_secret
         self._spread = Spread()
         modules = [importlib.import_module(f"demo.nouns.{noun}") for noun in member.nouns]
         routes: list[Route] = [route for module in modules for route in module.ROUTES]
@@ -36,6 +37,19 @@ class App:
             (b"x-served-by", member.served_by.encode()),
             (b"x-side", member.side.encode()),
         ]
+
+    @property
+    def secret_is_own(self) -> bool:
+        """Whether tokens are signed and verified with the estate's secret."""
+        return self._secret == self._own_secret
+
+    def change_secret(self) -> None:
+        """Sign and verify tokens with a new secret that nobody else knows."""
+        self._secret = secrets.token_hex(32)
+
+    def restore_secret(self) -> None:
+        """Sign and verify tokens with the estate's secret again."""
+        self._secret = self._own_secret
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One HTTP request."""

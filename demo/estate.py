@@ -77,6 +77,7 @@ class Settings:
     database_url: str
     database_prefix: str
     jwt_secret: str
+    backup_folder: Path
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -90,13 +91,15 @@ class Settings:
         if not 0 <= offset <= 60_000:
             raise SettingsError(f"PORT_OFFSET must be between 0 and 60000, not {offset}.")
         default_state = REPOSITORY / (f".state-{offset}" if offset else ".state")
+        state = Path(env.get("STATE_DIR") or default_state)
         return cls(
             port_offset=offset,
-            state_folder=Path(env.get("STATE_DIR") or default_state) / "demo",
+            state_folder=state / "demo",
             gateway_url=env.get("GATEWAY_URL") or f"http://{HOST}:{8089 + offset}",
             database_url=env.get("DEMO_DATABASE_URL") or f"postgresql://postgres@{HOST}:{5439 + offset}/postgres",
             database_prefix=env.get("DEMO_DATABASE_PREFIX") or "tracseq_",
             jwt_secret=env.get("DEMO_JWT_SECRET") or "tracseq-demo-signing-key-not-for-production",
+            backup_folder=Path(env.get("BACKUP_DIR") or state / "backups"),
         )
 
     @classmethod

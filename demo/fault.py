@@ -3,6 +3,7 @@
 import sys
 import time
 import uuid
+from typing import Any
 
 from demo.estate import MEMBERS, Settings, SettingsError
 from demo.faults import Fault, FaultError, Files, read, write
@@ -16,18 +17,23 @@ NAME is one of: {", ".join(MEMBERS)}"""
 
 def put(name: str, fault: Fault, settings: Settings, *, within_s: float = CONFIRM_S) -> str | None:
     """Ask a process to take a fault and wait until it has. Returns None, or one sentence saying why it has not."""
+    return ask(name, {"fault": fault.words()}, settings, within_s=within_s)
+
+
+def ask(name: str, wanted: dict[str, Any], settings: Settings, *, within_s: float = CONFIRM_S) -> str | None:
+    """As `put`, for anything that a process takes."""
     files = Files(settings.state_folder, name, settings.port(MEMBERS[name]))
     if not files.running():
         return f"{name} is not running"
     ticket = uuid.uuid4().hex
-    write(files.ask, {"fault": fault.words(), "ticket": ticket})
+    write(files.ask, {**wanted, "ticket": ticket})
     end = time.monotonic() + within_s
     while time.monotonic() < end:
         state = read(files.state)
         if state.get("ticket") == ticket:
             return str(state["error"]) or None
         if not files.running():
-            return f"{name} stopped before it took the fault"
+            return f"{name} stopped before it took it"
         time.sleep(0.02)
     asked = read(files.ask).get("ticket")
     if asked != ticket:
@@ -46,6 +52,8 @@ def listing(settings: Settings) -> list[str]:
             state = read(files.state)
             words = state.get("fault") or ["none"]
             what = "no fault" if words == ["none"] else f"{Fault.parse(words)}, since {state.get('since')}"
+            if state.get("secret") == "changed":
+                what += ", JWT secret changed"
         lines.append(f"{name:<13} {port:>5}  {what}")
     return lines
 

@@ -1,8 +1,8 @@
 """Faults that can be put on a running process, and the files through which they are asked for and confirmed.
 
 Per process the folder `<state folder>/demo` holds: `NAME-PORT.lock`, locked for as long as the process lives;
-`NAME-PORT.ask`, the fault asked for last; `NAME-PORT.state`, what the process runs. Files and not a socket: they need
-no port, no secret and no short path, and a person can read them.
+`NAME-PORT.ask`, what was asked for last (a fault, or another JWT secret); `NAME-PORT.state`, what the process runs.
+Files and not a socket: they need no port, no secret and no short path, and a person can read them.
 """
 
 import fcntl

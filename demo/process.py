@@ -95,6 +95,9 @@ class Process(uvicorn.Server):
 
     async def _take(self, asked: dict[str, object]) -> None:
         words, ticket = asked.get("fault"), str(asked.get("ticket", ""))
+        if secret := asked.get("secret"):
+            self._take_secret(str(secret), ticket)
+            return
         try:
             fault = Fault.parse([str(word) for word in words] if isinstance(words, list) else [])
             await self._change(fault)
@@ -104,6 +107,15 @@ class Process(uvicorn.Server):
             return
         self._record(ticket, "")
         self.say(f"fault {fault}")
+
+    def _take_secret(self, wanted: str, ticket: str) -> None:
+        # The secret itself goes through no file.
+        if wanted == "changed":
+            self.app.change_secret()
+        else:
+            self.app.restore_secret()
+        self._record(ticket, "")
+        self.say(f"JWT secret {'own' if self.app.secret_is_own else 'changed'}")
 
     async def _change(self, fault: Fault) -> None:
         before = self.app.fault
@@ -135,6 +147,7 @@ class Process(uvicorn.Server):
                 "name": self.member.name,
                 "port": self.port,
                 "fault": self.app.fault.words(),
+                "secret": "own" if self.app.secret_is_own else "changed",
                 "since": datetime.now(UTC).isoformat(timespec="seconds"),
                 "ticket": ticket,
                 "error": error,

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 
 from migrations_app.choices import ActorKind
 from migrations_app.errors import NotPermitted
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, still_has
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,15 @@ class Actor:
 
     def can(self, permission: Permission) -> bool:
         return self.account.has_perm(permission) if self.account else True
+
+    def require_still(self, permission: Permission, to: str) -> None:
+        """As `require`, asked anew of the database: within a change, after the plan is locked.
+
+        Giving and taking roles locks the plan too, so a role that was taken before the change was made counts no more.
+        Raises NotPermitted.
+        """
+        if self.account is not None and not still_has(self.account.pk, permission):
+            raise NotPermitted(f"{self.name} may no longer {to}.")
 
     def require(self, permission: Permission, to: str) -> None:
         """Raises NotPermitted, saying what (`to` "enable weeks") and whom to ask."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,15 +28,19 @@ def record(
     verdict: Verdict | None = None,
     generation: int | None = None,
     request_key: UUID | None = None,
+    at: datetime | None = None,
 ) -> AuditEvent:
-    """Append one event to the chain. The chain's lock is held until the transaction ends, so there is one order."""
+    """Append one event to the chain. The chain's lock is held until the transaction ends, so there is one order.
+
+    `at` is now, unless the event tells of a gate: then it is the moment that the gate was judged at.
+    """
     if not connection.in_atomic_block:
         raise RuntimeError("an audit event belongs in the transaction of its change")
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
     last = AuditEvent.objects.order_by("-id").values_list("digest", flat=True).first()
     event = AuditEvent(
-        at=timezone.now(),
+        at=at or timezone.now(),
         kind=kind.value,
         actor=actor.name,
         actor_kind=actor.kind,

@@ -13,13 +13,37 @@ class Risk(models.TextChoices):
 
 class WeekStatus(models.TextChoices):
     PLANNED = "planned", "Planned"
-    IN_PROGRESS = "in_progress", "In progress"
+    IN_PROGRESS = "in_progress", "In progress"  # some of it is on
+    SOAKING = "soaking", "Soaking"  # all of it is on, and must stay stable for a time
+    DONE = "done", "Done"  # a person has said so, after the soak
     ROLLED_BACK = "rolled_back", "Rolled back"
 
 
 class PrerequisiteKind(models.TextChoices):
     MANUAL = "manual", "Ticked by a person"
     AUTOMATIC = "automatic", "Checked automatically"
+
+
+class Phase(models.TextChoices):
+    """What a checklist line is for."""
+
+    START = "start", "Before the week starts"
+    DONE = "done", "Before the week is done"
+
+
+class CheckState(models.TextChoices):
+    """What an automatic check found. Only HELD opens anything."""
+
+    HELD = "held", "Held"
+    NOT_HELD = "not_held", "Not held"
+    UNKNOWN = "unknown", "Unknown"
+
+
+class Decision(models.TextChoices):
+    """What somebody answered to a request for approval."""
+
+    GIVEN = "given", "Given"
+    DECLINED = "declined", "Declined"
 
 
 class Health(models.TextChoices):
@@ -46,6 +70,21 @@ class AuditKind(StrEnum):
     ENABLE_REFUSED = "gate.refused"
     PREREQUISITE_TICKED = "prerequisite.ticked"
     PREREQUISITE_UNTICKED = "prerequisite.unticked"
+    PREREQUISITE_CHECKED = "prerequisite.checked"
+    WEEK_STARTED = "week.started"
+    WEEK_SOAK_RESTARTED = "week.soak_restarted"
+    WEEK_DONE = "week.done"
+    DONE_REFUSED = "week.done_refused"
+    ROLLBACK_REHEARSED = "week.rollback_rehearsed"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_GIVEN = "approval.given"
+    APPROVAL_DECLINED = "approval.declined"
+    APPROVAL_WITHDRAWN = "approval.withdrawn"
+    FREEZE_ADDED = "freeze.added"
+    FREEZE_LIFTED = "freeze.lifted"
+    GATE_OVERRIDDEN = "gate.overridden"
+    OVERRIDE_ENDED = "gate.override_ended"
+    ACTION_REFUSED = "action.refused"
     DRIFT_CORRECTED = "gateway.drift_corrected"
     ACCOUNT_ADDED = "account.added"
     ACCOUNT_ROLE_SET = "account.role_set"

@@ -33,11 +33,14 @@ class Busy(ActionError):
 
 
 class GateClosed(ActionError):
-    """The gate of the week is closed. `verdict` has every reason, and the audit log has it too."""
+    """The gate of the week is closed. `verdict` has every reason, and the audit log has it too.
 
-    def __init__(self, verdict: Verdict) -> None:
+    `subject` is what was to be changed, as the audit log calls it.
+    """
+
+    def __init__(self, verdict: Verdict, subject: str = "") -> None:
         super().__init__(verdict.sentence())
-        self.verdict = verdict
+        self.verdict, self.subject = verdict, subject
 
 
 class PlanConflict(ActionError):

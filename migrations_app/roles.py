@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.postgres.expressions import ArraySubquery
+from django.db import connection
 from django.db.models import OuterRef
 
 
@@ -16,37 +17,58 @@ class Permission(StrEnum):
 
     VIEW_PLAN = "migrations_app.view_plan"
     TICK = "migrations_app.tick_prerequisite"
+    CHECK = "migrations_app.run_check"
     ENABLE = "migrations_app.enable_week"
     ROLL_BACK = "migrations_app.roll_back"
+    FINISH = "migrations_app.finish_week"
+    APPROVE = "migrations_app.approve"
+    FREEZE = "migrations_app.freeze"
+    OVERRIDE = "migrations_app.override_gate"
     LOAD_PLAN = "migrations_app.load_plan"
     VIEW_AUDIT = "migrations_app.view_audit"
     MANAGE_ACCOUNTS = "migrations_app.manage_accounts"
 
 
 class Role(StrEnum):
+    VIEWER = "viewer"
     SUPPORT = "support"
     RELEASE_MANAGER = "release manager"
     APPROVER = "approver"
     ADMINISTRATOR = "administrator"
 
 
-# Whoever can be on call can roll back. Turning traffic on stays with release managers.
+_READS = {Permission.VIEW_PLAN}
+_WORKS = _READS | {Permission.VIEW_AUDIT, Permission.ROLL_BACK}
+# Whoever can be on call can roll back. Turning traffic on stays with release managers; approving with approvers; and
+# whoever may break the glass is neither, so that no change of traffic past a closed gate is one person's alone.
 MATRIX: dict[Role, frozenset[Permission]] = {
-    Role.SUPPORT: frozenset({Permission.VIEW_PLAN}),
+    Role.VIEWER: frozenset(_READS),
+    Role.SUPPORT: frozenset(_READS),
     Role.RELEASE_MANAGER: frozenset(
-        {Permission.VIEW_PLAN, Permission.TICK, Permission.ENABLE, Permission.ROLL_BACK, Permission.VIEW_AUDIT}
+        _WORKS | {Permission.TICK, Permission.CHECK, Permission.ENABLE, Permission.FINISH, Permission.FREEZE}
     ),
-    Role.APPROVER: frozenset({Permission.VIEW_PLAN, Permission.TICK, Permission.ROLL_BACK, Permission.VIEW_AUDIT}),
+    Role.APPROVER: frozenset(_WORKS | {Permission.TICK, Permission.CHECK, Permission.APPROVE}),
     Role.ADMINISTRATOR: frozenset(
-        {
-            Permission.VIEW_PLAN,
-            Permission.ROLL_BACK,
+        _WORKS
+        | {
+            Permission.CHECK,
+            Permission.FREEZE,
+            Permission.OVERRIDE,
             Permission.LOAD_PLAN,
-            Permission.VIEW_AUDIT,
             Permission.MANAGE_ACCOUNTS,
         }
     ),
 }
+
+
+def who_may(permission: Permission) -> str:
+    """The roles that have it, in words: "release managers and approvers"."""
+    roles = [
+        "the support team" if role == Role.SUPPORT else f"{role.value}s"
+        for role, permissions in MATRIX.items()
+        if permission in permissions
+    ]
+    return roles[0] if len(roles) == 1 else f"{', '.join(roles[:-1])} and {roles[-1]}"
 
 
 class RoleBackend(ModelBackend):
@@ -71,6 +93,26 @@ class RoleBackend(ModelBackend):
             # Where ModelBackend keeps them for the life of this object.
             user._group_perm_cache = {f"migrations_app.{codename}" for codename in user.granted}  # type: ignore[attr-defined]
         return user
+
+
+def still_has(account: int, permission: Permission) -> bool:
+    """Whether the account of this primary key is active and has it, asked of the database in one cheap question."""
+    with connection.cursor() as cursor:
+        cursor.execute(_STILL_HAS, [permission.partition(".")[2], account])
+        found = cursor.fetchone()
+    return bool(found and found[0])
+
+
+_STILL_HAS = """
+    SELECT account.is_active AND (account.is_superuser OR EXISTS (
+        SELECT FROM auth_user_groups AS membership
+        JOIN auth_group_permissions AS granted USING (group_id)
+        JOIN auth_permission AS permission ON permission.id = granted.permission_id
+        JOIN django_content_type AS content ON content.id = permission.content_type_id
+        WHERE membership.user_id = account.id AND permission.codename = %s AND content.app_label = 'migrations_app'
+    ))
+    FROM auth_user AS account WHERE account.id = %s
+"""
 
 
 def create_groups(roles: Iterable[Role] = tuple(Role), **_signal: Any) -> None:

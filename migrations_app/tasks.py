@@ -16,14 +16,16 @@ from django.db import DatabaseError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from migrations_app.actions import soaks
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway, HealthSample, TrafficSample
-from migrations_app.observe import health, traffic
+from migrations_app.observe import checks, health, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
 POLL_LOCK = 0x5357_504F
 TRAFFIC_LOCK = 0x5357_5452
+CHECK_LOCK = 0x5357_434B
 DELETED_AT_ONCE = 10_000  # rows
 logger = logging.getLogger(__name__)
 _pollers: dict[int, health.Poller] = {}
@@ -41,6 +43,15 @@ def poll_health() -> None:
     with _alone(POLL_LOCK) as alone:
         if alone:
             health.poll_once(_poller())
+            soaks.watch_soaks()
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+def run_checks() -> None:
+    """Run every automatic check that asks elsewhere. Skipped while the last round is still out."""
+    with _alone(CHECK_LOCK) as alone:
+        if alone:
+            checks.run_checks()
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types

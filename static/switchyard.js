@@ -93,7 +93,8 @@
   document.addEventListener("htmx:oobBeforeSwap", (event) => {
     const { target, fragment } = event.detail;
     const fresh = fragment.firstElementChild;
-    if (fresh?.querySelector("a, button") && fresh.innerHTML === target.innerHTML) event.detail.shouldSwap = false;
+    const same = fresh?.dataset.same !== undefined && fresh.dataset.same === target.dataset.same;
+    if (same || (fresh?.querySelector("a, button") && fresh.innerHTML === target.innerHTML)) event.detail.shouldSwap = false;
   });
 
   document.addEventListener("htmx:afterSettle", (event) => {

@@ -7,6 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in each run: what a run finds, the next one finds too.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 TRACSEQ = Path(__file__).parent.parent / "plans" / "tracseq-phase2.yaml"
 
@@ -32,13 +37,25 @@ def django_db_setup(django_db_setup, django_db_blocker):
 
 @pytest.fixture
 def plan(db):
-    """TracSeq, phase 2, loaded on the in-memory gateway; every target is healthy and the gateway runs the plan."""
+    """TracSeq, phase 2, loaded on the in-memory gateway; every target is healthy and the gateway runs the plan.
+
+    People sign off what the shipped plan has checked automatically; `shipped_plan` is that one.
+    """
+    return _running(by_hand=True)
+
+
+@pytest.fixture
+def shipped_plan(db):
+    """As `plan`, with the automatic checks of the shipped plan."""
+    return _running(by_hand=False)
+
+
+def _running(*, by_hand: bool):
+    from migrations_app.reconcile.loop import reconcile_all
     from tests.factories import load_tracseq, make_healthy
 
-    row = load_tracseq(adapter="memory")
+    row = load_tracseq(adapter="memory", by_hand=by_hand)
     make_healthy()
-    from migrations_app.reconcile.loop import reconcile_all
-
     reconcile_all()
     return row
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "migrations_app"
 
@@ -18,7 +20,7 @@ LAYERS = [
     ["audit"],
     ["actor", "gates"],
     ["models", "roles"],
-    ["choices", "errors", "gateways"],
+    ["choices", "errors", "gateways", "durations"],
 ]
 LEVEL = {name: level for level, names in enumerate(reversed(LAYERS)) for name in names}
 OUTSIDE = {"apps", "migrations", "templatetags", "__init__"}
@@ -80,6 +82,37 @@ def test_the_gateways_know_nothing_of_django():
         if dotted.split(".")[0] == "django" or part(dotted) not in {None, "gateways"}
     ]
     assert wrong == []
+
+
+PURE = ["durations.py", "gates/seen.py", "gates/parameters.py", "gates/verdict.py"]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_what_a_verdict_follows_from_knows_neither_django_nor_a_table(name):
+    """The words (choices) and the roles' names are all that it may take from elsewhere."""
+    beyond = {"models", "audit", "actor", "observe", "actions"}
+    found = imports(APP / name)
+    assert [dotted for dotted in found if dotted.split(".")[0] == "django" or part(dotted) in beyond] == []
+
+
+def test_check_results_are_made_where_checks_are_run_and_nowhere_else():
+    """Others read them. `actions.checks` answers with one of an instant check, which is not stored."""
+    makers = {
+        str(path.relative_to(APP))
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "CheckResult"
+    }
+    assert makers == {"observe/checks.py", "actions/checks.py"}
+    writers = {
+        f"{path.relative_to(APP)}: {node.attr}"
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node.value).startswith("CheckResult.objects")
+        and node.attr in {"create", "bulk_create", "get_or_create", "update_or_create", "update", "bulk_update"}
+    }
+    assert writers == {"observe/checks.py: bulk_create"}
 
 
 def test_no_private_name_is_imported_from_another_module():

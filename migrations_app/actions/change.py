@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.db import OperationalError, transaction
@@ -13,15 +14,19 @@ from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
 from migrations_app.audit import record
-from migrations_app.choices import AuditKind, Risk, WeekStatus
+from migrations_app.choices import AuditKind, Phase, Risk, WeekStatus
 from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
-from migrations_app.gateways.base import MONOLITH_WEIGHT
-from migrations_app.models import AuditEvent, Flag, Gateway, Plan, Week
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
+from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, Plan, Week
 from migrations_app.models.gateways import next_generation
+from migrations_app.roles import Permission
 
+from .fresh import refuse_old_checks, with_fresh_checks
 from .hints import ask_to_reconcile
+
+NO_PLAN = "No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,62 +68,87 @@ def shift(
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
-    the plan locked. Raises NotFound, Busy, Stale, Invalid (a high risk without a reason), and GateClosed, which is an
-    audit event too.
+    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), and GateClosed,
+    which is an audit event too.
     """
-    move: Move | None = None
-    try:
-        with transaction.atomic():
-            plan = lock_plan()
-            move = find()
-            earlier = event_of_click(request_key)
-            gateways = list(Gateway.objects.filter(plan=plan))
-            before = _weights(plan, move, gateways)
-            flags = [flag for flag in move.flags if before[flag.key] != move.weight]
-            if not flags:
-                return no_change(plan, earlier, move.kind, move.subject, move.title)
-            verdict = None
-            if any(flag.weight < move.weight for flag in flags):
-                refuse_spent(earlier)
-                refuse_stale(move.week, seen)
-                verdict = _verdict(move)
-                if not verdict.open:
-                    raise GateClosed(verdict)
-                _require_reason(move.week, reason)
-            plan.generation = next_generation(plan, gateways)
-            plan.save(update_fields=["generation"])
-            # The event goes first: the database lets no weight rise that no open gate vouches for.
-            event = record(
-                move.kind,
-                actor=actor,
-                subject=move.subject,
-                week_number=move.week.number,
-                reason=reason,
-                before={flag.key: before[flag.key] for flag in flags},
-                after={flag.key: move.weight for flag in flags},
-                verdict=verdict,
-                generation=plan.generation,
-                # A rollback that is pressed again on an old page is meant again: it is a change of its own.
-                request_key=None if earlier else request_key,
-            )
-            Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
-                weight=move.weight, generation=plan.generation, changed_at=event.at
-            )
-            _set_status(move)
-            transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
-            return Change(move.title, plan.generation, changed=True, event=event)
-    except GateClosed as refusal:
-        # The change was undone, so the refusal is kept in a transaction of its own, with the gate as it was.
-        with transaction.atomic():
-            record(
-                AuditKind.ENABLE_REFUSED,
-                actor=actor,
-                subject=move.subject if move else "",
-                week_number=refusal.verdict.week,
-                reason=reason,
-                verdict=refusal.verdict,
-            )
-        raise
+
+    def attempt(fresh_since: datetime | None) -> Change:
+        return _attempt(find, fresh_since, actor=actor, reason=reason, seen=seen, request_key=request_key)
+
+    return with_fresh_checks(attempt, refused=AuditKind.ENABLE_REFUSED, actor=actor, reason=reason)
+
+
+def _attempt(
+    find: Callable[[], Move],
+    fresh_since: datetime | None,
+    *,
+    actor: Actor,
+    reason: str,
+    seen: int | None,
+    request_key: UUID | None,
+) -> Change:
+    with transaction.atomic():
+        plan = lock_plan()
+        move = find()
+        earlier = event_of_click(request_key)
+        gateways = list(Gateway.objects.filter(plan=plan))
+        before = _weights(plan, move, gateways)
+        flags = [flag for flag in move.flags if before[flag.key] != move.weight]
+        if not flags:
+            return no_change(plan, earlier, move.kind, move.subject, move.title)
+        verdict, now = None, timezone.now()
+        if any(flag.weight < move.weight for flag in flags):
+            verdict = _passed(move, fresh_since, earlier, now, actor=actor, reason=reason, seen=seen)
+        plan.generation = next_generation(plan, gateways)
+        plan.save(update_fields=["generation"])
+        # The event goes first: the database lets no weight rise that no open gate vouches for.
+        event = record(
+            move.kind,
+            actor=actor,
+            subject=move.subject,
+            week_number=move.week.number,
+            reason=reason,
+            before={flag.key: before[flag.key] for flag in flags},
+            after={flag.key: move.weight for flag in flags},
+            verdict=verdict,
+            generation=plan.generation,
+            # A rollback that is pressed again on an old page is meant again: it is a change of its own.
+            request_key=None if earlier else request_key,
+            # What the gate rests on may expire while the change is written: the change is of the moment it was judged.
+            at=now if verdict else None,
+        )
+        Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
+            weight=move.weight, generation=plan.generation, changed_at=event.at
+        )
+        if verdict is not None and move.week.approvals_needed:
+            spend_approval(move.week, [flag.key for flag in move.flags], move.weight, event.at)
+        set_status(move.week, event.at)
+        transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
+        return Change(move.title, plan.generation, changed=True, event=event)
+
+
+def _passed(
+    move: Move,
+    fresh_since: datetime | None,
+    earlier: AuditEvent | None,
+    now: datetime,
+    *,
+    actor: Actor,
+    reason: str,
+    seen: int | None,
+) -> Verdict:
+    """The verdict, at `now`, that lets the move through. Raises what `shift` does."""
+    number = move.week.number
+    actor.require_still(Permission.ENABLE, "enable weeks")
+    refuse_spent(earlier)
+    refuse_stale(move.week, seen)
+    flags = [flag.key for flag in move.flags] if move.part_of_week else None
+    verdict = verdicts(weeks=[number], flags=flags, weight=move.weight, now=now)[number]
+    refuse_old_checks(verdict, Phase.START, fresh_since)
+    if not verdict.open:
+        raise GateClosed(verdict, move.subject)
+    require_reason(move.week, reason)
+    return verdict
 
 
 def lock_plan() -> Plan:
@@ -133,7 +163,7 @@ def lock_plan() -> Plan:
             raise Busy("Another change has held the plan for too long. Nothing was done; try again at once.") from error
         raise
     if plan is None:
-        raise NotFound("No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml")
+        raise NotFound(NO_PLAN)
     return plan
 
 
@@ -166,7 +196,7 @@ def grow_version(week: Week) -> None:
     Week.objects.filter(pk=week.pk).update(version=F("version") + 1)
 
 
-def _require_reason(week: Week, reason: str) -> None:
+def require_reason(week: Week, reason: str) -> None:
     """A high risk is not taken without a word on why; the shell is held to that as the page is. Raises Invalid."""
     if week.risk == Risk.HIGH and not reason.strip():
         raise Invalid(f"Say why now: week {week.number} is of high risk.")
@@ -186,17 +216,29 @@ def _weights(plan: Plan, move: Move, gateways: list[Gateway]) -> dict[str, int]:
     return weights
 
 
-def _verdict(move: Move) -> Verdict:
-    number = move.week.number
-    flags = [flag.key for flag in move.flags] if move.part_of_week else None
-    return verdicts(weeks=[number], flags=flags)[number]
+def spend_approval(week: Week, flags: list[str], weight: int, at: datetime) -> None:
+    """An approval is for one change: the next one of the same kind needs another."""
+    ApprovalRequest.objects.filter(
+        week=week, flags=sorted(flags), weight=weight, closed_at__isnull=True, spent_at__isnull=True
+    ).update(spent_at=at)
 
 
-def _set_status(move: Move) -> None:
-    """In progress while anything of the week is on, rolled back once nothing is."""
-    week = move.week
-    on = move.weight > MONOLITH_WEIGHT or Flag.objects.filter(week=week, weight__gt=MONOLITH_WEIGHT).exists()
-    week.status = WeekStatus.IN_PROGRESS if on else WeekStatus.ROLLED_BACK
-    week.started_at = week.started_at or timezone.now()
+def set_status(week: Week, at: datetime) -> None:
+    """In progress while some of the week is on, soaking from `at` once all is, rolled back once nothing is."""
+    weights = list(Flag.objects.filter(week=week).values_list("weight", flat=True))
+    if all(weight == SERVICE_WEIGHT for weight in weights):
+        week.status, week.soak_started_at = WeekStatus.SOAKING, at
+    else:
+        on = any(weight > MONOLITH_WEIGHT for weight in weights)
+        week.status = WeekStatus.IN_PROGRESS if on else WeekStatus.ROLLED_BACK
+        week.soak_started_at = None
+    week.soak_stopped_because = ""
+    week.done_at, week.done_by = None, ""
+    week.started_at = week.started_at or at
     week.version += 1
-    week.save(update_fields=["status", "started_at", "version"])
+    week.save(
+        update_fields=[
+            *("status", "started_at", "soak_started_at", "soak_stopped_because"),
+            *("done_at", "done_by", "version"),
+        ]
+    )

@@ -1,27 +1,49 @@
-"""Enable and roll back a whole week."""
+"""Enable a whole week, roll it back, and call it done."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from uuid import UUID
 
+from django.db import transaction
+from django.utils import timezone
+
 from migrations_app.actor import Actor
-from migrations_app.choices import AuditKind
-from migrations_app.errors import Invalid, NotFound
+from migrations_app.audit import record
+from migrations_app.choices import AuditKind, Phase, WeekStatus
+from migrations_app.errors import GateClosed, NotFound
+from migrations_app.gates.load import done_verdicts, verdicts
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
-from migrations_app.models import Flag, Week
+from migrations_app.models import Flag, Plan, Week
 from migrations_app.roles import Permission
 
-from .change import Change, Move, shift
+from .change import (
+    NO_PLAN,
+    Change,
+    Move,
+    event_of_click,
+    lock_plan,
+    no_change,
+    refuse_spent,
+    refuse_stale,
+    require_reason,
+    set_status,
+    shift,
+    spend_approval,
+)
+from .fresh import refuse_old_checks, with_fresh_checks
 
 
 def enable_week(
     *, number: int, actor: Actor, reason: str = "", seen: int | None = None, request_key: UUID | None = None
 ) -> Change:
-    """Move all services of a week fully to the new side, if its gate is open.
+    """Move all services of a week fully to the new side, if its gate is open. One that moves no traffic is started.
 
-    Raises NotPermitted, NotFound, Invalid (a week that moves no traffic), Stale, or GateClosed.
+    Raises NotPermitted, NotFound, Stale, Invalid (a high risk without a reason), or GateClosed.
     """
     actor.require(Permission.ENABLE, "enable weeks")
+    if not find_week(number).moves_traffic:
+        return _start(number, actor=actor, reason=reason, seen=seen, request_key=request_key)
     return shift(
         lambda: _move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT),
         actor=actor,
@@ -45,11 +67,100 @@ def roll_back_week(*, number: int, actor: Actor, reason: str = "", request_key: 
     )
 
 
-def _move(number: int, kind: AuditKind, weight: int) -> Move:
+def finish_week(
+    *, number: int, actor: Actor, reason: str = "", seen: int | None = None, request_key: UUID | None = None
+) -> Change:
+    """Call a week done: it has soaked, and its done-criteria hold. Done already: nothing changes.
+
+    Raises NotPermitted, NotFound, Stale, or GateClosed with what is missing.
+    """
+    actor.require(Permission.FINISH, "call a week done")
+
+    def attempt(fresh_since: datetime | None) -> Change:
+        with transaction.atomic():
+            plan = lock_plan()
+            week = find_week(number)
+            earlier, subject = event_of_click(request_key), f"week {number}"
+            if week.status == WeekStatus.DONE:
+                return no_change(plan, earlier, AuditKind.WEEK_DONE, subject, f"Week {number}")
+            actor.require_still(Permission.FINISH, "call a week done")
+            refuse_spent(earlier)
+            refuse_stale(week, seen)
+            now = timezone.now()
+            verdict = done_verdicts(weeks=[number], now=now)[number]
+            refuse_old_checks(verdict, Phase.DONE, fresh_since)
+            if not verdict.open:
+                raise GateClosed(verdict, subject)
+            before = week.status
+            event = record(
+                AuditKind.WEEK_DONE,
+                actor=actor,
+                subject=subject,
+                week_number=number,
+                reason=reason,
+                before={"status": before},
+                after={"status": WeekStatus.DONE.value},
+                verdict=verdict,
+                request_key=request_key,
+                at=now,
+            )
+            week.status, week.done_at, week.done_by = WeekStatus.DONE, event.at, actor.name
+            week.version += 1
+            week.save(update_fields=["status", "done_at", "done_by", "version"])
+            return Change(f"Week {number}", plan.generation, changed=True, event=event)
+
+    return with_fresh_checks(attempt, refused=AuditKind.DONE_REFUSED, actor=actor, reason=reason)
+
+
+def find_week(number: int) -> Week:
+    """Raises NotFound."""
     week = Week.objects.filter(number=number).first()
     if week is None:
+        if not Plan.objects.exists():
+            raise NotFound(NO_PLAN)
         raise NotFound(f"The plan has no week {number}. List the weeks with: manage.py week list")
+    return week
+
+
+def _start(number: int, *, actor: Actor, reason: str, seen: int | None, request_key: UUID | None) -> Change:
+    """A week without flags goes through the same gate; from then on it soaks. Nothing changes at the gateway."""
+
+    def attempt(fresh_since: datetime | None) -> Change:
+        with transaction.atomic():
+            plan = lock_plan()
+            week = find_week(number)
+            earlier, subject = event_of_click(request_key), f"week {number}"
+            if week.status != WeekStatus.PLANNED:
+                return no_change(plan, earlier, AuditKind.WEEK_STARTED, subject, f"Week {number}")
+            actor.require_still(Permission.ENABLE, "enable weeks")
+            refuse_spent(earlier)
+            refuse_stale(week, seen)
+            now = timezone.now()
+            verdict = verdicts(weeks=[number], now=now)[number]
+            refuse_old_checks(verdict, Phase.START, fresh_since)
+            if not verdict.open:
+                raise GateClosed(verdict, subject)
+            require_reason(week, reason)
+            event = record(
+                AuditKind.WEEK_STARTED,
+                actor=actor,
+                subject=subject,
+                week_number=number,
+                reason=reason,
+                before={"status": week.status},
+                after={"status": WeekStatus.SOAKING.value},
+                verdict=verdict,
+                request_key=request_key,
+                at=now,
+            )
+            spend_approval(week, [], SERVICE_WEIGHT, event.at)
+            set_status(week, event.at)
+            return Change(f"Week {number}", plan.generation, changed=True, event=event)
+
+    return with_fresh_checks(attempt, refused=AuditKind.ENABLE_REFUSED, actor=actor, reason=reason)
+
+
+def _move(number: int, kind: AuditKind, weight: int) -> Move:
+    week = find_week(number)
     flags = tuple(Flag.objects.filter(week=week).select_related("service"))
-    if not flags and weight > MONOLITH_WEIGHT:
-        raise Invalid(f"Week {number} moves no traffic, so there is nothing to enable.")
     return Move(kind, f"week {number}", f"Week {number}", week, flags, weight, part_of_week=False)

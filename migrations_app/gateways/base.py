@@ -14,6 +14,10 @@ from enum import StrEnum
 MONOLITH_WEIGHT = 0  # per cent of a flag's traffic on the new side: none
 SERVICE_WEIGHT = 100  # per cent of a flag's traffic on the new side: all
 
+# Upper bounds, in milliseconds and inclusive, of the ranges in which answers are counted by how long they took.
+LATENCY_BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000, 30000)
+NO_LATENCY = (0,) * (len(LATENCY_BOUNDS) + 1)  # one range more, for what took longer than all of them
+
 
 class Side(StrEnum):
     """Which side of the migration serves a request."""
@@ -112,11 +116,20 @@ class Applied:
 class SideTraffic:
     """Counters since the gateway started (a restart resets them): requests sent to one side of one service.
 
-    `errors` are answers of 5xx and requests that got no answer.
+    `errors` are answers of 5xx and requests that got no answer. `latency` counts the answers by LATENCY_BOUNDS, one
+    more for what is above all; what got no answer from upstream is in none of them, and the counts may be a second or
+    two behind `requests`. Empty when the gateway counts by other bounds, or not at all.
     """
 
     requests: int
     errors: int
+    latency: tuple[int, ...] = NO_LATENCY
+
+    def __add__(self, other: SideTraffic) -> SideTraffic:
+        """Both together. Response times that one of the two does not tell are not known of the sum either."""
+        known = bool(self.latency and other.latency)
+        latency = tuple(a + b for a, b in zip(self.latency, other.latency, strict=True)) if known else ()
+        return SideTraffic(self.requests + other.requests, self.errors + other.errors, latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +155,13 @@ class Gateway(ABC):
     @abstractmethod
     def render(self, table: RoutingTable) -> Rendered:
         """Pure: the same table gives the same bytes. Raises InvalidTable, naming the route and the field."""
+
+    @abstractmethod
+    def check(self, rendered: Rendered) -> None:
+        """Ask whether the gateway would take this, and change nothing. Raises Rejected with its own reason.
+
+        Where `capabilities.validates` is False, only what can be told without the gateway's validator is told.
+        """
 
     @abstractmethod
     def apply(self, rendered: Rendered) -> Applied:

@@ -117,7 +117,8 @@ class ActionCommand(BaseCommand):
         if isinstance(refusal, GateClosed) and not options["json"]:
             self.stderr.write(f"Refused: the gate of week {refusal.verdict.week} is closed.")
             for line in refusal.verdict.blocking:
-                self.stderr.write(f"  - {line.title}: {line.value}. {line.act}")
+                how = f" ({line.command})" if line.command else ""
+                self.stderr.write(f"  - {line.title}: {line.value}. {line.act}{how}")
             sys.exit(status)
         raise CommandError(str(refusal), returncode=status)
 

@@ -1,21 +1,30 @@
 """State, constraints, derived values. Actions write the desired rows, reconcile and observe the observed ones."""
 
+from .approvals import Approval, ApprovalRequest
 from .audit import AuditEvent
-from .checklists import Prerequisite, SignOff
+from .checklists import CheckResult, Evidence, Prerequisite, SignOff
+from .freezes import Freeze
 from .gateways import Confirmation, Gateway
 from .health import HealthSample, HealthState
+from .overrides import Override
 from .plans import Plan
 from .services import Flag, Route, Service
 from .traffic import TrafficCounter, TrafficSample
 from .weeks import Week
 
 __all__ = [
+    "Approval",
+    "ApprovalRequest",
     "AuditEvent",
+    "CheckResult",
     "Confirmation",
+    "Evidence",
     "Flag",
+    "Freeze",
     "Gateway",
     "HealthSample",
     "HealthState",
+    "Override",
     "Plan",
     "Prerequisite",
     "Route",

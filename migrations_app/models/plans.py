@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import Q
 
@@ -31,6 +33,9 @@ class Plan(models.Model):
     revision = models.PositiveIntegerField(default=0, help_text="Grows with each load that changed something.")
     document = models.JSONField(default=dict)
     loaded_at = models.DateTimeField(null=True)
+    time_scale = models.PositiveIntegerField(
+        default=1, help_text="For demos: what has to be waited for takes this many times less time."
+    )
 
     monolith_title = models.CharField(max_length=200, default="Monolith")
     monolith_host = models.CharField(max_length=255)
@@ -44,6 +49,7 @@ class Plan(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(id=1), name="one_plan_per_database"),
+            models.CheckConstraint(condition=Q(time_scale__gte=1), name="time_scale_is_at_least_one"),
             models.CheckConstraint(condition=Q(monolith_port__range=(1, 65535)), name="monolith_port_is_a_port"),
         ]
         # What a role may do. `roles.py` says which role may do what.
@@ -51,8 +57,13 @@ class Plan(models.Model):
         permissions = [
             ("view_plan", "See the timeline, weeks and services"),
             ("tick_prerequisite", "Tick and untick prerequisites"),
-            ("enable_week", "Enable weeks and services"),
+            ("run_check", "Run automatic checks now"),
+            ("enable_week", "Enable weeks and services, and ask for approval"),
             ("roll_back", "Roll back weeks and services"),
+            ("finish_week", "Call a week done"),
+            ("approve", "Approve the changes of others"),
+            ("freeze", "Add and lift freezes"),
+            ("override_gate", "Override a closed gate"),
             ("load_plan", "Load a changed plan"),
             ("view_audit", "Read the audit log"),
             ("manage_accounts", "Add accounts, give roles, deactivate accounts"),
@@ -64,3 +75,7 @@ class Plan(models.Model):
     @property
     def monolith(self) -> Address:
         return Address(self.monolith_host, self.monolith_port)
+
+    def scaled(self, length: timedelta) -> timedelta:
+        """How long something that has to be waited for really takes. What expires keeps its own time."""
+        return length / self.time_scale

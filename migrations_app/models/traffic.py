@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from django.db import models
-from django.db.models import Q
+from collections.abc import Collection
+from datetime import datetime, timedelta
 
-from migrations_app.gateways.base import Side
+from django.conf import settings
+from django.db import connection, models
+from django.db.models import Q, Sum
+
+from migrations_app.gateways.base import NO_LATENCY, Side
 
 from .services import Service
 
@@ -17,6 +21,7 @@ class TrafficCounter(models.Model):
     side = models.CharField(max_length=10, choices=[(side.value, side.value) for side in Side])
     requests = models.PositiveBigIntegerField()
     errors = models.PositiveBigIntegerField()
+    latency = models.JSONField(default=list, help_text="Requests by LATENCY_BOUNDS, one more for what is above all.")
     read_at = models.DateTimeField()
 
     class Meta:
@@ -35,6 +40,7 @@ class TrafficSample(models.Model):
     read_at = models.DateTimeField()
     requests = models.PositiveIntegerField()
     errors = models.PositiveIntegerField()
+    latency = models.JSONField(default=list, help_text="As TrafficCounter.latency, since the last reading.")
 
     class Meta:
         default_permissions = ()
@@ -42,7 +48,67 @@ class TrafficSample(models.Model):
         indexes = [
             # Serves "requests by service and side in the last minute" of the timeline, and the clean-up by age.
             models.Index(fields=["read_at"], name="traffic_sample_age"),
+            # Serves the error rate and the latency of one side of one service over a window (gates.checks).
+            models.Index(fields=["service", "side", "read_at"], name="traffic_sample_of_a_side"),
         ]
 
     def __str__(self) -> str:
         return f"{self.service} {self.side} {self.requests}"
+
+
+def shortest_window() -> timedelta:
+    """What a time scale shortens no further: within less there may be no reading at all."""
+    return timedelta(seconds=5 * settings.TRAFFIC_INTERVAL)
+
+
+def requests_of(services: Collection[int], side: Side, after: datetime, until: datetime) -> tuple[int, int]:
+    """Requests and errors of one side of these services (primary keys), in readings later than `after`, up to `until`.
+
+    Samples are kept for HISTORY_DAYS; older ones are not in it. Those older than some minutes stand for a minute each
+    (observe.traffic), which is then in it as a whole or not at all.
+    """
+    rows = TrafficSample.objects.filter(service__in=services, side=side.value, read_at__gt=after, read_at__lte=until)
+    total = rows.aggregate(requests=Sum("requests", default=0), errors=Sum("errors", default=0))
+    return total["requests"], total["errors"]
+
+
+def beginning_of(service: int, side: Side, requests: int, until: datetime) -> datetime | None:
+    """The newest reading from which on, up to `until`, a side of a service was sent at least so many requests.
+
+    None when fewer are kept. Reads all that is kept of that side, by an index.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT max(read_at) FROM (
+                SELECT read_at, sum(requests) OVER (ORDER BY read_at DESC) AS so_far FROM migrations_app_trafficsample
+                WHERE service_id = %s AND side = %s AND read_at <= %s
+            ) AS counted WHERE so_far >= %s
+            """,
+            [service, side.value, until, requests],
+        )
+        found: datetime | None = cursor.fetchone()[0]
+        return found
+
+
+def latency_of(service: int, side: Side, after: datetime, until: datetime) -> tuple[int, ...]:
+    """As `requests_of`, for one service: its answers by LATENCY_BOUNDS, one more for what is above all.
+
+    Samples whose response times are not known, or were counted by other bounds, are not in it. Costs more than
+    `requests_of` by the number of ranges, so it is for spans of minutes or hours.
+    """
+    latency = list(NO_LATENCY)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT range.position, sum(range.answers::bigint)
+            FROM migrations_app_trafficsample
+            CROSS JOIN LATERAL jsonb_array_elements_text(latency) WITH ORDINALITY AS range (answers, position)
+            WHERE service_id = %s AND side = %s AND read_at > %s AND read_at <= %s AND jsonb_array_length(latency) = %s
+            GROUP BY range.position
+            """,
+            [service, side.value, after, until, len(NO_LATENCY)],
+        )
+        for position, answers in cursor.fetchall():
+            latency[position - 1] = int(answers)
+    return tuple(latency)

@@ -17,7 +17,8 @@ class Week(models.Model):
 
     `version` grows with every change that a page about this week shows, so that a form of an older page is recognised.
     `started_at` is the first time a flag of the week was turned on; from then on the plan file cannot change what the
-    week promised.
+    week promised. `soak_started_at` is when the soak clock last started; null while it stands still, and
+    `soak_stopped_because` says why. A trigger (migration 0007) refuses impossible changes of `status`.
     """
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="weeks")
@@ -31,11 +32,17 @@ class Week(models.Model):
     planned_end = models.DateField()
     soak = models.DurationField(default=timedelta(0))
     moves_traffic = models.BooleanField(default=True)
-    done_when = models.JSONField(default=list, help_text="A sentence each.")
     after = models.ManyToManyField("self", symmetrical=False, related_name="before", blank=True)
+    approvals_needed = models.PositiveSmallIntegerField(default=0)
+    approver_role = models.CharField(max_length=80, blank=True, help_text="The role whose approvals count.")
+    approval_valid_for = models.DurationField(default=timedelta(hours=24))
 
     status = models.CharField(max_length=20, choices=WeekStatus, default=WeekStatus.PLANNED)
     started_at = models.DateTimeField(null=True)
+    soak_started_at = models.DateTimeField(null=True)
+    soak_stopped_because = models.CharField(max_length=300, blank=True)
+    done_at = models.DateTimeField(null=True)
+    done_by = models.CharField(max_length=150, blank=True)
     version = models.PositiveBigIntegerField(default=1)
 
     class Meta:
@@ -48,6 +55,18 @@ class Week(models.Model):
             models.CheckConstraint(condition=Q(status__in=WeekStatus.values), name="week_status_is_known"),
             models.CheckConstraint(
                 condition=Q(status=WeekStatus.PLANNED) | Q(started_at__isnull=False), name="week_started_has_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(soak_started_at__isnull=True) | Q(status__in=[WeekStatus.SOAKING, WeekStatus.DONE]),
+                name="week_soaks_only_while_all_is_on",
+            ),
+            models.CheckConstraint(
+                condition=Q(status=WeekStatus.DONE, done_at__isnull=False) & ~Q(done_by="")
+                | (~Q(status=WeekStatus.DONE) & Q(done_at__isnull=True, done_by="")),
+                name="week_done_has_a_time_and_a_person",
+            ),
+            models.CheckConstraint(
+                condition=Q(approvals_needed=0) | ~Q(approver_role=""), name="week_approvals_name_a_role"
             ),
         ]
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import datetime, timedelta
+from typing import TypeVar
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from migrations_app.gateways.base import Side, SideTraffic
+from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
 from migrations_app.models import Gateway, Service, TrafficCounter, TrafficSample
 from migrations_app.reconcile.adapters import adapter_for
 
+Row = TypeVar("Row", TrafficCounter, TrafficSample)
 SHARE_WINDOW = timedelta(seconds=60)  # over which a share of traffic is told
+# How long every reading is kept on its own; after that one sample stands for each minute. To add up a day of one side,
+# read every two seconds, took over a second; by the minute a twentieth, and checks add up days, again and again.
+SINGLE_FOR = timedelta(minutes=10)
 
 
 def read_once(now: datetime | None = None) -> int:
@@ -21,50 +26,103 @@ def read_once(now: datetime | None = None) -> int:
     totals: dict[tuple[str, Side], SideTraffic] = defaultdict(lambda: SideTraffic(0, 0))
     for gateway in Gateway.objects.all():
         for key, counted in adapter_for(gateway).traffic().items():
-            before = totals[key]
-            totals[key] = SideTraffic(before.requests + counted.requests, before.errors + counted.errors)
+            totals[key] += counted
     return store(dict(totals), now or timezone.now())
 
 
 def store(totals: dict[tuple[str, Side], SideTraffic], now: datetime) -> int:
-    """Keep what has come since the last reading. A counter that is lower than before was reset: it counts from zero."""
+    """Keep what has come since the last reading. A counter that is lower than before was reset: it counts from zero.
+
+    Response times that this reading or the last one did not tell are an empty list in the sample. The minutes that have
+    got older than SINGLE_FOR since the last reading are put together.
+    """
     services = {service.key: service for service in Service.objects.all()}
     with transaction.atomic():
         last = {(row.service_id, row.side): row for row in TrafficCounter.objects.select_for_update().order_by("pk")}
+        known = {service for service, _ in last}
         samples, counters = [], []
         for (key, side), counted in totals.items():
             if key not in services:
                 continue
             service = services[key]
             row = last.get((service.pk, side.value))
-            if row is not None:
-                samples.append(
-                    TrafficSample(
-                        service=service,
-                        side=side.value,
-                        read_at=now,
-                        requests=_since(row.requests, counted.requests),
-                        errors=_since(row.errors, counted.errors),
-                    )
-                )
-            counters.append(
-                TrafficCounter(
-                    service=service, side=side.value, requests=counted.requests, errors=counted.errors, read_at=now
-                )
-            )
-        samples = [sample for sample in samples if sample.requests or sample.errors]
+            # A side without a counter beside one that has one was silent until now: its first requests count.
+            before = _traffic(row) if row else SideTraffic(0, 0) if service.pk in known else None
+            if before is not None:
+                samples.append(_row(TrafficSample, service, side, _since(before, counted), now))
+            counters.append(_row(TrafficCounter, service, side, counted, now))
+        if last:
+            _merge_minutes(max(row.read_at for row in last.values()) - SINGLE_FOR, now - SINGLE_FOR)
+        samples = [sample for sample in samples if sample.requests or sample.errors or any(sample.latency)]
         TrafficSample.objects.bulk_create(samples)
         TrafficCounter.objects.bulk_create(
             counters,
             update_conflicts=True,
             unique_fields=["service", "side"],
-            update_fields=["requests", "errors", "read_at"],
+            update_fields=["requests", "errors", "latency", "read_at"],
         )
     return len(samples)
 
 
-def _since(before: int, now: int) -> int:
-    return now - before if now >= before else now
+def _row(model: type[Row], service: Service, side: Side, counted: SideTraffic, now: datetime) -> Row:
+    return model(
+        service=service,
+        side=side.value,
+        read_at=now,
+        requests=counted.requests,
+        errors=counted.errors,
+        latency=list(counted.latency),
+    )
+
+
+def _traffic(row: TrafficCounter) -> SideTraffic:
+    return SideTraffic(row.requests, row.errors, tuple(row.latency))
+
+
+def _since(before: SideTraffic, now: SideTraffic) -> SideTraffic:
+    """What came in between. One gateway restart resets all of a side's counters, which not every one of them shows."""
+    told = len(before.latency) == len(now.latency)
+    pairs = [(before.requests, now.requests), (before.errors, now.errors)]
+    pairs += zip(before.latency, now.latency, strict=True) if told else []
+    if any(new < old for old, new in pairs):
+        return now
+    requests, errors, *latency = (new - old for old, new in pairs)
+    return SideTraffic(requests, errors, tuple(latency))
+
+
+def _merge_minutes(since: datetime, until: datetime) -> None:
+    """One sample for each side and minute, from the minute of `since` up to that of `until`, which is left alone.
+
+    It is read at the last reading of the minute. Response times that are not known are missing in its own.
+    """
+    since, until = (at.replace(second=0, microsecond=0) for at in (since, until))
+    if since >= until:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH moved AS (
+                DELETE FROM migrations_app_trafficsample WHERE read_at >= %s AND read_at < %s
+                RETURNING service_id, side, date_trunc('minute', read_at) AS minute, read_at, requests, errors, latency
+            ),
+            ranges AS (
+                SELECT service_id, side, minute, range.position, sum(range.answers::bigint) AS answers
+                FROM moved CROSS JOIN LATERAL jsonb_array_elements_text(latency)
+                    WITH ORDINALITY AS range (answers, position)
+                WHERE jsonb_array_length(latency) = %s
+                GROUP BY service_id, side, minute, range.position
+            ),
+            merged AS (
+                SELECT service_id, side, minute, jsonb_agg(answers ORDER BY position) AS latency
+                FROM ranges GROUP BY service_id, side, minute
+            )
+            INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)
+            SELECT service_id, side, max(read_at), sum(requests), sum(errors), coalesce(merged.latency, '[]')
+            FROM moved LEFT JOIN merged USING (service_id, side, minute)
+            GROUP BY service_id, side, minute, merged.latency
+            """,
+            [since, until, len(NO_LATENCY)],
+        )
 
 
 def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:

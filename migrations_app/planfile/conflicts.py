@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from migrations_app.planfile.diff import compare_prerequisites
-from migrations_app.planfile.schema import Plan, ServicePart, WeekPart, format_soak
+from migrations_app.durations import format_duration
+from migrations_app.planfile.diff import compare_promises
+from migrations_app.planfile.schema import ApprovalsPart, Plan, ServicePart, WeekPart
+
+
+def scale_conflicts(old: int, new: int, *, soaking: Collection[int]) -> list[str]:
+    """A sentence for each week that a change of the time scale would take out of its soak, or push to its end."""
+    if old == new:
+        return []
+    return [
+        f"Week {number} is soaking: the time scale cannot change from {old} to {new} under it."
+        f" Call it done or roll it back first, or keep the scale with --time-scale {old}."
+        for number in sorted(soaking)
+    ]
 
 
 def conflicts(old: Plan, new: Plan, *, started: Collection[int], on: Collection[str]) -> list[str]:
@@ -42,7 +54,7 @@ def _promise_changes(old: WeekPart, new: WeekPart) -> Iterator[str]:
     if old.risk != new.risk:
         yield f"its risk cannot change from {old.risk} to {new.risk}"
     if old.soak != new.soak:
-        yield f"its soak cannot change from {format_soak(old.soak)} to {format_soak(new.soak)}"
+        yield f"its soak cannot change from {format_duration(old.soak)} to {format_duration(new.soak)}"
     if old.moves_traffic != new.moves_traffic:
         yield "moves_traffic cannot change"
     if old.after != new.after:
@@ -51,10 +63,18 @@ def _promise_changes(old: WeekPart, new: WeekPart) -> Iterator[str]:
         yield f"its flag {flag} cannot be removed"
     for flag in sorted(set(new.flags) - set(old.flags)):
         yield f"the flag {flag} cannot be added to it"
-    if set(old.done_when) != set(new.done_when):
-        yield "what it is done when cannot change"
-    for key, change in compare_prerequisites(old, new):
+    if old.approvals != new.approvals and old.required_approvals != new.required_approvals:
+        yield f"its approvals cannot change from {_told(old.required_approvals)} to {_told(new.required_approvals)}"
+    for key, change in compare_promises(old.done_criteria, new.done_criteria):
+        yield f"what it is done when cannot change: '{key}' is {change}"
+    for key, change in compare_promises(old.prerequisites, new.prerequisites):
         yield f"its prerequisite '{key}' cannot be {change}"
+
+
+def _told(approvals: ApprovalsPart) -> str:
+    if not approvals.count:
+        return "none"
+    return f"{approvals.count} by the role {approvals.role} for {format_duration(approvals.valid_for)}"
 
 
 def _services(old: Plan, new: Plan, on: Collection[str]) -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
 
-from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, format_soak
+from migrations_app.durations import format_duration
+from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
 
 # What one entry of a list of sentences or words is called.
 _ENTRY = {"flags": "flag", "routes": "route", "targets": "target", "roll_back_when": "reason to roll back"}
@@ -44,12 +45,17 @@ def touched_weeks(old: Plan, new: Plan) -> set[int]:
 
 def same_promise(old: PrerequisitePart, new: PrerequisitePart) -> bool:
     """Whether a sign-off of the one holds for the other: help and place in the list do not matter."""
-    return (old.title, old.kind, old.check, old.parameters) == (new.title, new.kind, new.check, new.parameters)
+    return same_check(old, new) and (old.title, old.valid_for) == (new.title, new.valid_for)
 
 
-def compare_prerequisites(old: WeekPart, new: WeekPart) -> Iterator[tuple[str, str]]:
-    """Key and `removed`, `added` or `changed`, for each prerequisite whose promise differs."""
-    before, after = _by_key(old.prerequisites), _by_key(new.prerequisites)
+def same_check(old: PrerequisitePart, new: PrerequisitePart) -> bool:
+    """Whether what was found for the one holds for the other."""
+    return (old.kind, old.check, old.parameters) == (new.kind, new.check, new.parameters)
+
+
+def compare_promises(old: Sequence[PrerequisitePart], new: Sequence[PrerequisitePart]) -> Iterator[tuple[str, str]]:
+    """Key and `removed`, `added` or `changed`, for each line of a checklist whose promise differs."""
+    before, after = _by_key(old), _by_key(new)
     yield from ((key, "removed") for key in before if key not in after)
     for key, item in after.items():
         if key not in before:
@@ -105,12 +111,22 @@ def _part_lines(name: str, old: BaseModel, new: BaseModel) -> Iterator[str]:
             keyed = _by_key(before), _by_key(after)
             for line in _list_lines("prerequisite", "prerequisites", *keyed):
                 yield f"{name}: {line}"
+        elif field == "done_when":
+            yield from _done_lines(name, before, after)
         elif field == "planned":
             yield f"{name}: planned {before.start} to {before.end} -> {after.start} to {after.end}"
         elif isinstance(after, tuple):
             yield from _entry_lines(name, field, before, after)
         else:
             yield f"{name}: {field} {_show(before)} -> {_show(after)}"
+
+
+def _done_lines(name: str, old: Sequence[DonePart], new: Sequence[DonePart]) -> Iterator[str]:
+    keyed = {item.key: item for item in old if item.key}, {item.key: item for item in new if item.key}
+    lines = [f"{name}: {line}" for line in _list_lines("done_when", "done_when", *keyed)]
+    lines += _entry_lines(name, "done_when", *([item for item in items if not item.key] for items in (old, new)))
+    # Lines with a key and lines without one may have changed places with each other alone.
+    yield from lines or [f"{name}: done_when in another order"]
 
 
 def _entry_lines(name: str, field: str, old: Sequence[Any], new: Sequence[Any]) -> Iterator[str]:
@@ -125,7 +141,7 @@ def _entry_lines(name: str, field: str, old: Sequence[Any], new: Sequence[Any]) 
         yield f"{name}: {field} in another order"
 
 
-def _by_key(prerequisites: Sequence[PrerequisitePart]) -> dict[str, PrerequisitePart]:
+def _by_key(prerequisites: Iterable[PrerequisitePart]) -> dict[str, PrerequisitePart]:
     return {item.key: item for item in prerequisites}
 
 
@@ -143,7 +159,12 @@ def _quote(key: str | int) -> str:
 
 def _show(value: object) -> str:
     if isinstance(value, timedelta):
-        return format_soak(value)
+        return format_duration(value)
+    if isinstance(value, ApprovalsPart):
+        return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
+    if isinstance(value, DonePart):
+        check = f" by {value.check} {value.parameters}" if value.check else ""
+        return f"{_show(value.title)}{check}{' with help' if value.help else ''}"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):

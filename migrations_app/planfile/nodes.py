@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import yaml
 
-MAX_DEPTH = 12  # levels; the deepest place of a plan (a check's list parameter) is at 7
+MAX_DEPTH = 12  # levels; the deepest place of a plan (a column of data_migrated) is at 10
 MAX_VALUES = 50_000  # keys and values; a plan of 500 services has some 15,000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is some ten times faster; wheels have it
 

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from django.db import models
 from django.utils import timezone
 
-from migrations_app.models import Flag, Gateway, HealthState, Prerequisite, Route, Service, SignOff, Week
+from migrations_app.choices import Phase
+from migrations_app.models import (
+    Approval,
+    ApprovalRequest,
+    Flag,
+    Gateway,
+    HealthState,
+    Override,
+    Prerequisite,
+    Route,
+    Service,
+    SignOff,
+    Week,
+)
 from migrations_app.models import Plan as PlanRow
 from migrations_app.models.health import MONOLITH_TARGET
-from migrations_app.planfile.diff import same_promise
+from migrations_app.planfile.diff import same_check, same_promise
 from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, split_address
 
 
@@ -19,7 +32,8 @@ def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collectio
     """Bring all rows of the plan to what `plan` says; `old` is what they say now.
 
     The versions of `touched` weeks grow. Sign-offs stay with prerequisites that promise the same as before; those of
-    changed ones are withdrawn in the name of `actor`, those of removed ones go with them. Flags keep their weights.
+    changed ones are withdrawn in the name of `actor`, those of removed ones go with them. What changed checks found is
+    forgotten. Flags keep their weights.
     """
     _plan(row, plan)
     weeks = {week.number: week for week in row.weeks.all()}
@@ -30,7 +44,7 @@ def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collectio
         services[service.key] = _service(row, services.get(service.key), service, position)
     _flags(row, plan, weeks, services, first=old is None)
     _routes(row, plan, services)
-    before = {week.number: {item.key: item for item in week.prerequisites} for week in old.weeks} if old else {}
+    before = {week.number: checklist(week) for week in old.weeks} if old else {}
     for week in plan.weeks:
         _prerequisites(weeks[week.number], week, before.get(week.number, {}), actor)
     _remove(row, plan)
@@ -55,6 +69,12 @@ def _forget_health(target: str) -> None:
     HealthState.objects.filter(target=target).delete()
 
 
+def forget_results(prerequisites: models.QuerySet[Prerequisite]) -> None:
+    """What was found under other circumstances vouches for nothing: unknown until the next run."""
+    for prerequisite in prerequisites.filter(result__isnull=False).select_related("result"):
+        prerequisite.result.delete()
+
+
 def _plan(row: PlanRow, plan: Plan) -> None:
     host, port = split_address(plan.monolith.address)
     values = {
@@ -75,7 +95,7 @@ def _plan(row: PlanRow, plan: Plan) -> None:
 
 
 def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> Week:
-    target = found or Week(plan=row, number=week.number)
+    target, approvals = found or Week(plan=row, number=week.number), week.required_approvals
     values: dict[str, Any] = {
         "title": week.title,
         "risk": week.risk,
@@ -86,7 +106,9 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
         "planned_end": week.planned.end,
         "soak": week.soak,
         "moves_traffic": week.moves_traffic,
-        "done_when": list(week.done_when),
+        "approvals_needed": approvals.count,
+        "approver_role": approvals.role if approvals.count else "",
+        "approval_valid_for": approvals.valid_for,
     }
     if found is not None and grow:
         values["version"] = found.version + 1
@@ -144,31 +166,60 @@ def _routes(row: PlanRow, plan: Plan, services: dict[str, Service]) -> None:
         Route.objects.create(plan=row, service=services[key], prefix=prefix)
 
 
-def _prerequisites(week: Week, part: WeekPart, before: dict[str, PrerequisitePart], actor: str) -> None:
+Checklist = dict[str, tuple[Phase, PrerequisitePart]]
+
+
+def checklist(week: WeekPart) -> Checklist:
+    """All lines of a week by their key: the prerequisites, and what it is done when."""
+    lines = [(Phase.START, item) for item in week.prerequisites] + [(Phase.DONE, item) for item in week.done_criteria]
+    return {item.key: (phase, item) for phase, item in lines}
+
+
+def broken_promises(old: Checklist, new: Checklist) -> Iterator[str]:
+    """Keys of the old lines whose sign-offs do not hold for the new ones."""
+    for key, (phase, item) in old.items():
+        if key not in new or new[key][0] != phase or not same_promise(item, new[key][1]):
+            yield key
+
+
+def _prerequisites(week: Week, part: WeekPart, before: Checklist, actor: str) -> None:
     found = {item.key: item for item in week.prerequisites.all()}
-    for position, item in enumerate(part.prerequisites):
-        target = found.get(item.key) or Prerequisite(week=week, key=item.key)
-        if item.key in before and not same_promise(before[item.key], item):
+    lines = checklist(part)
+    broken = set(broken_promises(before, lines))
+    places = dict.fromkeys(Phase, 0)
+    for key, (phase, item) in lines.items():
+        target = found.get(key) or Prerequisite(week=week, key=key)
+        if key in broken:
             target.sign_offs.filter(withdrawn_at=None).update(withdrawn_at=timezone.now(), withdrawn_by=actor)
+        if key in before and not same_check(before[key][1], item):
+            forget_results(Prerequisite.objects.filter(pk=target.pk))
         values = {
             "title": item.title,
             "help": item.help,
+            "phase": phase,
             "kind": item.kind,
             "check_name": item.check or "",
             "parameters": item.parameters,
-            "position": position,
+            "valid_for": item.valid_for,
+            "position": places[phase],
         }
         _save(target, values)
+        places[phase] += 1
 
 
 def _remove(row: PlanRow, plan: Plan) -> None:
     """Take away what the plan no longer has. Flags and routes have let go of it by now."""
-    kept = [(week.number, item.key) for week in plan.weeks for item in week.prerequisites]
+    kept = {(week.number, key) for week in plan.weeks for key in checklist(week)}
     for prerequisite in Prerequisite.objects.filter(week__plan=row).select_related("week"):
         if (prerequisite.week.number, prerequisite.key) not in kept:
             SignOff.objects.filter(prerequisite=prerequisite).delete()
             prerequisite.delete()
-    row.weeks.exclude(number__in=[week.number for week in plan.weeks]).delete()
+    gone = row.weeks.exclude(number__in=[week.number for week in plan.weeks])
+    # Who asked, answered and overrode stays in the audit log.
+    Approval.objects.filter(request__week__in=gone).delete()
+    ApprovalRequest.objects.filter(week__in=gone).delete()
+    Override.objects.filter(week__in=gone).delete()
+    gone.delete()
     for service in row.services.exclude(key__in=[service.key for service in plan.services]):
         _forget_health(service.key)
         service.delete()

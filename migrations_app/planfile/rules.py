@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pydantic import ValidationError
 
-from migrations_app.planfile.checks import CHECK_PARAMETERS
+from migrations_app.gates.parameters import CHECK_PARAMETERS
 from migrations_app.planfile.circles import circles
 from migrations_app.planfile.nodes import Node, Step
 from migrations_app.planfile.problems import Problem
 from migrations_app.planfile.schema import MAX_PATH, split_address
-from migrations_app.planfile.words import is_broken, is_echo, problem, suggest, translate
+from migrations_app.planfile.words import is_broken, is_echo, problem, shorten, suggest, translate
 
 RESERVED_PREFIXES = ("/health", "/routing-status", "/services/discovery")
+# Keys of the lines that gates.verdict makes by itself.
+OWN_LINES = r"approval|soak|(after|freeze)-[0-9]+|health-.*"
 MONOLITH_KEY = "monolith"  # what health and traffic of the old side are stored under
+GATEWAY_TARGET = "gateway"  # what a check's `target` calls the gateway
+DONE_KEY = r"done-[0-9]+"  # as schema.done_key
+NO_VALUE = "has no value; write one, or leave the key out"
 Loc = list[Step]
 
 
@@ -33,7 +38,10 @@ def check(file: str, root: Node) -> list[Problem]:
         _flags,
         _weeks,
         _order,
+        _values,
         _prerequisites,
+        _done_when,
+        _approvals,
     )
     document = _Document(root)
     for rule in rules:
@@ -49,6 +57,13 @@ class _Document:
         self.services = _items(root, "services", [])
         self.weeks = _items(root, "weeks", [])
         self.prerequisites = [_items(week, "prerequisites", loc) for loc, week in self.weeks]
+        self.done_when = [_items(week, "done_when", loc) for loc, week in self.weeks]
+
+    def checks(self) -> Iterator[tuple[Loc, Node, Node]]:
+        """Place, line of the checklist and its week, for each line that may have a check."""
+        for (_, week), lines, criteria in zip(self.weeks, self.prerequisites, self.done_when, strict=True):
+            yield from ((loc, line, week) for loc, line in lines if line.text("kind") == "automatic")
+            yield from ((loc, line, week) for loc, line in criteria)
 
 
 def _items(parent: Node, key: str, loc: Loc) -> list[tuple[Loc, Node]]:
@@ -92,8 +107,8 @@ def _unique_keys(document: _Document) -> Iterator[tuple[Loc, str]]:
     yield from _duplicates(
         document, [([*loc, "number"], node.integer("number")) for loc, node in weeks], "the week number"
     )
-    for prerequisites in document.prerequisites:
-        keys = [([*loc, "key"], node.text("key")) for loc, node in prerequisites]
+    for prerequisites, criteria in zip(document.prerequisites, document.done_when, strict=True):
+        keys = [([*loc, "key"], node.text("key")) for loc, node in [*prerequisites, *criteria]]
         yield from _duplicates(document, keys, "the prerequisite key")
 
 
@@ -101,6 +116,14 @@ def _keys(document: _Document) -> Iterator[tuple[Loc, str]]:
     for loc, service in document.services:
         if service.text("key") == MONOLITH_KEY:
             yield [*loc, "key"], f"'{MONOLITH_KEY}' names the old side; give the service another key"
+    for items in [*document.prerequisites, *document.done_when]:
+        for loc, item in items:
+            key = item.text("key")
+            if key is not None and re.fullmatch(DONE_KEY, key):
+                yield [*loc, "key"], f"'{key}' names a line of done_when that has no key; choose another"
+            elif key is not None and re.fullmatch(OWN_LINES, key):
+                # An override names lines by their keys: two of one name could be let through for one.
+                yield [*loc, "key"], f"'{key}' names a line that every gate may have; choose another"
 
 
 def _address(node: Node | None, key: str) -> tuple[str, int] | None:
@@ -210,40 +233,108 @@ def _order(document: _Document) -> Iterator[tuple[Loc, str]]:
         yield [*places[circle[0]], "after"], f"the weeks {names} wait for each other in a circle"
 
 
+def _values(document: _Document) -> Iterator[tuple[Loc, str]]:
+    """A key without a value, where the schema has a use for nothing, is an oversight in a file."""
+    places: list[tuple[Loc, Node, tuple[str, ...]]] = [(loc, week, ("approvals",)) for loc, week in document.weeks]
+    places += [(loc, item, ("check", "valid_for")) for items in document.prerequisites for loc, item in items]
+    places += [(loc, item, ("check", "key")) for items in document.done_when for loc, item in items]
+    for loc, node, keys in places:
+        for key in keys:
+            value = node.get(key)
+            if value is not None and value.value is None and not value.broken:
+                yield [*loc, key], NO_VALUE
+
+
 def _prerequisites(document: _Document) -> Iterator[tuple[Loc, str]]:
     for prerequisites in document.prerequisites:
         for loc, prerequisite in prerequisites:
-            kind, name = prerequisite.text("kind"), prerequisite.text("check")
+            kind = prerequisite.text("kind")
             if kind == "manual":
                 for key in ("check", "parameters"):
-                    if prerequisite.get(key) is not None:
+                    if (value := prerequisite.get(key)) is not None and value.value is not None:
                         yield [*loc, key], f"a manual prerequisite has no '{key}'"
-            elif kind == "automatic" and prerequisite.get("check") is None:
-                yield loc, f"an automatic prerequisite needs a 'check': {', '.join(CHECK_PARAMETERS)}"
-            elif kind == "automatic" and name is not None and name not in CHECK_PARAMETERS:
-                hint = suggest(name, CHECK_PARAMETERS) or f"; known: {', '.join(CHECK_PARAMETERS)}"
-                yield [*loc, "check"], f"there is no check '{name}'{hint}"
+            elif kind == "automatic":
+                if prerequisite.get("check") is None:
+                    yield loc, f"an automatic prerequisite needs a 'check': {', '.join(CHECK_PARAMETERS)}"
+                if (value := prerequisite.get("valid_for")) is not None and value.value is not None:
+                    yield [*loc, "valid_for"], "an automatic prerequisite has no 'valid_for'; it is checked anew"
+                yield from _known_check(loc, prerequisite)
+
+
+def _done_when(document: _Document) -> Iterator[tuple[Loc, str]]:
+    for criteria in document.done_when:
+        for loc, criterion in criteria:
+            if criterion.get("parameters") is not None and criterion.get("check") is None:
+                yield [*loc, "parameters"], "there is no 'check' that could take them"
+            yield from _known_check(loc, criterion)
+
+
+def _known_check(loc: Loc, line: Node) -> Iterator[tuple[Loc, str]]:
+    name = line.text("check")
+    if name is not None and name not in CHECK_PARAMETERS:
+        hint = suggest(name, CHECK_PARAMETERS) or f"; known: {', '.join(CHECK_PARAMETERS)}"
+        yield [*loc, "check"], f"there is no check '{shorten(name)}'{hint}"
+
+
+def _approvals(document: _Document) -> Iterator[tuple[Loc, str]]:
+    for loc, week in document.weeks:
+        approvals = week.get("approvals")
+        if approvals is not None and approvals.integer("count") == 0 and week.text("risk") == "high":
+            yield [*loc, "approvals", "count"], "is 0, but a week of high risk needs at least one approval"
 
 
 def _parameters(file: str, document: _Document) -> Iterator[Problem]:
     root = document.root
-    numbers = {week.integer("number") for _, week in document.weeks}
-    for prerequisites in document.prerequisites:
-        for loc, prerequisite in prerequisites:
-            model = CHECK_PARAMETERS.get(prerequisite.text("check") or "")
-            given = prerequisite.get("parameters")
-            if model is None or prerequisite.text("kind") != "automatic":
-                continue
-            if given is not None and not isinstance(given.value, dict):
-                continue
-            where = [*loc, "parameters"]
-            try:
-                model.model_validate(given.plain() if given is not None else {})
-            except ValidationError as error:
-                for detail in error.errors():
-                    if not is_echo(detail) and not is_broken(root, [*where, *detail["loc"]]):
-                        yield translate(file, root, detail, model, where)
-                continue
-            for place, named in _numbers(given, "weeks", where) if given is not None else ():
-                if named not in numbers:
-                    yield problem(file, root, place, f"there is no week {named}")
+    weeks = {number for _, week in document.weeks if (number := week.integer("number")) is not None}
+    services = {key for _, service in document.services if (key := service.text("key"))}
+    for loc, line, week in document.checks():
+        name, given = line.text("check") or "", line.get("parameters")
+        model = CHECK_PARAMETERS.get(name)
+        if model is None or (given is not None and not isinstance(given.value, dict)):
+            continue
+        where = [*loc, "parameters"]
+        try:
+            model.model_validate(given.plain() if given is not None else {})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False):
+                if not is_echo(detail) and not is_broken(root, [*where, *detail["loc"]]):
+                    yield translate(file, root, detail, model, where)
+            continue
+        for place, reason in (
+            *_named(given or Node({}, line.line, {}), where, weeks, services),
+            *_sensible(name, given, where, week),
+        ):
+            yield problem(file, root, place, reason)
+
+
+def _named(given: Node, where: Loc, weeks: set[int], services: set[str]) -> Iterator[tuple[Loc, str]]:
+    """The parts of the plan that parameters name must be in the plan."""
+    for key in ("week", "weeks"):
+        for place, number in _one_or_more(given, key, where):
+            if number not in weeks:
+                yield place, f"there is no week {number}"
+    for key in ("service", "services", "target"):
+        known = {*services, GATEWAY_TARGET, MONOLITH_KEY} if key == "target" else services
+        for place, service in _one_or_more(given, key, where):
+            if service not in known:
+                yield place, f"there is no service '{shorten(str(service))}'{suggest(str(service), sorted(known))}"
+
+
+def _one_or_more(given: Node, key: str, where: Loc) -> list[tuple[Loc, object]]:
+    """The items of the list under `key`, or the one value there."""
+    node = given.get(key)
+    if node is None:
+        return []
+    items: list[tuple[Loc, object]] = [(loc, item.value) for loc, item in _items(given, key, where)]
+    return items if isinstance(node.value, tuple) else [([*where, key], node.value)]
+
+
+def _sensible(name: str, given: Node | None, where: Loc, week: Node) -> Iterator[tuple[Loc, str]]:
+    """Checks of the week's own services can never hold in a week that has none."""
+    flags = week.get("flags")
+    if flags is not None and flags.items():
+        return
+    if name == "services_healthy" and not (given is not None and _items(given, "services", where)):
+        yield where, "the week moves no flag, so name 'services: [keys]'"
+    if name == "rollback_rehearsed":
+        yield where, "the week moves no flag, so there is no rollback to rehearse"

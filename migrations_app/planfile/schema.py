@@ -1,7 +1,8 @@
 """The plan document: what a plan file may say. Pydantic models, no Django.
 
-Units: timeouts are seconds, weights are per cent of a flag's traffic on the new side, `soak` is a length of time such
-as `48h`, dates are whole days in the plan's time zone and both ends count. Rules between values are in `rules`.
+Units: timeouts are seconds, weights are per cent of a flag's traffic on the new side, `soak` and `valid_for` are
+lengths of time such as `48h`, dates are whole days in the plan's time zone and both ends count. Rules between values
+are in `rules`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,19 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    WithJsonSchema,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
+from pydantic.json_schema import models_json_schema
 
-from migrations_app.planfile.checks import CHECK_PARAMETERS
+from migrations_app.durations import format_duration
+from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matches
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]
 AdapterWord = Literal["envoy", "memory"]
+ApproverWord = Literal["approver"]  # the roles that may approve (roles.MATRIX)
 
 _KEY = r"[a-z0-9]+(-[a-z0-9]+)*"
 _CHECK = r"[a-z][a-z0-9_]*"
@@ -37,10 +43,7 @@ _SEGMENT = r"/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"  # no empty, '.' or '..' segment: 
 _PATH = rf"({_SEGMENT})+"
 _HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _ADDRESS = rf"(?:http://)?(?P<host>{_HOST}):(?P<port>[0-9]{{1,5}})/?"
-_SOAK = r"(?P<count>[0-9]{1,6})(?P<unit>[mhd])"
-_SOAK_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 MAX_PATH = 200  # characters
-MAX_SOAK = timedelta(days=90)
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -61,12 +64,6 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def format_soak(soak: timedelta) -> str:
-    """A length of time -> `48h`, or in minutes when it is not whole hours."""
-    minutes = round(soak.total_seconds() / 60)
-    return f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
-
-
 def _clean(text: str, allowed: str) -> str:
     for character in text:
         if unicodedata.category(character) in {"Cc", "Cs"} and character not in allowed:
@@ -74,15 +71,6 @@ def _clean(text: str, allowed: str) -> str:
                 raise ValueError("must be on one line")
             raise ValueError(f"the control character {ord(character):#04x} does not belong in a plan")
     return text
-
-
-def _matches(pattern: str, meant: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if re.fullmatch(pattern, value) is None:
-            raise ValueError(f"'{value}' is not {meant}")
-        return value
-
-    return AfterValidator(check)
 
 
 def _parse_address(value: str) -> str:
@@ -108,20 +96,8 @@ def _parse_date(value: object) -> date:
     raise ValueError("expected a date such as 2026-11-23")
 
 
-def _parse_soak(value: object) -> timedelta:
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(_SOAK, value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("expected a length of time such as 30m, 48h or 3d")
-    soak = int(match["count"]) * _SOAK_UNITS[match["unit"]]
-    if soak > MAX_SOAK:
-        raise ValueError(f"longer than {MAX_SOAK.days} days")
-    return soak
-
-
 def _lists(value: Any) -> Any:
-    """JSON has no tuples: parameters are equal however they came here."""
+    """JSON has no tuples: parameters are equal however they came here. What they say is held to in `rules`."""
     if isinstance(value, dict):
         return {key: _lists(item) for key, item in value.items()}
     return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
@@ -132,36 +108,32 @@ Prose = Annotated[str, Field(max_length=4000), AfterValidator(lambda text: _clea
 Key = Annotated[
     str,
     Field(max_length=64, json_schema_extra={"pattern": f"^{_KEY}$"}),
-    _matches(_KEY, "a key; write lower-case letters, digits and single hyphens, such as user-data"),
+    matches(_KEY, "a key; write lower-case letters, digits and single hyphens, such as user-data"),
 ]
 FlagKey = Annotated[
     str,
     Field(max_length=64, json_schema_extra={"pattern": f"^{_FLAG}$"}),
-    _matches(_FLAG, "a flag key; write it like an environment variable, such as USE_AUTH_SERVICE"),
+    matches(_FLAG, "a flag key; write it like an environment variable, such as USE_AUTH_SERVICE"),
 ]
 CheckName = Annotated[
     str,
     Field(max_length=64, json_schema_extra={"pattern": f"^{_CHECK}$"}),
-    _matches(_CHECK, "the name of a check, such as flags_on"),
+    matches(_CHECK, "the name of a check, such as flags_on"),
 ]
 UrlPath = Annotated[
     str,
     Field(max_length=MAX_PATH, json_schema_extra={"pattern": f"^{_PATH}$"}),
-    _matches(_PATH, "a path; write one such as /api/auth, with no slash at the end"),
+    matches(_PATH, "a path; write one such as /api/auth, with no slash at the end"),
 ]
 Strip = Annotated[
     str,
     Field(max_length=MAX_PATH, json_schema_extra={"pattern": f"^({_PATH})?$"}),
-    _matches(f"({_PATH})?", "a path to take off; write one such as /api, or '' to take off nothing"),
+    matches(f"({_PATH})?", "a path to take off; write one such as /api, or '' to take off nothing"),
 ]
 AddressText = Annotated[str, Field(max_length=262), AfterValidator(_parse_address)]
 Day = Annotated[date, BeforeValidator(_parse_date)]
-Soak = Annotated[
-    timedelta,
-    BeforeValidator(_parse_soak),
-    PlainSerializer(format_soak),
-    WithJsonSchema({"type": "string", "pattern": f"^{_SOAK.replace('?P<count>', '').replace('?P<unit>', '')}$"}),
-]
+Soak = Annotated[Length, PlainSerializer(format_duration)]
+Validity = Annotated[Span, PlainSerializer(format_duration)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_lists)]
 
 
@@ -218,6 +190,11 @@ class ServicePart(Part):
     weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
 
 
+def done_key(position: int) -> str:
+    """What the line at this place of `done_when` (from 0) is called when it has no key."""
+    return f"done-{position + 1}"
+
+
 class Planned(Part):
     """The planned first and last day of a week; both count."""
 
@@ -233,7 +210,47 @@ class PrerequisitePart(Part):
     kind: KindWord
     check: Annotated[CheckName | None, Field(description="The automatic check.")] = None
     parameters: Annotated[Parameters, Field(description="The check's parameters.")] = Field(default_factory=dict)
+    valid_for: Annotated[
+        Validity | None, Field(description="How long a sign-off lasts, such as 4h; for good unless told. Manual only.")
+    ] = None
     help: Annotated[Prose, Field(description="How to bring it about, and what counts as evidence.")] = ""
+
+
+class DonePart(Part):
+    """One line of what a week is done when. A plain sentence in the file is the `title` of one with nothing else."""
+
+    key: Annotated[Key | None, Field(description="Unique within its week; done-1, ... by its place unless told.")] = (
+        None
+    )
+    title: Line
+    check: Annotated[CheckName | None, Field(description="The automatic check; a person ticks it without one.")] = None
+    parameters: Annotated[Parameters, Field(description="The check's parameters.")] = Field(default_factory=dict)
+    help: Annotated[Prose, Field(description="How to bring it about, and what counts as evidence.")] = ""
+
+    @property
+    def is_sentence(self) -> bool:
+        """Whether a plain sentence says all of it."""
+        return self == DonePart(title=self.title)
+
+
+_LINE = TypeAdapter(Line, config=ConfigDict(strict=True, str_strip_whitespace=True))
+
+
+def _sentence(value: Any, read: ValidatorFunctionWrapHandler) -> DonePart:
+    if isinstance(value, dict | DonePart):
+        part: DonePart = read(value)
+        return part
+    return DonePart(title=_LINE.validate_python(value))
+
+
+class ApprovalsPart(Part):
+    """How many people of which role must approve a week, never the one who asks; and how long an approval lasts."""
+
+    count: Annotated[int, Field(ge=0, le=9, description="How many people must approve; 0 for none.")] = 1
+    role: Annotated[ApproverWord, Field(description="The role whose approvals count.")] = "approver"
+    valid_for: Annotated[Validity, Field(description="How long a request, and what is given to it, lasts.")] = (
+        timedelta(hours=24)
+    )
 
 
 class WeekPart(Part):
@@ -253,9 +270,35 @@ class WeekPart(Part):
         AfterValidator(lambda numbers: tuple(sorted(numbers))),
     ] = ()
     prerequisites: tuple[PrerequisitePart, ...] = ()
+    approvals: Annotated[
+        ApprovalsPart | None, Field(description="Unless told, one approver for a week of high risk, else none.")
+    ] = None
     soak: Annotated[Soak, Field(description="How long it must stay stable, such as 48h.")] = timedelta(0)
-    done_when: Annotated[tuple[Line, ...], Field(min_length=1, description="A sentence each.")]
+    done_when: Annotated[
+        tuple[Annotated[DonePart, WrapValidator(_sentence)], ...],
+        Field(min_length=1, description="A sentence each, which a person ticks, or a group of keys with a check."),
+    ]
     notes: Prose = ""
+
+    @property
+    def required_approvals(self) -> ApprovalsPart:
+        """`approvals`, or what a week of this risk needs without them."""
+        return self.approvals or ApprovalsPart(count=1 if self.risk == "high" else 0)
+
+    @property
+    def done_criteria(self) -> tuple[PrerequisitePart, ...]:
+        """`done_when` as lines of a checklist, each with its key."""
+        return tuple(
+            PrerequisitePart(
+                key=item.key or done_key(position),
+                title=item.title,
+                kind="automatic" if item.check else "manual",
+                check=item.check,
+                parameters=item.parameters,
+                help=item.help,
+            )
+            for position, item in enumerate(self.done_when)
+        )
 
 
 class Plan(Part):
@@ -283,7 +326,31 @@ def json_schema() -> str:
     schema = Plan.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Switchyard plan"
-    schema["$defs"]["WeekPart"]["properties"]["soak"]["default"] = format_soak(timedelta(0))
-    check = schema["$defs"]["PrerequisitePart"]["properties"]["check"]
-    check.update({"anyOf": [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]})
+    parts = schema["$defs"]
+    checks = models_json_schema([(model, "validation") for model in CHECK_PARAMETERS.values()])[1]["$defs"]
+    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, *CHECK_PARAMETERS.values()]
+    for model in models:
+        _tell_default_lengths(model, (parts | checks)[model.__name__]["properties"])
+    for part in (parts["PrerequisitePart"], parts["DonePart"]):
+        part["properties"]["check"].update({"anyOf": [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]})
+        part["allOf"] = [_takes(name, model) for name, model in CHECK_PARAMETERS.items()]
+    line = {"type": "string", "minLength": 1, "maxLength": 200}
+    parts["WeekPart"]["properties"]["done_when"]["items"] = {"anyOf": [line, {"$ref": "#/$defs/DonePart"}]}
+    schema["$defs"] = dict(sorted((parts | checks).items()))
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _tell_default_lengths(model: type[BaseModel], properties: dict[str, Any]) -> None:
+    """As a plan file writes them; pydantic has ISO 8601."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, timedelta):
+            properties[field.alias or name]["default"] = format_duration(field.default)
+
+
+def _takes(check: str, model: type[BaseModel]) -> dict[str, Any]:
+    """What a line with this check has as `parameters`."""
+    required = ["parameters"] if any(field.is_required() for field in model.model_fields.values()) else []
+    return {
+        "if": {"properties": {"check": {"const": check}}, "required": ["check"]},
+        "then": {"properties": {"parameters": {"$ref": f"#/$defs/{model.__name__}"}}, "required": required},
+    }

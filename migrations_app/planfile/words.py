@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from migrations_app.planfile.nodes import Node, Step
@@ -66,7 +68,7 @@ def place(root: Node, loc: Sequence[Step]) -> str:
 
 def _item_name(item: Node | None, index: int) -> str:
     if item is not None:
-        name: object = item.text("key") or item.integer("number")
+        name: object = item.text("name") or item.text("key") or item.integer("number")
         if name is None and isinstance(item.value, str | int):
             name = item.value
         if name is not None and name != "":
@@ -136,7 +138,7 @@ def reason_of(error: ErrorDetails) -> str:
 def _not_one_of(value: object, context: Context) -> str:
     expected = context["expected"].replace("'", "").replace(" or ", ", ")
     hint = suggest(value, expected.split(", ")) if isinstance(value, str) else ""
-    return f"expected one of {expected}, got {describe(value)}{hint}"
+    return f"expected {'one of ' if ', ' in expected else ''}{expected}, got {describe(value)}{hint}"
 
 
 _LIMITS: dict[str, Callable[[object, Context], str]] = {
@@ -156,15 +158,26 @@ def _known(keys: Sequence[str]) -> str:
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[Step]) -> list[str]:
-    """The keys that the model at this place has."""
+    """The keys that the model at this place has, as the file writes them."""
     annotation: Any = model
     for step in loc:
+        annotation = _bare(annotation)
         if isinstance(step, int):
             annotation = next(iter(get_args(annotation)), None)
-        elif isinstance(annotation, type) and issubclass(annotation, BaseModel) and step in annotation.model_fields:
-            annotation = annotation.model_fields[step].annotation
         else:
-            return []
+            annotation = _fields(annotation)[step].annotation if step in _fields(annotation) else None
+    return list(_fields(_bare(annotation)))
+
+
+def _fields(annotation: Any) -> dict[str, FieldInfo]:
+    """The fields of a model by what the file calls them; nothing for anything else."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return list(annotation.model_fields)
-    return []
+        return {field.alias or name: field for name, field in annotation.model_fields.items()}
+    return {}
+
+
+def _bare(annotation: Any) -> Any:
+    """A type without what is annotated to it, and without `or None`."""
+    while get_origin(annotation) in {Annotated, Union, UnionType}:
+        annotation = next(iter(get_args(annotation)), None)
+    return annotation

@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from migrations_app.durations import format_duration
 from migrations_app.planfile.nodes import reads_as_text
-from migrations_app.planfile.schema import Plan, format_soak
+from migrations_app.planfile.schema import DonePart, Plan
 
 SCHEMA_LINE = "# yaml-language-server: $schema=plan.schema.json\n"
 
@@ -44,6 +45,8 @@ def write(plan: Plan) -> str:
 
 
 def _values(value: Any) -> Any:
+    if isinstance(value, DonePart) and value.is_sentence:
+        return value.title
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {
@@ -52,5 +55,5 @@ def _values(value: Any) -> Any:
             if fields[key].is_required() or item != fields[key].get_default(call_default_factory=True)
         }
     if isinstance(value, timedelta):
-        return format_soak(value)
+        return format_duration(value)
     return [_values(item) for item in value] if isinstance(value, tuple) else value

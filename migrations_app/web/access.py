@@ -16,8 +16,12 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from migrations_app.roles import MATRIX, Permission, Role
+from migrations_app.actions.evidence import MOST_BYTES
+from migrations_app.roles import Permission, who_may
 
+from .errors import too_large
+
+LARGEST_BODY = MOST_BYTES + 256 * 1024  # bytes: one file, and the words around it
 P = ParamSpec("P")
 
 
@@ -62,21 +66,16 @@ def may(request: HttpRequest, permission: Permission) -> bool:
     return request.user.has_perm(permission)
 
 
-def who_may(permission: Permission) -> str:
-    """The roles that have it, in words: "release managers and approvers"."""
-    roles = [
-        "the support team" if role == Role.SUPPORT else f"{role.value}s"
-        for role, permissions in MATRIX.items()
-        if permission in permissions
-    ]
-    return roles[0] if len(roles) == 1 else f"{', '.join(roles[:-1])} and {roles[-1]}"
-
-
 class SignInRequired(LoginRequiredMiddleware):
     """Sends an expired session to the sign-in page, also out of a request for a panel.
 
     A click goes there as a whole page. A page that refreshes itself stays: a half-written note is kept.
     """
+
+    def process_request(self, request: HttpRequest) -> HttpResponse | None:
+        """Refuse a body that is larger than any form of ours, before anything reads it."""
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        return too_large(request) if not length.isdecimal() or int(length) > LARGEST_BODY else None
 
     def handle_no_permission(self, request: WebRequest, view_func: Callable[..., Any]) -> HttpResponseBase:  # type: ignore[override]
         if not request.htmx:

@@ -1,27 +1,33 @@
-"""The audit log: filtered by the address, a page at a time, newest first."""
+"""The audit log: filtered by the address, a page at a time, newest first; and one event of it in full."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import AuditKind
+from migrations_app.gates.verdict import Line, LineKind
 from migrations_app.models import AuditEvent, Week
 from migrations_app.models.audit import check_chain
 from migrations_app.models.gateways import verified_at
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
+from .gate import state_of
 
 PAGE = 50  # events
+NOTHING = "–"  # noqa: RUF001
 SHORT = 4  # changed values that are shown without being asked for
 
 KIND_WORDS = {
@@ -34,6 +40,21 @@ KIND_WORDS = {
     AuditKind.ENABLE_REFUSED: "Enable refused",
     AuditKind.PREREQUISITE_TICKED: "Signed off",
     AuditKind.PREREQUISITE_UNTICKED: "Sign-off withdrawn",
+    AuditKind.PREREQUISITE_CHECKED: "Checked",
+    AuditKind.WEEK_STARTED: "Week started",
+    AuditKind.WEEK_SOAK_RESTARTED: "Soak began anew",
+    AuditKind.WEEK_DONE: "Week done",
+    AuditKind.DONE_REFUSED: "Done refused",
+    AuditKind.ROLLBACK_REHEARSED: "Rollback rehearsed",
+    AuditKind.APPROVAL_REQUESTED: "Approval asked for",
+    AuditKind.APPROVAL_GIVEN: "Approved",
+    AuditKind.APPROVAL_DECLINED: "Approval declined",
+    AuditKind.APPROVAL_WITHDRAWN: "Approval withdrawn",
+    AuditKind.FREEZE_ADDED: "Freeze added",
+    AuditKind.FREEZE_LIFTED: "Freeze lifted",
+    AuditKind.GATE_OVERRIDDEN: "Gate overridden",
+    AuditKind.OVERRIDE_ENDED: "Override ended",
+    AuditKind.ACTION_REFUSED: "Refused",
     AuditKind.DRIFT_CORRECTED: "Drift put back",
     AuditKind.ACCOUNT_ADDED: "Account added",
     AuditKind.ACCOUNT_ROLE_SET: "Role given",
@@ -95,6 +116,41 @@ def audit(request: WebRequest) -> HttpResponseBase:
     return render(request, "audit.html", context, status=422 if form.errors else 200)
 
 
+@require_safe
+@requires(Permission.VIEW_AUDIT)
+@fresh
+def event(request: WebRequest, event_id: int) -> HttpResponseBase:
+    """One event in full: what was before and after, and the gate as it was at that moment."""
+    row = get_object_or_404(AuditEvent, pk=event_id)
+    confirmed = verified_at([row.generation]).get(row.generation) if row.generation else None
+    verdict = row.verdict or {}
+    told = _event(row, confirmed)
+    context = {
+        **told,
+        "values": told["values"] or told["long"],
+        "lines": [_line(line) for line in verdict.get("lines", ())],
+        "verdict": verdict,
+        "overridden": sum(bool(line.get("overridden")) for line in verdict.get("lines", ())),
+        "by_week": f"{reverse('audit')}?{urlencode({'week': row.week_number})}" if row.week_number else "",
+    }
+    return render(request, "audit_event.html", context)
+
+
+def _line(stored: dict[str, Any]) -> dict[str, Any]:
+    """A line of a stored verdict. Rows outlive the code: an old one may know less."""
+    known = {one.name: stored[one.name] for one in fields(Line) if one.name in stored}
+    for name in ("since", "checked_at", "until"):
+        known[name] = parse_datetime(known[name]) if known.get(name) else None
+    line = Line(**{"key": "", "title": "", "held": False, "value": "", "limit": "", **known, "kind": _kind(stored)})
+    word, icon, text = state_of(line)
+    return {"line": line, "word": word, "icon": icon, "text": text}
+
+
+def _kind(stored: dict[str, Any]) -> LineKind:
+    said = str(stored.get("kind", ""))
+    return LineKind(said) if said in set(LineKind) else LineKind.AUTOMATIC
+
+
 def _event(row: AuditEvent, confirmed: datetime | None) -> dict[str, Any]:
     verified_ms = (confirmed - row.at).total_seconds() * 1000 if confirmed else None
     kind = {kind.value: words for kind, words in KIND_WORDS.items()}.get(row.kind, row.kind)
@@ -112,11 +168,14 @@ def _event(row: AuditEvent, confirmed: datetime | None) -> dict[str, Any]:
 
 def _value(key: str, before: Any, after: Any) -> dict[str, str]:
     """One changed value in words; what was not there before, or is no more, is left out."""
-    words = [_words(value) for value in (before, after) if value is not None]
-    return {"key": key, "words": " → ".join(words) if words else "–"}  # noqa: RUF001
+    told = {"before": _words(before), "after": _words(after)}
+    words = [words for words in told.values() if words != NOTHING]
+    return {"key": key, "words": " → ".join(words) if words else NOTHING, **told}
 
 
 def _words(value: Any) -> str:
+    if value is None:
+        return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

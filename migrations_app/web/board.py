@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.utils import timezone
 
 from migrations_app.choices import Health, WeekStatus
+from migrations_app.durations import in_words
 from migrations_app.gates.load import current_health, verdicts
-from migrations_app.gates.verdict import LineKind, Verdict
+from migrations_app.gates.verdict import Line, LineKind, Verdict
 from migrations_app.gateways.base import Side
 from migrations_app.models import Flag, Gateway, HealthState, Plan, Service, Week
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.traffic import recent
 
+from .gate import anchor_of
+from .gate import state_of as state_of_line
 from .gateway_state import FlagState, GatewayState, flag_state, state_of, words_of
 
 
@@ -78,6 +82,7 @@ class WeekRow:
     verdict: Verdict
     services: tuple[ServiceRow, ...]
     now: datetime
+    soak: timedelta  # how long it really takes: a plan's time scale shortens it
     current: bool = False
 
     @property
@@ -93,25 +98,78 @@ class WeekRow:
         return bool(self.services) and self.on == len(self.services)
 
     @property
+    def startable(self) -> bool:
+        """It moves no traffic and has not begun."""
+        return not self.week.moves_traffic and self.week.status == WeekStatus.PLANNED
+
+    @property
     def soaks_until(self) -> datetime | None:
-        """When the soak ends, counted from the last move; None unless all is on."""
-        moves = [row.flag.changed_at for row in self.services if row.flag.changed_at]
-        return max(moves) + self.week.soak if self.all_on and moves else None
+        """When the soak ends; None while its clock stands still."""
+        started = self.week.soak_started_at
+        return started + self.soak if started and self.week.status == WeekStatus.SOAKING else None
 
     @property
     def soaking(self) -> bool:
-        return self.soaks_until is not None and self.soaks_until > self.now
+        """All of it is on, and it has not been stable for long enough yet."""
+        return self.week.status == WeekStatus.SOAKING and not self.soaked
+
+    @property
+    def soaked(self) -> bool:
+        """The soak is over, and nobody has called it done."""
+        return self.soaks_until is not None and self.soaks_until <= self.now
+
+    @property
+    def stopped(self) -> bool:
+        """The soak clock stands still."""
+        return self.week.status == WeekStatus.SOAKING and self.week.soak_started_at is None
+
+    @property
+    def done(self) -> bool:
+        return self.week.status == WeekStatus.DONE
+
+    @property
+    def passed(self) -> bool:
+        """It is behind its gate: all of it is on."""
+        return self.week.status in {WeekStatus.SOAKING, WeekStatus.DONE}
+
+    @property
+    def soaked_share(self) -> int:
+        """Per cent of the soak that is over."""
+        if self.week.soak_started_at is None:
+            return 100 if self.done else 0
+        passed = self.now - self.week.soak_started_at
+        return 100 if self.done or passed >= self.soak else max(0, int(100 * (passed / self.soak)))
+
+    @property
+    def soak_passed(self) -> str:
+        """How far the soak is, in words."""
+        started = self.week.soak_started_at
+        return in_words(min(self.now - started, self.soak)) if started else in_words(timedelta(0))
+
+    @property
+    def soak_total(self) -> str:
+        return in_words(self.soak)
+
+    @property
+    def soak_left(self) -> str:
+        """How long the soak still takes, in words; "" unless its clock runs."""
+        return in_words(self.soaks_until - self.now) if self.soaking and self.soaks_until else ""
 
     @property
     def status(self) -> tuple[str, str]:
         """A word and its icon."""
-        if self.all_on:
-            return ("On, soaking", "clock") if self.soaking else ("On", "check")
-        if self.any_on:
-            return f"{self.on} of {len(self.services)} on", "half"
-        if self.week.status == WeekStatus.ROLLED_BACK:
-            return "Rolled back", "back"
-        return ("Ready", "open") if self.verdict.open and self.services else ("Planned", "ring")
+        if self.week.status == WeekStatus.IN_PROGRESS:
+            return f"In progress, {self.on} of {len(self.services)} on", "half"
+        if self.week.status == WeekStatus.SOAKING:
+            if self.stopped:
+                return "Soak stopped", "warn"
+            return ("Soaked", "check") if self.soaked else ("Soaking", "clock")
+        if self.week.status == WeekStatus.PLANNED and self.verdict.open:
+            return "Ready", "open"
+        return {
+            WeekStatus.DONE: ("Done", "held"),
+            WeekStatus.ROLLED_BACK: ("Rolled back", "back"),
+        }.get(WeekStatus(self.week.status), ("Planned", "ring"))
 
     @property
     def traffic(self) -> Traffic:
@@ -127,25 +185,43 @@ class WeekRow:
         return words_of(self.week.soak) if self.week.soak else "none"
 
     @property
+    def scaled_soak_words(self) -> str:
+        """How long the soak takes here; "" when the plan's time runs as it does everywhere."""
+        return in_words(self.soak) if self.soak != self.week.soak else ""
+
+    @property
     def token(self) -> str:
         """Differs when something has changed that the page of the week does not refresh by itself."""
-        gate = "".join("01"[line.held] for line in self.verdict.lines)
+        gate = ".".join(f"{anchor_of(line)}-{state_of_line(line)[0]}" for line in self.verdict.lines)
         weights = "-".join(str(row.flag.weight) for row in self.services)
-        return f"{self.week.version}.{gate}.{weights}"
+        state = f"{self.week.version}.{weights}.{self.status[0]}.{gate}"
+        return hashlib.sha256(state.encode()).hexdigest()[:16]
 
     @property
     def next_step(self) -> str:
         """The one thing to do next, as a sentence without its full stop."""
-        if self.soaking:
-            return "Watch it until the soak is over"
-        if self.all_on:
+        if self.done:
             return "Nothing to do"
-        blocking = self.verdict.blocking
+        if self.stopped:
+            return f"Mend it: {self.week.soak_stopped_because or 'something is wrong'}"
+        if self.week.status == WeekStatus.SOAKING:
+            return "Call it done" if self.soaked else f"Watch it for another {self.soak_left}"
+        blocking = sorted(self.verdict.blocking, key=lambda line: line.kind != LineKind.ORDER)
         if not blocking:
-            return "Enable it" if self.services else "Carry out what “done when” says"
+            return "Enable it" if self.week.moves_traffic else "Start it"
         first, others = blocking[0], len(blocking) - 1
-        verb = "Sign off" if first.kind == LineKind.MANUAL else "Wait for"
-        return f"{verb}: {first.title}" + (f", and {others} more" if others else "")
+        return _step(first) + (f", and {others} more" if others else "")
+
+
+def _step(line: Line) -> str:
+    """What the line waits for, in a few words."""
+    if line.kind == LineKind.ORDER:
+        return f"Wait for week {line.key.removeprefix('after-')} to soak"
+    if line.kind == LineKind.APPROVAL:
+        return "Get it approved"
+    if line.kind == LineKind.FREEZE:
+        return f"Wait for the end of the freeze: {line.title.removeprefix('No freeze: ')}"
+    return f"Sign off: {line.title}" if line.kind == LineKind.MANUAL else f"Wait for: {line.title}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +246,12 @@ class Board:
         parts = [self.plan.generation, self.plan.revision, *(row.week.version for row in self.weeks)]
         return "-".join(str(part) for part in parts) + f"-{self.current.week.number if self.current else 0}"
 
+    @property
+    def freezes(self) -> tuple[Line, ...]:
+        """The freezes that are on: every gate has them."""
+        lines = self.weeks[0].verdict.lines if self.weeks else ()
+        return tuple(line for line in lines if line.kind == LineKind.FREEZE)
+
     def week(self, number: int) -> WeekRow | None:
         return next((row for row in self.weeks if row.week.number == number), None)
 
@@ -180,11 +262,11 @@ class Board:
 
 def load_board() -> Board | None:
     """The board as it is now, None while no plan is loaded."""
-    plan = Plan.objects.first()
+    gateways = list(Gateway.objects.select_related("plan").defer("plan__document"))
+    plan = gateways[0].plan if gateways else Plan.objects.first()
     if plan is None:
         return None
     now = timezone.now()
-    gateways = list(Gateway.objects.all())
     counted = recent(now)
     health = _health(now)
     services: dict[int, list[ServiceRow]] = defaultdict(list)
@@ -202,7 +284,13 @@ def load_board() -> Board | None:
         )
     found = verdicts()
     weeks = [
-        WeekRow(week, found.get(week.number, Verdict(week.number, ())), tuple(services[week.pk]), now)
+        WeekRow(
+            week,
+            found.get(week.number, Verdict(week.number, ())),
+            tuple(services[week.pk]),
+            now,
+            plan.scaled(week.soak),
+        )
         for week in Week.objects.all()
     ]
     current = _current(weeks)
@@ -216,9 +304,8 @@ def load_board() -> Board | None:
 
 
 def _current(weeks: list[WeekRow]) -> int:
-    """The index of the first week that is not fully on; while the one before it soaks, that one."""
-    first = next((index for index, row in enumerate(weeks) if not row.all_on), len(weeks) - 1)
-    return first - 1 if first > 0 and not weeks[first].any_on and weeks[first - 1].soaking else first
+    """The index of the first week that is neither done nor soaked."""
+    return next((index for index, row in enumerate(weeks) if not row.done and not row.soaked), len(weeks) - 1)
 
 
 def _health(now: datetime) -> dict[str, HealthCell]:

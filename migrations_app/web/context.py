@@ -3,29 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.db.models import Exists, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from migrations_app.models import Gateway, Plan
+from migrations_app.durations import in_words
+from migrations_app.models import Gateway, Override, Plan, Prerequisite
 from migrations_app.roles import Permission
 
+from .forms import new_key
+from .gate import key_in_words
 from .gateway_state import GatewayState, state_of
+
+EXAMPLE = timedelta(hours=48)  # the soak that tells how fast time runs
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideRow:
+    """`lines` in words."""
+
+    row: Override
+    lines: tuple[str, ...]
 
 
 @dataclass
 class Chrome:
-    """The header's content. Read when a template asks for it: one query with a plan, two without."""
+    """The header's content. Read when a template asks for it: one query with a plan, two without one.
+
+    While an override lasts, two more tell of it.
+    """
 
     request: HttpRequest
 
     @cached_property
     def _gateways(self) -> list[Gateway]:
-        return list(Gateway.objects.select_related("plan").defer("plan__document").order_by("key"))
+        live = Exists(_live_overrides(self.now))
+        rows = Gateway.objects.select_related("plan").defer("plan__document")
+        return list(rows.annotate(overridden=live).order_by("key"))
 
     @cached_property
     def plan(self) -> Plan | None:
@@ -34,6 +53,38 @@ class Chrome:
     @cached_property
     def gateway(self) -> GatewayState | None:
         return state_of(self.plan, self._gateways) if self.plan else None
+
+    @cached_property
+    def overrides(self) -> list[OverrideRow]:
+        """The gates that are overridden now."""
+        if not any(getattr(row, "overridden", False) for row in self._gateways):
+            return []
+        found = list(_live_overrides(self.now).select_related("week").order_by("week__number"))
+        asked = Prerequisite.objects.filter(week__in=[row.week_id for row in found])
+        titles = {(week, key): title for week, key, title in asked.values_list("week", "key", "title")}
+        return [
+            OverrideRow(row, tuple(titles.get((row.week_id, key)) or key_in_words(key) for key in row.lines))
+            for row in found
+        ]
+
+    @property
+    def overrides_token(self) -> str:
+        """Differs when another gate is overridden, or one no more."""
+        return "-".join(str(one.row.pk) for one in self.overrides)
+
+    @property
+    def time_scale(self) -> str:
+        """How fast time runs here, as a sentence; "" at its own pace."""
+        scale = self.plan.time_scale if self.plan else 1
+        if scale == 1 or self.plan is None:
+            return ""
+        shown, takes = in_words(EXAMPLE), in_words(self.plan.scaled(EXAMPLE))
+        return f"Time runs {scale:,} times faster: a soak of {shown} takes {takes}."
+
+    @property
+    def new_key(self) -> str:
+        """For a form that stands on every page."""
+        return new_key()
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -52,6 +103,10 @@ class Chrome:
     def may(self) -> dict[str, bool]:
         """What the account may do, by the permission's name in lower case."""
         return {permission.name.lower(): self.request.user.has_perm(permission) for permission in Permission}
+
+
+def _live_overrides(now: datetime) -> QuerySet[Override]:
+    return Override.objects.filter(ended_at__isnull=True, expires_at__gt=now)
 
 
 def chrome(request: HttpRequest) -> dict[str, Any]:

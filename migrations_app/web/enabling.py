@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from django.urls import reverse
 
 from migrations_app.choices import Risk
+from migrations_app.gates.verdict import LineKind
 
 from .board import ServiceRow, WeekRow
+from .gate import first_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Enabling:
     week: WeekRow
     services: tuple[ServiceRow, ...]
     whole: bool  # the whole week: then every service of it must be healthy, also those that are on
+    approved: bool = True  # of one service: as far as the week needs approvals, there are enough for it alone
 
     @classmethod
     def of_week(cls, row: WeekRow) -> Enabling:
@@ -29,9 +32,12 @@ class Enabling:
         return cls(f"week-{row.week.number}", f"week {row.week.number}", action, row, services, whole=True)
 
     @classmethod
-    def of_service(cls, row: WeekRow, service: ServiceRow) -> Enabling:
+    def of_service(cls, row: WeekRow, service: ServiceRow, approved_flags: frozenset[str] = frozenset()) -> Enabling:
+        """`approved_flags`: those that are approved to be moved alone."""
         action = reverse("flag-enable", args=[service.flag.key])
-        return cls(service.service.key, service.service.title, action, row, (service,), whole=False)
+        approval = first_of(row.verdict.lines, LineKind.APPROVAL)
+        approved = approval is None or approval.overridden or service.flag.key in approved_flags
+        return cls(service.service.key, service.service.title, action, row, (service,), whole=False, approved=approved)
 
     @property
     def asks(self) -> bool:
@@ -43,8 +49,20 @@ class Enabling:
         """Whether the gate lets this through, as far as this page knows; the server decides on the click."""
         if self.whole:
             return self.week.verdict.open
-        mine = {f"health-{service.service.key}" for service in self.services}
-        return not any(line for line in self.week.verdict.blocking if line.prerequisite or line.key in mine)
+        others = {f"health-{row.service.key}" for row in self.week.services} - {
+            f"health-{service.service.key}" for service in self.services
+        }
+        blocking = [line for line in self.week.verdict.blocking if line.kind != LineKind.APPROVAL]
+        return self.approved and all(line.key in others for line in blocking)
+
+    @property
+    def starts(self) -> bool:
+        """It moves no traffic: it only begins."""
+        return self.whole and not self.week.week.moves_traffic
+
+    @property
+    def verb(self) -> str:
+        return "Start" if self.starts else "Enable"
 
     @property
     def requests(self) -> int:

@@ -7,6 +7,8 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
+from migrations_app.actions.evidence import MOST_BYTES
+
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """A form without a valid token: the page is from before a sign-in, or the form came from elsewhere."""
@@ -17,6 +19,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     said = str(exception or "")
     return _tell(request, HTTPStatus.FORBIDDEN, "This is not for your role", said or "Ask an administrator.")
+
+
+def too_large(request: HttpRequest) -> HttpResponse:
+    text = f"A file may have {MOST_BYTES // 1024**2} MB. Nothing was done; go back, and link to it instead."
+    return _tell(request, HTTPStatus.UNPROCESSABLE_ENTITY, "That is too large", text)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

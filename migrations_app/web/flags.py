@@ -14,6 +14,7 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
+from .approval_panel import approved_flags
 from .board import load_board
 from .enabling import Enabling
 from .forms import ActionForm, new_key
@@ -74,10 +75,11 @@ def roll_back(request: WebRequest, key: str) -> HttpResponseBase:
 def _ask(request: WebRequest, flag: Flag) -> HttpResponseBase:
     board = load_board()
     found = board.service(flag.service.key) if board else None
-    if found is None or found[1].flag.is_fully_on:
+    if board is None or found is None or found[1].flag.is_fully_on:
         return redirect("service", flag.service.key)
     week, row = found
-    context = {"board": board, "row": week, "enabling": Enabling.of_service(week, row), "new_key": new_key}
+    enabling = Enabling.of_service(week, row, approved_flags(request, board, week))
+    context = {"board": board, "row": week, "enabling": enabling, "new_key": new_key}
     return render(request, "confirm.html", context)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
 from uuid import uuid4
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django import forms
 
@@ -17,7 +20,72 @@ class ActionForm(forms.Form):
 
 
 class TickForm(ActionForm):
+    """What a sign-off may carry: words, an address, a file. The action judges them: what it refuses is audited."""
+
     note = forms.CharField(required=False, max_length=1000)
+    link = forms.CharField(required=False, max_length=2000)
+    evidence = forms.FileField(required=False, allow_empty_file=True)
+
+
+class AskForm(ActionForm):
+    """`flag` is the key of one flag, or nothing for the whole week; the action knows which there are."""
+
+    flag = forms.CharField(required=False, max_length=200)
+
+
+class OverrideForm(ActionForm):
+    """Which lines, for how many minutes. The action judges both: what it refuses stands in the audit log."""
+
+    lines = forms.Field(required=False, widget=forms.MultipleHiddenInput)
+    minutes = forms.IntegerField(error_messages={"required": "Say for how many minutes."})
+
+    def clean_lines(self) -> list[str]:
+        given = self.cleaned_data["lines"] or []
+        if any("\x00" in one or len(one) > 200 for one in given):
+            raise forms.ValidationError("A line of the gate that nobody can have ticked.")
+        return list(given)
+
+
+class FreezeForm(forms.Form):
+    """A freeze: between two moments, or on weekdays between two times of day, by the clock of `timezone`."""
+
+    request_key = forms.UUIDField(required=False)
+    title = forms.CharField(max_length=200, error_messages={"required": "Say what the freeze is for."})
+    timezone = forms.CharField(required=False, max_length=64)
+    reason = forms.CharField(required=False, max_length=1000)
+    starts_at = forms.CharField(required=False, max_length=30)
+    ends_at = forms.CharField(required=False, max_length=30)
+    weekdays = forms.Field(required=False, widget=forms.MultipleHiddenInput)
+    from_time = forms.TimeField(required=False)
+    until_time = forms.TimeField(required=False)
+
+    def __init__(self, data: Any = None, *, zone: str = "UTC") -> None:
+        super().__init__(data)
+        self.zone = zone
+
+    def clean_weekdays(self) -> str:
+        return "".join(self.cleaned_data["weekdays"] or [])[:50]
+
+    def clean(self) -> dict[str, Any]:
+        """The moments in the zone of the form, which is the plan's when none is given."""
+        said = self.cleaned_data
+        try:
+            zone = ZoneInfo(said.get("timezone") or self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise forms.ValidationError("That is no time zone; one is called Europe/Berlin.") from None
+        for name, label in (("starts_at", "From"), ("ends_at", "Until")):
+            said[name] = _moment(said.get(name) or "", label, zone)
+        return said
+
+
+def _moment(typed: str, label: str, zone: ZoneInfo) -> datetime | None:
+    """As browsers send it: 2026-12-24T18:00."""
+    if not typed:
+        return None
+    try:
+        return datetime.fromisoformat(typed).replace(tzinfo=zone)
+    except ValueError:
+        raise forms.ValidationError(f"{label}: a day and a time, such as 2026-12-24T18:00.") from None
 
 
 def new_key() -> str:

@@ -13,11 +13,12 @@ from django.http.response import HttpResponseBase, HttpResponseRedirectBase
 
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import confirm
+from migrations_app.choices import Phase
 from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, PlanConflict, Stale
-from migrations_app.gates.verdict import Line, Verdict
-from migrations_app.roles import Permission
+from migrations_app.gates.verdict import Line, LineKind, Verdict
 
-from .access import WebRequest, who_may
+from .access import WebRequest
+from .gate import anchor_of, first_of, state_of
 
 _STATUS: dict[type[ActionError], HTTPStatus] = {
     NotPermitted: HTTPStatus.FORBIDDEN,
@@ -30,6 +31,19 @@ _STATUS: dict[type[ActionError], HTTPStatus] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Blocking:
+    """One line of a closed gate. `anchor` is its place on the page of the week."""
+
+    line: Line
+    anchor: str
+
+    @property
+    def says(self) -> str:
+        word, _, text = state_of(self.line)
+        return f"{word.lower()}, {text}" if text else word.lower()
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
     """One sentence on what came of a click. `loud` ones stay until read; `blocking` has the closed gate's lines."""
 
@@ -38,8 +52,7 @@ class Notice:
     loud: bool = False
     status: int = HTTPStatus.OK
     command: str = ""
-    blocking: tuple[Line, ...] = ()
-    who_ticks: str = who_may(Permission.TICK)
+    blocking: tuple[Blocking, ...] = ()
 
 
 class SeeOther(HttpResponseRedirectBase):
@@ -48,18 +61,20 @@ class SeeOther(HttpResponseRedirectBase):
     status_code = HTTPStatus.SEE_OTHER
 
 
-def carry_out(act: Callable[[], Change], *, done: str, already: str, waits: bool = True) -> Notice:
+def carry_out(
+    act: Callable[[], Change], *, done: str, already: str, refused: str = "Not enabled", waits: bool = True
+) -> Notice:
     """Run one action and tell what came of it. With `waits`, the gateway's own word is waited for.
 
-    `done` and `already` are sentences with `{}` in the place of what was acted on.
+    `done` and `already` are sentences with `{}` in the place of what was acted on; `refused` says what a closed gate
+    has kept from happening.
     """
     try:
         change = act()
     except GateClosed as refusal:
-        return blocked(refusal.verdict)
+        return blocked(refusal.verdict, refused)
     except ActionError as refusal:
-        title = "The plan is busy." if isinstance(refusal, Busy) else "Nothing was done"
-        return Notice(title, str(refusal), loud=True, status=status_of(refusal))
+        return declined(refusal)
     # The same click again finds its own event, and is told the same.
     title = (done if change.changed or change.event else already).format(change.title)
     if not waits:
@@ -85,16 +100,28 @@ def carry_out(act: Callable[[], Change], *, done: str, already: str, waits: bool
     )
 
 
-def blocked(verdict: Verdict) -> Notice:
+def blocked(verdict: Verdict, refused: str) -> Notice:
     """What a closed gate answers: every line that holds it."""
-    count = len(verdict.blocking)
+    lines, phase = verdict.blocking, phase_of(verdict)
+    count = len(lines)
     return Notice(
-        f"Not enabled: {count} {'thing is' if count == 1 else 'things are'} in the way",
-        "No traffic has moved.",
+        f"{refused}: {count} {'thing is' if count == 1 else 'things are'} in the way",
+        "No traffic has moved." if phase == Phase.START else "",
         loud=True,
         status=HTTPStatus.CONFLICT,
-        blocking=verdict.blocking,
+        blocking=tuple(Blocking(line, anchor_of(line, phase)) for line in lines),
     )
+
+
+def phase_of(verdict: Verdict) -> Phase:
+    """What the verdict is on: only that on being done has the soak among its lines."""
+    return Phase.DONE if first_of(verdict.lines, LineKind.SOAK) else Phase.START
+
+
+def declined(refusal: ActionError) -> Notice:
+    """What a refused action answers."""
+    title = "The plan is busy." if isinstance(refusal, Busy) else "Nothing was done"
+    return Notice(title, str(refusal), loud=True, status=status_of(refusal))
 
 
 def invalid(form: forms.Form) -> Notice:

@@ -10,9 +10,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from migrations_app.models import HealthSample
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, who_may
 
-from .access import WebRequest, fresh, requires, who_may
+from .access import WebRequest, fresh, requires
+from .approval_panel import approved_flags
 from .board import load_board
 from .enabling import Enabling
 from .forms import new_key
@@ -33,12 +34,12 @@ def service(request: WebRequest, key: str) -> HttpResponseBase:
 @fresh
 def live(request: WebRequest, key: str) -> HttpResponseBase:
     """What refreshes by itself: no form is in it."""
-    return render(request, "service.html#live", _context(key) | {"oob": True})
+    return render(request, "service.html#live", _context(request, key) | {"oob": True})
 
 
 def show_service(request: HttpRequest, key: str, notice: Notice | None = None) -> HttpResponse:
     """The page of a service, or its panel for htmx, with what came of a click."""
-    context = _context(key) | {
+    context = _context(request, key) | {
         "notice": notice,
         "new_key": new_key,
         "who_enables": who_may(Permission.ENABLE),
@@ -48,7 +49,7 @@ def show_service(request: HttpRequest, key: str, notice: Notice | None = None) -
     return render(request, "service.html#panel" if htmx else "service.html", context)
 
 
-def _context(key: str) -> dict[str, Any]:
+def _context(request: HttpRequest, key: str) -> dict[str, Any]:
     board = load_board()
     found = board.service(key) if board else None
     if board is None or found is None:
@@ -58,6 +59,6 @@ def _context(key: str) -> dict[str, Any]:
         "board": board,
         "row": week,
         "service": row,
-        "enabling": Enabling.of_service(week, row),
+        "enabling": Enabling.of_service(week, row, approved_flags(request, board, week)),
         "polls": HealthSample.objects.filter(target=key).order_by("-polled_at")[:POLLS],
     }

@@ -8,6 +8,8 @@ from typing import Any
 from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
+from migrations_app.choices import WeekStatus
+from migrations_app.gates.load import done_verdicts
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
@@ -35,8 +37,12 @@ def live(request: WebRequest) -> HttpResponseBase:
 
 
 def _details(request: WebRequest, board: Board) -> dict[str, Any]:
+    soaking = [row.week.number for row in board.weeks if row.week.status == WeekStatus.SOAKING]
+    done = done_verdicts(weeks=soaking, now=board.now) if soaking else {}
+    current = board.current
     return {
+        "done": done.get(current.week.number) if current else None,
         "axis": axis_of(board.weeks, board.now, chrome(request)["chrome"].zone),
-        "needs": needs_of(request, board),
+        "needs": needs_of(request, board, done),
         "new_key": new_key,
     }

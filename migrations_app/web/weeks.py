@@ -1,4 +1,4 @@
-"""The page of one week, and what a person does to a whole week there."""
+"""The page of one week, and what a person does to a whole week there: enable or start, roll back, call done."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
-from migrations_app.actions.weeks import enable_week, roll_back_week
+from migrations_app.actions.evidence import KINDS, MOST_BYTES
+from migrations_app.actions.weeks import enable_week, finish_week, roll_back_week
 from migrations_app.actor import Actor
+from migrations_app.choices import Phase, WeekStatus
+from migrations_app.gates.load import done_verdicts
 from migrations_app.gates.verdict import LineKind
-from migrations_app.models import SignOff, Week
-from migrations_app.roles import Permission
+from migrations_app.models import Week
+from migrations_app.roles import Permission, who_may
 
-from .access import WebRequest, fresh, requires, who_may
+from .access import WebRequest, fresh, requires
+from .approval_panel import approval_panel
 from .board import Board, WeekRow, load_board
 from .enabling import Enabling
 from .forms import ActionForm, new_key
+from .gate import gate_view, rows_of
 from .notices import Notice, answer, carry_out, invalid
 
 
@@ -34,9 +39,16 @@ def week(request: WebRequest, number: int) -> HttpResponseBase:
 @requires(Permission.VIEW_PLAN)
 @fresh
 def live(request: WebRequest, number: int) -> HttpResponseBase:
-    """The cells that refresh by themselves. No form is among them."""
-    board, row = _find(number)
-    return render(request, "week.html#live", {"board": board, "row": row, "lines": _lines(row), "oob": True})
+    """The cells that refresh by themselves. No form is among them.
+
+    GET parameter `lines`: the token of the page. When it is not today's, the page may have other lines: it is told so,
+    and gets no cells of lines.
+    """
+    board, row = find_week_row(number)
+    gates = _gates(board, row)
+    if request.GET.get("lines", gates["token"]) != gates["token"]:
+        gates |= {"gate": None, "criteria": []}
+    return render(request, "week.html#live", gates | {"oob": True})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -50,6 +62,7 @@ def enable(request: WebRequest, number: int) -> HttpResponseBase:
     if not form.is_valid():
         return answer(request, invalid(form), page=_page(number), show=lambda r, n: show_week(r, number, n))
     said = form.cleaned_data
+    moves = get_object_or_404(Week, number=number).moves_traffic
     notice = carry_out(
         lambda: enable_week(
             number=number,
@@ -58,10 +71,40 @@ def enable(request: WebRequest, number: int) -> HttpResponseBase:
             seen=said["seen"],
             request_key=said["request_key"],
         ),
-        done="{} is on.",
-        already="{} was on already.",
+        done="{} is on." if moves else "{} has begun.",
+        already="{} was on already." if moves else "{} had begun already.",
+        refused="Not enabled" if moves else "Not started",
+        waits=moves,
     )
     return answer(request, notice, page=_page(number), show=lambda r, n: show_week(r, number, n))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires(Permission.VIEW_PLAN)
+@fresh
+def finish(request: WebRequest, number: int) -> HttpResponseBase:
+    """Call it done. GET only leads back to the page."""
+    get_object_or_404(Week, number=number)
+    if request.method != "POST":
+        return redirect("week", number)
+    form = ActionForm(request.POST)
+    if not form.is_valid():
+        return answer(request, invalid(form), page=_page(number), show=lambda r, n: show_week(r, number, n))
+    said = form.cleaned_data
+    notice = carry_out(
+        lambda: finish_week(
+            number=number,
+            actor=Actor.signed_in(request.user),
+            reason=said["reason"],
+            seen=said["seen"],
+            request_key=said["request_key"],
+        ),
+        done="{} is done.",
+        already="{} was done already.",
+        refused="Not called done",
+        waits=False,
+    )
+    return answer(request, notice, page=f"{_page(number)}#done", show=lambda r, n: show_week(r, number, n))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -90,36 +133,30 @@ def roll_back(request: WebRequest, number: int) -> HttpResponseBase:
 
 def show_week(request: HttpRequest, number: int, notice: Notice | None = None) -> HttpResponse:
     """The page of a week, or its panel for htmx, with what came of a click."""
-    board, row = _find(number)
+    board, row = find_week_row(number)
     numbers = [week.week.number for week in board.weeks]
     index = numbers.index(number)
+    panel = approval_panel(Actor.signed_in(request.user), board, row)
+    approved = panel.approved_flags if panel else frozenset()
     context: dict[str, Any] = {
-        "board": board,
-        "row": row,
-        "lines": _lines(row),
+        **_gates(board, row),
         "notice": notice,
         "enabling": Enabling.of_week(row),
-        "parts": [(service, Enabling.of_service(row, service)) for service in row.services],
+        "parts": [(service, Enabling.of_service(row, service, approved)) for service in row.services],
+        "approvals": panel,
         "new_key": new_key,
         "previous": numbers[index - 1] if index else None,
         "next": numbers[index + 1] if index + 1 < len(numbers) else None,
-        "who_ticks": who_may(Permission.TICK),
-        "who_enables": who_may(Permission.ENABLE),
-        "who_rolls_back": who_may(Permission.ROLL_BACK),
+        "who": {permission.name.lower(): who_may(permission) for permission in Permission},
+        "evidence_limit": MOST_BYTES,
+        "evidence_kinds": KINDS,
     }
     htmx = request.headers.get("HX-Request") == "true"
     return render(request, "week.html#panel" if htmx else "week.html", context)
 
 
-def _ask(request: WebRequest, number: int) -> HttpResponseBase:
-    board, row = _find(number)
-    if row.all_on or not row.services:
-        return redirect("week", number)
-    context = {"board": board, "row": row, "enabling": Enabling.of_week(row), "new_key": new_key}
-    return render(request, "confirm.html", context)
-
-
-def _find(number: int) -> tuple[Board, WeekRow]:
+def find_week_row(number: int) -> tuple[Board, WeekRow]:
+    """404 for a week that is not in the plan."""
     board = load_board()
     row = board.week(number) if board else None
     if board is None or row is None:
@@ -127,24 +164,31 @@ def _find(number: int) -> tuple[Board, WeekRow]:
     return board, row
 
 
-def _lines(row: WeekRow) -> list[dict[str, Any]]:
-    """The gate's lines with the help of their prerequisites and the live sign-offs; two queries."""
-    rows = {found.pk: found for found in row.week.prerequisites.all()}
-    signed = {
-        found.prerequisite_id: found
-        for found in SignOff.objects.filter(prerequisite__week=row.week, withdrawn_at__isnull=True)
+def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
+    """What the page and its live cells have in common: the gate of the start and that of being done."""
+    number, now = row.week.number, board.now
+    rows, sign_offs = rows_of(row.week)
+    done = gate_view(
+        done_verdicts(weeks=[number], now=now)[number], Phase.DONE, rows=rows, sign_offs=sign_offs, now=now
+    )
+    # Until all is on, what it is done when is read, not ticked. The soak has a place of its own.
+    criteria = done.lines if row.week.status == WeekStatus.SOAKING else ()
+    return {
+        "board": board,
+        "row": row,
+        "gate": gate_view(row.verdict, Phase.START, rows=rows, sign_offs=sign_offs, now=now),
+        "done": done,
+        "token": f"{row.token}.{done.words}",
+        "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
-    return [
-        {
-            "line": line,
-            "id": line.prerequisite or line.key,
-            "manual": line.kind == LineKind.MANUAL,
-            "health": line.kind == LineKind.HEALTH,
-            "help": rows[line.prerequisite].help if line.prerequisite in rows else "",
-            "sign_off": signed.get(line.prerequisite) if line.prerequisite else None,
-        }
-        for line in row.verdict.lines
-    ]
+
+
+def _ask(request: WebRequest, number: int) -> HttpResponseBase:
+    board, row = find_week_row(number)
+    if not row.startable and (row.all_on or not row.services):
+        return redirect("week", number)
+    context = {"board": board, "row": row, "enabling": Enabling.of_week(row), "new_key": new_key}
+    return render(request, "confirm.html", context)
 
 
 def _page(number: int) -> str:

@@ -13,9 +13,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from django.contrib.auth.models import User
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from controlplane.embedded.children import free_port, wait_until
+from migrations_app.actor import Actor
+from migrations_app.roles import Role
 from tests.chromium import find
 from tests.factories import PASSWORD, load_tracseq, make_healthy, make_people
 
@@ -52,7 +55,7 @@ class Dashboard:
         self.contexts.append(context)
         context.on("request", self._no_request_elsewhere)
         page = context.new_page()
-        page.on("console", self._no_policy_violation)
+        page.on("console", self._no_complaint)
         page.on("pageerror", lambda error: self.faults.append(f"script error: {error}"))
         page.goto(f"/sign-in/?next={quote(at)}")
         page.get_by_label("Name").fill(account)
@@ -65,15 +68,15 @@ class Dashboard:
         if not request.url.startswith(self.url) and not request.url.startswith("data:"):
             self.faults.append(f"asked {request.url}")
 
-    def _no_policy_violation(self, message) -> None:
-        if "Content Security Policy" in message.text:
+    def _no_complaint(self, message) -> None:
+        if "Content Security Policy" in message.text or "oobErrorNoTarget" in message.text:
             self.faults.append(message.text)
 
 
 @pytest.fixture
 def dashboard(transactional_db, chromium, settings, tmp_path) -> Iterator[Dashboard]:
-    """TracSeq loaded and healthy, an account for each role, and a dashboard process that serves them."""
-    load_tracseq(adapter="memory")
+    """TracSeq with its lines signed off by hand, healthy, an account for each role, and a process that serves them."""
+    load_tracseq(adapter="memory", by_hand=True)
     make_healthy()
     make_people()
     port = free_port()
@@ -102,6 +105,11 @@ def dashboard(transactional_db, chromium, settings, tmp_path) -> Iterator[Dashbo
         process.terminate()
         process.wait(10)
         log.close()
+
+
+def people_by_role() -> dict[Role, Actor]:
+    """The accounts that the dashboard has, by their role."""
+    return {role: Actor.signed_in(User.objects.get(username=role.value.replace(" ", "-"))) for role in Role}
 
 
 def _name_of_test_database() -> str:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+from datetime import time, timedelta
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
 
+from migrations_app.actions.approvals import request_approval
+from migrations_app.actions.evidence import UploadedEvidence
 from migrations_app.actions.flags import set_weight
+from migrations_app.actions.freezes import add_freeze
+from migrations_app.actions.overrides import override_gate
+from migrations_app.actions.prerequisites import tick, untick
 from migrations_app.actor import Actor
-from migrations_app.choices import Health
-from migrations_app.models import HealthState
-from tests.factories import tick_all
+from migrations_app.choices import AuditKind, Health
+from migrations_app.models import AuditEvent, HealthState, Plan, Prerequisite
+from migrations_app.roles import Role
+from tests.browser.conftest import people_by_role
+from tests.factories import approve, put_behind, tick_all
 
 RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
 PAGES = [
@@ -23,18 +32,45 @@ PAGES = [
     "/gateway/",
     "/audit/",
     "/weeks/3/enable/",
+    "/weeks/2/",
+    "/weeks/4/override/",
+    "/freezes/",
     "/nothing/",
 ]
 
 
+def pages():
+    """With one event that has much to tell and one that keeps a gate."""
+    events = AuditEvent.objects.filter(kind__in=[AuditKind.PLAN_LOADED, AuditKind.GATE_OVERRIDDEN])
+    assert events.count() == 2
+    return [*PAGES, *(f"/audit/{row.pk}/" for row in events)]
+
+
 @pytest.fixture
 def lively(dashboard):
-    """Week 1 is partly on and one service of it is ill, the gate of week 3 is open: every kind of cell shows."""
-    from django.contrib.auth.models import User
+    """Every kind of cell shows.
 
-    manager = Actor.signed_in(User.objects.get(username="release-manager"))
+    Week 1 is partly on and one service of it is ill, week 2 soaks, the gate of week 3 is open, that of week 4 waits for
+    an approval and is overridden in part; freezes of both kinds are to come, and time runs faster.
+    """
+    people = people_by_role()
+    manager = people[Role.RELEASE_MANAGER]
+    put_behind(2)
     for number in (1, 3):
         tick_all(number, manager)
+    row = Prerequisite.objects.get(week__number=3, key="support-standby")
+    untick(prerequisite_id=row.pk, actor=manager)
+    file = UploadedEvidence("rota.txt", b"Ada")
+    tick(prerequisite_id=row.pk, actor=manager, note="Ada", link="https://rota.example/w49", evidence=file)
+    approve(3, people)
+    request_approval(number=4, actor=manager, reason="the samples team is here")
+    override_gate(
+        number=4, lines=["approval"], minutes=60, actor=people[Role.ADMINISTRATOR], reason="the approvers are asleep"
+    )
+    soon = timezone.now() + timedelta(days=30)
+    add_freeze(title="Year's end", actor=manager, starts_at=soon, ends_at=soon + timedelta(days=9))
+    add_freeze(title="Nights", actor=manager, weekdays=f"{soon.isoweekday()}", from_time=time(1), until_time=time(2))
+    Plan.objects.update(time_scale=60)
     set_weight(key="USE_RAG_SERVICE", weight=100, actor=manager)
     HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
     return dashboard
@@ -43,9 +79,18 @@ def lively(dashboard):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_any_page_in_either_theme(lively, theme):
-    page = lively.page(color_scheme=theme)
-    for address in PAGES:
+    page = lively.page("administrator", color_scheme=theme)
+    for address in ("/weeks/4/", "/weeks/4/override/", "/weeks/6/"):
         page.goto(address)
+        found = Axe().run(page, options=RULES)
+        assert found.response["violations"] == [], f"{address}\n{found.generate_report()}"
+    page = lively.page("approver", at="/weeks/4/", color_scheme=theme)
+    assert Axe().run(page, options=RULES).response["violations"] == []
+    page = lively.page(color_scheme=theme)
+    for address in pages():
+        page.goto(address)
+        for summary in page.locator("main summary").all():
+            summary.click()
         found = Axe().run(page, options=RULES)
         assert found.response["violations"] == [], f"{address}\n{found.generate_report()}"
     page.goto("/weeks/3/")
@@ -57,21 +102,25 @@ def test_axe_finds_nothing_on_any_page_in_either_theme(lively, theme):
     assert Axe().run(page, options=RULES).response["violations"] == []
 
 
-# Links within running text are exempt (WCAG 2.5.8, inline); so is what only shows once it has the focus.
+# Links within running text are exempt (WCAG 2.5.8, inline); so is what only shows once it has the focus. What ticks a
+# box is its whole label.
 SMALL = """(least) => [...document.querySelectorAll('a, button, input:not([type=hidden]), select, textarea, summary')]
   .filter((one) => one.checkVisibility() && !one.matches('.skip'))
   .filter((one) => one.matches('button, .button') || !one.closest('p:not(.standing), li, td, h2, h3'))
-  .map((one) => [one, one.getBoundingClientRect()])
+  .map((one) => [one, (one.type === 'checkbox' ? one.labels[0] : one).getBoundingClientRect()])
   .filter(([, box]) => box.width > 1 && (box.height < least - 0.5 || box.width < least - 0.5))
   .map(([one, box]) => `${one.outerHTML.slice(0, 90)} ${box.width}x${box.height}`)"""
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("width", "least"), [(1280, 24), (390, 44), (320, 44)])
-def test_pages_fit_their_width_and_targets_their_finger(lively, width, least):
-    page = lively.page(viewport={"width": width, "height": 844})
-    for address in PAGES:
+@pytest.mark.parametrize("account", ["release-manager", "administrator", "approver"])
+def test_pages_fit_their_width_and_targets_their_finger(lively, width, least, account):
+    page = lively.page(account, viewport={"width": width, "height": 844})
+    for address in [*pages(), "/weeks/4/"]:
         page.goto(address)
+        for summary in page.locator("main summary").all():
+            summary.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
         assert page.evaluate(SMALL, least) == [], address
 
@@ -104,6 +153,7 @@ def test_a_time_to_come_is_shown_to_the_minute_and_one_that_has_been_to_the_seco
 
     from migrations_app.actions.weeks import enable_week
 
+    Plan.objects.update(time_scale=1)
     HealthState.objects.filter(target="rag").update(state=Health.HEALTHY, error="")
     enable_week(number=1, actor=Actor.signed_in(User.objects.get(username="release-manager")))
     page = lively.page(at="/weeks/1/")
@@ -129,7 +179,9 @@ def test_what_needs_you_is_reached_by_keyboard_and_stays_in_place_while_the_page
     page.locator("#total:not([data-old])").wait_for()
     # The poll brought the same words: the link is still the very one, for a click that is half done.
     assert link.evaluate("(link) => link.isConnected && link === document.activeElement")
+    put_behind(2)
     tick_all(3, manager)
+    approve(3, people_by_role())
     set_weight(key="USE_AUTH_SERVICE", weight=100, actor=manager, reason="the backup is done")
     HealthState.objects.filter(target="auth").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
     page.locator("#need-service-auth").wait_for()

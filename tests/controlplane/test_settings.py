@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -63,3 +64,25 @@ def test_a_reader_that_has_read_enough_is_no_error(clean_environ: dict[str, str]
         cwd=REPOSITORY, env=clean_environ | PRODUCTION, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stderr == ""
+
+
+def test_what_the_checks_may_use_is_taken_as_it_stands(clean_environ: dict[str, str]):
+    given = {
+        "CHECK_DATABASE_MAIN": "postgres://a:b%25c@127.0.0.1/main",
+        "CHECK_ACCOUNT_DEMO": "ana:$PATH",
+        "CHECK_SECRET_JWT": "$SECRET_KEY",
+        "CHECK_SECRET_EMPTY": "",
+    }
+    script = (
+        "import json, controlplane.settings as s;"
+        "print(json.dumps([s.CHECK_DATABASES, s.CHECK_ACCOUNTS, s.CHECK_SECRETS]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY, env=clean_environ | PRODUCTION | given, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [
+        {"main": given["CHECK_DATABASE_MAIN"]},
+        {"demo": given["CHECK_ACCOUNT_DEMO"]},
+        {"jwt": given["CHECK_SECRET_JWT"]},
+    ]

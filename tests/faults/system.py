@@ -28,7 +28,7 @@ from migrations_app.models import Gateway, Plan
 from migrations_app.planfile.load import load_plan
 from migrations_app.planfile.reader import read_path
 from migrations_app.planfile.schema import Plan as PlanFile
-from tests.factories import PASSWORD, PLANS
+from tests.factories import PASSWORD, PLANS, tracseq
 from tests.gateways.estate import Envoy
 from tests.servers import with_database
 
@@ -152,15 +152,14 @@ class Estate:
         }
 
     def document(self, *, adapter: str = "envoy", **moved: int) -> PlanFile:
-        """The TracSeq plan with its addresses on the sides; `moved`: service key -> another port."""
-        plan = read_path(PLANS / "tracseq-phase2.yaml")
+        """The TracSeq plan, signed off by hand, on the addresses of the sides; `moved`: service key -> another port."""
+        plan = tracseq(adapter=adapter, by_hand=True)
         ports = self.sides | moved
         services = tuple(
             service.model_copy(update={"upstream": f"127.0.0.1:{ports[service.key]}"}) for service in plan.services
         )
         monolith = plan.monolith.model_copy(update={"address": f"127.0.0.1:{ports['monolith']}"})
-        gateway = plan.gateway.model_copy(update={"adapter": adapter})
-        return plan.model_copy(update={"services": services, "monolith": monolith, "gateway": gateway})
+        return plan.model_copy(update={"services": services, "monolith": monolith})
 
     def restart_gateway(self) -> None:
         """A gateway that knows nothing."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from migrations_app.actions.flags import set_weight
 from migrations_app.choices import AuditKind
+from migrations_app.errors import GateClosed
 from migrations_app.models import AuditEvent, Plan
 from migrations_app.models.audit import check_chain
 from migrations_app.reconcile.loop import reconcile_all
+from tests.factories import make_healthy, tick_all
 from tests.faults.load import load_on
 from tests.faults.system import ON_THE_MONOLITH, OPERATOR, System, wait_for
 
@@ -41,10 +45,12 @@ def test_a_new_address_of_a_service_that_is_off_reaches_the_gateway(system: Syst
 
 
 def test_after_a_reload_traffic_goes_to_the_new_address_and_only_there(system: System):
-    from tests.factories import make_healthy
-
     system.load(rag=system.estate.sides["sample"])
     make_healthy()
+    # What was signed off for another address vouches for nothing here.
+    with pytest.raises(GateClosed, match="not signed off"):
+        set_weight(key="USE_RAG_SERVICE", weight=100, actor=OPERATOR)
+    tick_all(1, OPERATOR)
     set_weight(key="USE_RAG_SERVICE", weight=100, actor=OPERATOR)
     assert reconcile_all()[0].error == ""
     # The process that stands for `sample` answers where the plan now says that RAG is.

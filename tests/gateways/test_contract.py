@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import Address, Gateway, Rendered, Side
+from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Address, Gateway, Rendered, Side, SideTraffic
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.errors import InvalidTable, NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.memory import MemoryGateway
@@ -27,8 +27,16 @@ class Bench(ABC):
         """Send a request through the gateway: who answered, and the path that was seen there."""
 
     @abstractmethod
+    def ask_slow(self, path: str, milliseconds: float) -> None:
+        """Send a request that takes at least so long upstream, and less than 50 % longer."""
+
+    @abstractmethod
     def written(self) -> object:
         """Something that changes whenever the adapter writes."""
+
+    @abstractmethod
+    def refused(self, rendered: Rendered) -> Rendered:
+        """A table in the gateway's language that the gateway itself refuses."""
 
     @abstractmethod
     def edit_running(self) -> None:
@@ -57,8 +65,15 @@ class MemoryBench(Bench):
         served = self.gateway.serve(path)
         return self._names[served.address], served.path
 
+    def ask_slow(self, path, milliseconds):
+        self.gateway.serve(path, milliseconds=milliseconds)
+
     def written(self):
         return self.gateway.writes
+
+    def refused(self, rendered):
+        self.gateway.refuses = "a gateway in a bad mood"
+        return rendered
 
     def edit_running(self):
         self.gateway.tamper({"USE_STORAGE_SERVICE": 100})
@@ -77,17 +92,31 @@ class MemoryBench(Bench):
 
 
 class EnvoyBench(Bench):
-    def __init__(self, envoy) -> None:
-        self.envoy = envoy
+    def __init__(self, envoy, estate) -> None:
+        self.envoy, self._estate = envoy, estate
         self.gateway = envoy.adapter()
 
     def ask(self, path):
         reply = self.envoy.ask(path)
         return reply.who, reply.path
 
+    def ask_slow(self, path, milliseconds):
+        for upstream in self._estate.values():
+            upstream.delay = milliseconds / 1000
+        try:
+            self.ask(path)
+        finally:
+            for upstream in self._estate.values():
+                upstream.delay = 0.0
+
     def written(self):
         files = [file for file in self.envoy.folder.rglob("*.json") if file.is_file()]
         return {file: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+    def refused(self, rendered):
+        routes = rendered.files[RDS_FILE].replace(b'"num_retries":1', b'"num_retries":"many"', 1)
+        assert routes != rendered.files[RDS_FILE]
+        return Rendered(rendered.generation, {**rendered.files, RDS_FILE: routes})
 
     def edit_running(self):
         self.envoy.replace_file(RDS_FILE, ('"cluster":"storage.monolith"', '"cluster":"storage.service"'))
@@ -113,7 +142,7 @@ def bench(request, estate):
         yield MemoryBench(estate)
     else:
         envoy = request.getfixturevalue("module_envoy")
-        yield EnvoyBench(envoy)
+        yield EnvoyBench(envoy, estate)
         if envoy._process is None:
             envoy.start()
 
@@ -339,6 +368,61 @@ def test_traffic_counts_requests_by_service_and_side(bench, run):
         bench.ask("/api/storage/x")
     assert counted("auth", Side.SERVICE) == (new[0] + 3, new[1])
     assert counted("storage", Side.MONOLITH) == (old[0] + 2, old[1])
+
+
+def test_traffic_tells_of_sides_that_have_a_route_and_no_request_yet(bench, table):
+    made = table()
+    silent = replace(made.routes[0], service="silent", flag="USE_SILENT_SERVICE", weight=30)
+    bench.gateway.apply(bench.gateway.render(replace(made, routes=(silent,))))
+    found = bench.gateway.traffic()
+    assert {side: found["silent", side] for side in Side} == {side: SideTraffic(0, 0, NO_LATENCY) for side in Side}
+
+
+def test_traffic_counts_answers_by_how_long_they_took(bench, table):
+    def counted():
+        found = bench.gateway.traffic().get(("timed", Side.SERVICE))
+        return found.latency if found else NO_LATENCY
+
+    # A service of this test alone: Envoy brings response times up to date once a second, so others' may still come.
+    made = table(auth=100)
+    timed = replace(made.routes[0], service="timed", flag="USE_TIMED_SERVICE")
+    bench.gateway.apply(bench.gateway.render(replace(made, routes=(timed,))))
+    assert counted() == NO_LATENCY
+    bench.ask("/api/auth/x")
+    bench.ask("/api/auth/x")
+    bench.ask_slow("/api/auth/x", 510)
+    wait_until(lambda: sum(counted()) == 3)
+    found = dict(zip((*LATENCY_BOUNDS, "above"), counted(), strict=True))
+    assert found[750] == 1
+    assert sum(found[bound] for bound in LATENCY_BOUNDS if bound <= 300) == 2
+
+
+def test_check_takes_what_apply_takes_and_changes_nothing(bench, run, table):
+    run(auth=100)
+    before = bench.written()
+    for weights in ({"auth": 0}, {"auth": 30, "storage": 100}):
+        bench.gateway.check(bench.gateway.render(table(**weights)))
+    assert bench.written() == before
+    assert bench.ask("/api/auth/x")[0] == "auth"
+    assert bench.gateway.observe().drift == ()
+
+
+def test_check_refuses_what_the_gateway_would_refuse(bench, run, table):
+    run(auth=100)
+    before = bench.written()
+    good = bench.gateway.render(table())
+    with pytest.raises(Rejected, match="not a routing table of ours"):
+        bench.gateway.check(Rendered(good.generation, dict.fromkeys(good.files, b"{}")))
+    with pytest.raises(Rejected):
+        bench.gateway.check(bench.refused(good))
+    assert bench.written() == before
+    assert bench.ask("/api/auth/x")[0] == "auth"
+
+
+def test_check_needs_no_gateway_that_answers(bench, run, table):
+    run()
+    bench.stop()
+    bench.gateway.check(bench.gateway.render(table(auth=100)))
 
 
 def test_threads_that_race_end_at_the_highest_generation(bench, table):

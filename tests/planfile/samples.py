@@ -54,6 +54,60 @@ weeks:
     done_when: [Sign-in is on the new side.]
 """
 
+CHECKED = SMALL.replace(
+    """\
+      - {key: healthy, title: Storage is healthy, kind: manual}
+    soak: 48h
+    done_when: [Storage is on the new side.]
+""",
+    """\
+      - key: healthy
+        title: Storage is healthy
+        kind: automatic
+        check: services_healthy
+        parameters:
+          services: [storage]
+          for: 5m
+      - key: told
+        title: Everyone is told
+        kind: manual
+        valid_for: 72h
+      - key: users
+        title: Users are the same
+        kind: automatic
+        check: data_migrated
+        parameters:
+          from: main
+          to: auth
+          tables:
+            - name: users
+              columns: [email, role]
+      - key: answers
+        title: Storage answers
+        kind: automatic
+        check: endpoint_answers
+        parameters:
+          target: storage
+          path: /health
+          json:
+            path: status.deep
+            equals: ok
+    approvals:
+      count: 2
+      role: approver
+      valid_for: 8h
+    soak: 90s
+    done_when:
+      - Nobody has noticed.
+      - key: all-on
+        title: Storage is on the new side.
+        check: flags_on
+        parameters:
+          weeks: [1]
+        help: All of it.
+""",
+)
+
 
 def changed(*replacements: tuple[str, str], text: str = SMALL) -> str:
     """The small plan with each old text, which must be there once, replaced by the new one."""

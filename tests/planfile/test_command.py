@@ -9,8 +9,10 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from migrations_app.actions.weeks import enable_week
 from migrations_app.models import AuditEvent, Plan, Week
 from migrations_app.planfile.schema import json_schema
+from tests.factories import make_healthy, tick_all
 
 from .samples import SMALL, changed, plan_of
 
@@ -85,6 +87,65 @@ def test_a_broken_promise_is_status_3_with_every_conflict(run):
     ]
     status, out, _ = run("load", changed(("risk: low", "risk: high")), "--json")
     assert len(json.loads(out)["conflicts"]) == 1
+
+
+def test_a_time_scale_is_told_by_every_verb(run):
+    status, out, _ = run("load", SMALL, "--time-scale", "3600")
+    assert (status, out.splitlines()[-2:]) == (
+        0,
+        ["time scale 1 -> 3600", "plan small loaded: revision 1, generation 1, time scale 3600"],
+    )
+    assert json.loads(run("load", SMALL, "--time-scale", "3600", "--json")[1]) == {
+        "plan": "small",
+        "changed": False,
+        "revision": 1,
+        "generation": 1,
+        "time_scale": 3600,
+        "difference": [],
+    }
+    assert run("diff", SMALL)[:2] == (1, "time scale 3600 -> 1\n")
+    assert run("diff", SMALL, "--time-scale", "3600")[:2] == (0, "equal\n")
+    exported = run("export")[1]
+    assert exported.endswith("\n# Loaded with --time-scale 3600.\n")
+    assert plan_of(exported) == plan_of()
+    assert json.loads(run("export", None, "--json")[1])["time_scale"] == 3600
+    assert run("load", SMALL)[1].splitlines() == [
+        "time scale 3600 -> 1",
+        "plan small loaded: revision 2, generation 1",
+    ]
+    assert "time-scale" not in run("export")[1]
+
+
+@pytest.mark.parametrize("verb", ["load", "diff"])
+@pytest.mark.parametrize("scale", ["0", "86401", "-5"])
+def test_a_time_scale_out_of_range_is_status_2(run, verb, scale):
+    status, out, err = run(verb, SMALL, f"--time-scale={scale}")
+    assert (status, out, err) == (2, "", f"A time scale is a whole number from 1 to 86400, not {scale}.\n")
+    assert not Plan.objects.exists()
+
+
+@pytest.mark.parametrize("verb", ["load", "diff"])
+def test_production_has_no_time_scale(run, verb, settings):
+    settings.PRODUCTION = True
+    status, _, err = run(verb, SMALL, "--time-scale", "60")
+    assert (status, Plan.objects.count()) == (2, 0)
+    assert "in production a soak takes the time that the plan says" in err
+
+
+def test_another_time_scale_under_a_soaking_week_is_status_3(run, shell):
+    run("load", SMALL)
+    make_healthy()
+    tick_all(1, shell)
+    enable_week(number=1, actor=shell)
+    status, out, err = run("load", SMALL, "--time-scale", "60")
+    assert (status, out) == (3, "")
+    told = "Week 1 is soaking: the time scale cannot change from 1 to 60 under it."
+    told += " Call it done or roll it back first, or keep the scale with --time-scale 1."
+    assert err.splitlines() == [
+        "Refused, nothing was loaded:",
+        f"  - {told}",
+    ]
+    assert len(json.loads(run("load", SMALL, "--time-scale", "60", "--json")[1])["conflicts"]) == 1
 
 
 def test_an_account_without_the_permission_is_status_3(run, people):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from migrations_app.planfile.conflicts import conflicts
+from migrations_app.planfile.conflicts import conflicts, scale_conflicts
 
 from .samples import SMALL, changed, plan_of
 
@@ -24,7 +24,31 @@ def found(*replacements: tuple[str, str], started=(1,), on=("USE_STORAGE",)) -> 
     [
         ("risk: low", "risk: high", STARTED + "its risk cannot change from low to high."),
         ("soak: 48h", "soak: 1h", STARTED + "its soak cannot change from 48h to 1h."),
-        ("[Storage is on the new side.]", "[Done.]", STARTED + "what it is done when cannot change."),
+        (
+            "[Storage is on the new side.]",
+            "[Done.]",
+            STARTED + "what it is done when cannot change: 'done-1' is changed.",
+        ),
+        (
+            "[Storage is on the new side.]",
+            "[Storage is on the new side., And stable.]",
+            STARTED + "what it is done when cannot change: 'done-2' is added.",
+        ),
+        (
+            "[Storage is on the new side.]",
+            "[{title: Storage is on the new side., check: flags_on, parameters: {weeks: [1]}}]",
+            STARTED + "what it is done when cannot change: 'done-1' is changed.",
+        ),
+        (
+            "kind: manual}\n    soak",
+            "kind: manual, valid_for: 4h}\n    soak",
+            STARTED + "its prerequisite 'healthy' cannot be changed.",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: {count: 2, valid_for: 8h}\n    soak: 48h",
+            STARTED + "its approvals cannot change from none to 2 by the role approver for 8h.",
+        ),
         ("title: Storage is healthy", "title: Fine", STARTED + "its prerequisite 'healthy' cannot be changed."),
         ("{key: healthy,", "{key: well,", STARTED + "its prerequisite 'healthy' cannot be removed."),
         (
@@ -67,6 +91,8 @@ def test_a_broken_promise_is_a_sentence(old, new, sentence):
         ("impact: Minimal", "impact: Hardly any\n    owner: Someone\n    notes: Careful."),
         ("title: Storage is healthy, kind: manual", "title: Storage is healthy, kind: manual, help: Look."),
         ("owner: Lab team", "owner: New team"),
+        ("    soak: 48h", "    approvals: {count: 0}\n    soak: 48h"),
+        ("[Storage is on the new side.]", "[{title: Storage is on the new side., help: Look.}]"),
         ("risk: high", "risk: low"),
         ("127.0.0.1:3010", "127.0.0.1:3999"),
     ],
@@ -100,6 +126,30 @@ def test_flags_do_not_move_into_or_out_of_a_started_week():
 def test_a_flag_with_traffic_keeps_its_name():
     told = found(("flag: USE_STORAGE\n", "flag: USE_SHELVES\n"), ("[USE_STORAGE]", "[USE_SHELVES]"), started=())
     assert told == [ON + "its flag cannot change to USE_SHELVES. Roll it back first."]
+
+
+def test_saying_what_a_high_risk_needs_anyway_is_no_change_of_a_started_week():
+    said = ("    after: [1]", "    after: [1]\n    approvals: {count: 1, role: approver, valid_for: 24h}")
+    assert found(said, started=(2,), on=()) == []
+    more = ("    after: [1]", "    after: [1]\n    approvals: {count: 2}")
+    told = "its approvals cannot change from 1 by the role approver for 24h to 2 by the role approver for 24h."
+    assert found(more, started=(2,), on=()) == [f"Week 2 has been started: {told}"]
+
+
+def test_a_line_of_done_when_with_a_key_of_its_own_may_change_its_place():
+    first = "[{key: on, title: It is on.}, {key: fine, title: All is fine.}]"
+    second = "[{key: fine, title: All is fine.}, {key: on, title: It is on.}]"
+    old, new = (plan_of(changed(("[Storage is on the new side.]", lines))) for lines in (first, second))
+    assert conflicts(old, new, started=(1,), on=()) == []
+
+
+def test_the_time_scale_does_not_change_under_a_soaking_week():
+    assert scale_conflicts(1, 3600, soaking=[4, 2]) == [
+        f"Week {number} is soaking: the time scale cannot change from 1 to 3600 under it."
+        " Call it done or roll it back first, or keep the scale with --time-scale 1."
+        for number in (2, 4)
+    ]
+    assert scale_conflicts(3600, 3600, soaking=[2]) == scale_conflicts(1, 3600, soaking=[]) == []
 
 
 def test_all_conflicts_come_at_once():

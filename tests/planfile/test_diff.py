@@ -59,6 +59,27 @@ def test_everything_is_new_at_first():
             "      - {key: jwt, title: JWT, kind: manual}\n    done_when: [Sign-in",
             "week 2: prerequisite 'jwt' added",
         ),
+        ("soak: 48h", "soak: 90s", "week 1: soak 48h -> 90s"),
+        (
+            "[Storage is on the new side.]",
+            "[Storage is on the new side., {key: fine, title: All is fine.}]",
+            "week 1: done_when 'fine' added",
+        ),
+        (
+            "[Storage is on the new side.]",
+            "[{title: Storage is on the new side., check: flags_on, parameters: {all: true}}]",
+            "week 1: done_when 'Storage is on the new side.' removed",
+        ),
+        (
+            "    after: [1]",
+            "    after: [1]\n    approvals: {count: 2, valid_for: 90m}",
+            "week 2: approvals nothing -> 2 by the role approver, each for 90m",
+        ),
+        (
+            "The backup is done, kind: manual",
+            "The backup is done, kind: manual, valid_for: 4h",
+            "week 2: prerequisite 'backup': valid_for nothing -> 4h",
+        ),
         (
             "parameters: {weeks: [1]}",
             "parameters: {all: true}",
@@ -68,6 +89,38 @@ def test_everything_is_new_at_first():
 )
 def test_each_change_is_a_line(old, new, line):
     assert lines((old, new))[0] == line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "[A., {title: B., check: flags_on, parameters: {weeks: [1]}}]",
+            "[A., {title: B., check: flags_on, parameters: {weeks: [2]}}]",
+            (
+                "week 1: done_when 'B.' by flags_on {'weeks': [1]} removed",
+                "week 1: done_when 'B.' by flags_on {'weeks': [2]} added",
+            ),
+        ),
+        (
+            "[A.]",
+            "[{title: A., help: Look.}]",
+            ("week 1: done_when 'A.' removed", "week 1: done_when 'A.' with help added"),
+        ),
+        ("[{key: b, title: B.}]", "[{key: b, title: C.}]", ("week 1: done_when 'b': title 'B.' -> 'C.'",)),
+        ("[{key: b, title: B.}, A.]", "[A.]", ("week 1: done_when 'b' removed",)),
+        ("[A., B.]", "[B., A.]", ("week 1: done_when in another order",)),
+        ("[A., {key: b, title: B.}]", "[{key: b, title: B.}, A.]", ("week 1: done_when in another order",)),
+        (
+            "[{key: a, title: A.}, {key: b, title: B.}]",
+            "[{key: b, title: B.}, {key: a, title: A.}]",
+            ("week 1: done_when in another order",),
+        ),
+    ],
+)
+def test_each_change_of_what_a_week_is_done_when_is_told(old, new, told):
+    before, after = (plan_of(changed(("[Storage is on the new side.]", lines))) for lines in (old, new))
+    assert compare(before, after).lines == told
 
 
 def test_a_removed_service_and_week_are_told():

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from migrations_app.actions.flags import set_weight
 from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
-from migrations_app.choices import AuditKind
+from migrations_app.choices import AuditKind, Phase
 from migrations_app.errors import GateClosed, NotFound, NotPermitted, PlanConflict
 from migrations_app.models import (
     AuditEvent,
@@ -74,13 +74,16 @@ def test_the_rows_say_what_the_plan_says(name):
         for field in ("number", "title", "risk", "impact", "owner", "notes", "soak", "moves_traffic"):
             assert getattr(week, field) == getattr(part, field)
         assert (week.planned_start, week.planned_end) == (part.planned.start, part.planned.end)
-        assert week.done_when == list(part.done_when)
+        approvals = part.required_approvals
+        assert (week.approvals_needed, week.approval_valid_for) == (approvals.count, approvals.valid_for)
+        assert week.approver_role == (approvals.role if approvals.count else "")
         assert set(week.flags.values_list("key", flat=True)) == set(part.flags)
         assert set(week.after.values_list("number", flat=True)) == set(part.after)
-        for prerequisite, item in zip(week.prerequisites.all(), part.prerequisites, strict=True):
-            assert (prerequisite.key, prerequisite.title, prerequisite.kind) == (item.key, item.title, item.kind)
-            assert (prerequisite.check_name, prerequisite.parameters) == (item.check or "", item.parameters)
-            assert prerequisite.help == item.help
+        for phase, lines in ((Phase.START, part.prerequisites), (Phase.DONE, part.done_criteria)):
+            for prerequisite, item in zip(week.prerequisites.filter(phase=phase), lines, strict=True):
+                assert (prerequisite.key, prerequisite.title, prerequisite.kind) == (item.key, item.title, item.kind)
+                assert (prerequisite.check_name, prerequisite.parameters) == (item.check or "", item.parameters)
+                assert (prerequisite.help, prerequisite.valid_for) == (item.help, item.valid_for)
 
 
 def test_a_second_load_changes_nothing_and_says_so():
@@ -160,7 +163,8 @@ def test_services_and_weeks_come_and_go():
     assert list(Service.objects.values_list("key", flat=True)) == ["storage"]
     assert list(Week.objects.values_list("number", flat=True)) == [1]
     load()
-    assert Prerequisite.objects.count() == 3
+    assert Prerequisite.objects.filter(phase=Phase.START).count() == 3
+    assert Prerequisite.objects.filter(phase=Phase.DONE).count() == 2
 
 
 def test_sign_offs_of_unchanged_prerequisites_survive(shell):

@@ -18,7 +18,7 @@ from migrations_app.planfile.problems import PlanFileError, Problem
 from migrations_app.planfile.reader import MAX_BYTES, MAX_PROBLEMS, read_bytes, read_path, read_plan
 from migrations_app.planfile.schema import Plan
 
-from .samples import SMALL, changed, line_of, only_problem, plan_of, problems_of
+from .samples import CHECKED, SMALL, changed, line_of, only_problem, plan_of, problems_of
 
 
 def test_the_small_plan_is_read():
@@ -90,7 +90,88 @@ def test_a_byte_order_mark_and_windows_line_ends_are_accepted():
             "weeks[2].risk",
             "expected one of low, medium, high, got the text 'hihg'; did you mean 'high'?",
         ),
-        ("soak: 48h", "soak: 48", "weeks[1].soak", "expected a length of time such as 30m, 48h or 3d"),
+        ("soak: 48h", "soak: 48", "weeks[1].soak", "expected a length of time such as 30s, 15m, 48h or 3d"),
+        ("soak: 48h", "soak: 91d", "weeks[1].soak", "longer than 90 days"),
+        (
+            "healthy, kind: manual",
+            "healthy, kind: manual, valid_for: 0h",
+            "weeks[1].prerequisites[healthy].valid_for",
+            "must be longer than nothing",
+        ),
+        (
+            "healthy, kind: manual",
+            "healthy, kind: manual, valid_for: soon",
+            "weeks[1].prerequisites[healthy].valid_for",
+            "expected a length of time such as 30s, 15m, 48h or 3d",
+        ),
+        (
+            "healthy, kind: manual",
+            "healthy, kind: manual, valid_for: ",
+            "weeks[1].prerequisites[healthy].valid_for",
+            "has no value; write one, or leave the key out",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: ",
+            "weeks[1].approvals",
+            "has no value; write one, or leave the key out",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: 1",
+            "weeks[1].approvals",
+            "expected a group of 'key: value' lines, got the number 1",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: {count: 10}",
+            "weeks[1].approvals.count",
+            "10 is too large; the most is 9",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: {cuont: 1}",
+            "weeks[1].approvals",
+            "unknown key 'cuont'; did you mean 'count'?",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: {role: viewer}",
+            "weeks[1].approvals.role",
+            "expected approver, got the text 'viewer'",
+        ),
+        (
+            "    soak: 48h",
+            "    approvals: {valid_for: 0m}",
+            "weeks[1].approvals.valid_for",
+            "must be longer than nothing",
+        ),
+        ("[Storage is on the new side.]", "[]", "weeks[1].done_when", "needs at least one entry"),
+        (
+            "[Storage is on the new side.]",
+            "[5]",
+            "weeks[1].done_when[5]",
+            "expected text, got the number 5; put it in quotes",
+        ),
+        ("[Storage is on the new side.]", "['']", "weeks[1].done_when[#1]", "is empty"),
+        (
+            "[Storage is on the new side.]",
+            f"[Fine., {'x' * 201}]",
+            f"weeks[1].done_when[{'x' * 57}...]",
+            "is longer than 200 characters",
+        ),
+        (
+            "[Storage is on the new side.]",
+            "[{key: on}]",
+            "weeks[1].done_when[on]",
+            "'title' is missing",
+        ),
+        (
+            "[Storage is on the new side.]",
+            "[{title: It is on., parmeters: {}}]",
+            "weeks[1].done_when[#1]",
+            "unknown key 'parmeters'; did you mean 'parameters'?",
+        ),
         ("end: 2026-12-06", "end: 2026-12-32", "weeks[2].planned.end", "there is no day 2026-12-32"),
         ("end: 2026-12-06", "end: tomorrow", "weeks[2].planned.end", "expected a date such as 2026-11-23"),
         ("number: 2", "number: 2.5", "weeks[#2].number", "expected a whole number, got the number 2.5"),
@@ -325,7 +406,7 @@ def test_without_libyaml_the_same_is_read(monkeypatch):
         assert problems_of(broken)
 
 
-_LINES = SMALL.splitlines(keepends=True)
+_LINES = CHECKED.splitlines(keepends=True)
 
 
 def _check(data: bytes) -> None:

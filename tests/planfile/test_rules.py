@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from migrations_app.gates.parameters import CHECK_PARAMETERS
+
 from .samples import SMALL, changed, line_of, only_problem, plan_of, problems_of
 
 THIRD_WEEK = """\
@@ -16,6 +18,8 @@ THIRD_WEEK = """\
     after: [2]
     done_when: [All is tidy.]
 """
+
+KNOWN = ", ".join(CHECK_PARAMETERS)
 
 
 def reasons(text: str) -> list[str]:
@@ -169,9 +173,15 @@ def test_an_end_before_the_start_is_refused_and_one_day_is_enough():
     [
         ("kind: manual, check: flags_on", ".check", "a manual prerequisite has no 'check'"),
         ("kind: manual, parameters: {}", ".parameters", "a manual prerequisite has no 'parameters'"),
-        ("kind: automatic", "", "an automatic prerequisite needs a 'check': flags_on"),
+        ("kind: automatic", "", f"an automatic prerequisite needs a 'check': {KNOWN}"),
+        ("kind: automatic, check: ", ".check", "has no value; write one, or leave the key out"),
+        (
+            "kind: automatic, valid_for: 4h, check: flags_on, parameters: {all: true}",
+            ".valid_for",
+            "an automatic prerequisite has no 'valid_for'; it is checked anew",
+        ),
         ("kind: automatic, check: flag_on", ".check", "there is no check 'flag_on'; did you mean 'flags_on'?"),
-        ("kind: automatic, check: weather", ".check", "there is no check 'weather'; known: flags_on"),
+        ("kind: automatic, check: weather", ".check", f"there is no check 'weather'; known: {KNOWN}"),
         ("kind: automatic, check: flags_on", ".parameters", "name either 'weeks: [numbers]' or 'all: true'"),
         (
             "kind: automatic, check: flags_on, parameters: {all: true, weeks: [1]}",
@@ -194,3 +204,56 @@ def test_an_end_before_the_start_is_refused_and_one_day_is_enough():
 def test_checks_and_their_parameters_are_checked(line, path, reason):
     text = changed(("{key: healthy, title: Storage is healthy, kind: manual}", f"{{key: healthy, title: X, {line}}}"))
     assert only_problem(text)[1:] == (f"weeks[1].prerequisites[healthy]{path}", reason)
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "reason"),
+    [
+        ("{title: X, check: }", "[#1].check", "has no value; write one, or leave the key out"),
+        ("{title: X, key: }", "[#1].key", "has no value; write one, or leave the key out"),
+        ("{title: X, check: flag_on}", "[#1].check", "there is no check 'flag_on'; did you mean 'flags_on'?"),
+        ("{title: X, parameters: {all: true}}", "[#1].parameters", "there is no 'check' that could take them"),
+        ("{title: X, key: on, check: flags_on}", "[on].parameters", "name either 'weeks: [numbers]' or 'all: true'"),
+        (
+            "{title: X, key: on, check: flags_on, parameters: {weeks: [9]}}",
+            "[on].parameters.weeks[9]",
+            "there is no week 9",
+        ),
+        (
+            "{title: X, key: done-7}",
+            "[done-7].key",
+            "'done-7' names a line of done_when that has no key; choose another",
+        ),
+    ],
+)
+def test_what_a_week_is_done_when_is_checked_too(line, path, reason):
+    text = changed(("[Storage is on the new side.]", f"[{line}]"))
+    assert only_problem(text) == (line_of(text, "{title: X"), f"weeks[1].done_when{path}", reason)
+
+
+def test_keys_are_unique_in_a_week_over_all_its_lines():
+    text = changed(("[Storage is on the new side.]", "[{key: healthy, title: X}]"))
+    assert only_problem(text) == (
+        line_of(text, "{key: healthy, title: X}"),
+        "weeks[1].done_when[healthy].key",
+        f"the prerequisite key 'healthy' is already used on line {line_of(text, 'Storage is healthy')}",
+    )
+    text = changed(("{key: healthy,", "{key: done-1,"))
+    assert only_problem(text)[1:] == (
+        "weeks[1].prerequisites[done-1].key",
+        "'done-1' names a line of done_when that has no key; choose another",
+    )
+
+
+def test_a_week_of_high_risk_cannot_say_that_it_needs_no_approval():
+    text = changed(("    after: [1]\n", "    after: [1]\n    approvals:\n      count: 0\n"))
+    assert only_problem(text) == (
+        line_of(text, "count: 0"),
+        "weeks[2].approvals.count",
+        "is 0, but a week of high risk needs at least one approval",
+    )
+    assert [week.required_approvals.count for week in plan_of().weeks] == [0, 1]
+    assert (
+        plan_of(changed(("risk: high", "risk: low\n    approvals: {count: 0}"))).weeks[1].required_approvals.count == 0
+    )
+    assert plan_of(changed(("risk: high", "risk: low\n    approvals: {}"))).weeks[1].required_approvals.count == 1

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date, timedelta
+from typing import get_args
 
 import pytest
 
-from migrations_app.planfile.schema import json_schema
+from demo import migrate_users
+from demo.nouns import auth
+from migrations_app.gates.parameters import CHECK_PARAMETERS, DataMigrated, JwtCompatible
+from migrations_app.planfile.schema import ApproverWord, json_schema
+from migrations_app.roles import MATRIX, Permission, Role
 
 from .samples import PLANS, plan_of
 
@@ -46,8 +52,26 @@ def test_the_schema_refuses_unknown_keys_everywhere_and_knows_the_checks():
     schema = json.loads(json_schema())
     for part in [schema, *schema["$defs"].values()]:
         assert part["additionalProperties"] is False
-    check = schema["$defs"]["PrerequisitePart"]["properties"]["check"]
-    assert check["anyOf"] == [{"enum": ["flags_on"]}, {"type": "null"}]
+    for name in ("PrerequisitePart", "DonePart"):
+        part = schema["$defs"][name]
+        assert part["properties"]["check"]["anyOf"] == [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]
+        assert [rule["if"]["properties"]["check"]["const"] for rule in part["allOf"]] == list(CHECK_PARAMETERS)
+        for rule, model in zip(part["allOf"], CHECK_PARAMETERS.values(), strict=True):
+            parameters = schema["$defs"][rule["then"]["properties"]["parameters"]["$ref"].removeprefix("#/$defs/")]
+            assert list(parameters["properties"]) == [field.alias or name for name, field in model.model_fields.items()]
+
+
+def test_the_schema_writes_lengths_of_time_as_a_plan_file_does():
+    assert '"default": "P' not in json_schema()
+    parts = json.loads(json_schema())["$defs"]
+    assert parts["WeekPart"]["properties"]["soak"]["default"] == "0h"
+    assert parts["ApprovalsPart"]["properties"]["valid_for"]["default"] == "24h"
+    assert parts["RollbackRehearsed"]["properties"]["under"]["default"] == "2s"
+    assert re.fullmatch(parts["WeekPart"]["properties"]["soak"]["pattern"], "90s")
+
+
+def test_the_roles_that_a_plan_may_name_are_those_that_may_approve():
+    assert set(get_args(ApproverWord)) == {role.value for role in Role if Permission.APPROVE in MATRIX[role]}
 
 
 @pytest.mark.parametrize("name", ["tracseq-phase2.yaml", "nanopore.yaml"])
@@ -79,15 +103,62 @@ def test_tracseq_has_every_service_with_its_flag_prefix_port_week_and_risk(tracs
 
 def test_tracseq_has_every_prerequisite(tracseq):
     assert {week.number: [item.key for item in week.prerequisites] for week in tracseq.weeks} == {
-        1: ["services-healthy"],
+        1: ["services-looked-at", "services-healthy"],
         2: ["week-1-stable", "no-degradation"],
         3: ["database-backup", "user-data", "jwt", "support-standby", "users-notified", "rollback-plan"],
         4: ["week-3-stable"],
         5: [],
         6: ["all-flags-on"],
     }
-    last = tracseq.weeks[5].prerequisites[0]
-    assert (last.kind, last.check, last.parameters) == ("automatic", "flags_on", {"all": True})
+    assert {item.key: item.check for week in tracseq.weeks for item in week.prerequisites} == {
+        "services-healthy": "services_healthy",
+        "services-looked-at": None,
+        "week-1-stable": "week_stable",
+        "no-degradation": "no_degradation",
+        "database-backup": "backup_fresh",
+        "user-data": "data_migrated",
+        "jwt": "jwt_compatible",
+        "support-standby": None,
+        "users-notified": None,
+        "rollback-plan": "rollback_rehearsed",
+        "week-3-stable": "week_stable",
+        "all-flags-on": "flags_on",
+    }
+    valid_for = {item.key: item.valid_for for item in tracseq.weeks[2].prerequisites if item.kind == "manual"}
+    assert valid_for == {"support-standby": timedelta(hours=4), "users-notified": timedelta(hours=72)}
+    assert parameters(tracseq, "services-healthy") == {"for": "1m"}
+    assert parameters(tracseq, "week-1-stable") == {"week": 1, "for": "24h"}
+    assert parameters(tracseq, "week-3-stable") == {"week": 3, "for": "72h"}
+    assert parameters(tracseq, "rollback-plan") == {"within": "7d", "under": "2s"}
+    assert parameters(tracseq, "database-backup")["file"] == "tracseq_main-*.dump"
+    assert parameters(tracseq, "all-flags-on") == {"all": True}
+
+
+def parameters(plan, key):
+    (found,) = (item.parameters for week in plan.weeks for item in week.prerequisites if item.key == key)
+    return found
+
+
+def test_the_user_data_is_compared_in_every_column_that_the_demo_copies(tracseq):
+    asked = DataMigrated.of(parameters(tracseq, "user-data"))
+    (table,) = asked.tables
+    assert (asked.old, asked.new, table.name, table.renamed) == ("main", "auth", "users", None)
+    assert (table.key, *table.columns) == migrate_users.COLUMNS
+
+
+def test_the_tokens_are_tried_on_paths_that_both_sides_have(tracseq):
+    asked = JwtCompatible.of(parameters(tracseq, "jwt"))
+    served = {(method, f"/api{path}") for method, path, _ in auth.ROUTES}
+    assert {("POST", asked.sign_in), ("GET", asked.verify)} <= served
+
+
+@pytest.mark.parametrize("name", ["tracseq-phase2.yaml", "nanopore.yaml"])
+def test_weeks_of_high_risk_need_an_approval_and_weeks_that_move_flags_check_that_they_are_on(name):
+    for week in plan_of((PLANS / name).read_text()).weeks:
+        assert week.required_approvals.count == (1 if week.risk == "high" else 0)
+        assert (week.approvals is not None) == (week.risk == "high")
+        on = [item.parameters for item in week.done_criteria if item.check == "flags_on"]
+        assert on == ([{"weeks": [week.number]}] if week.flags else [])
 
 
 def test_tracseq_takes_six_weeks_one_after_the_other(tracseq):

@@ -9,6 +9,8 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
+from migrations_app.choices import Phase
+from migrations_app.models import Prerequisite
 from migrations_app.roles import Role
 from tests.factories import PASSWORD
 
@@ -19,7 +21,7 @@ HTMX = {"HX-Request": "true"}
 def _quick(settings):
     """No worker runs beside these tests: the web process reconciles at once."""
     settings.WORKER_HEAD_START = 0
-    settings.CONFIRM_WITHIN = 0.3
+    settings.CONFIRM_WITHIN = 1.0
     settings.CELERY_BROKER_URL = ""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     cache.clear()
@@ -54,6 +56,11 @@ def text_of(response) -> str:
     """What a person reads: without tags, entities undone, white space squeezed."""
     content = re.sub(r"<(script|style|title)\b.*?</\1>", " ", response.content.decode(), flags=re.DOTALL)
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]+>", " ", content)))
+
+
+def lines_of(number: int) -> int:
+    """How many prerequisites the plan gives a week: the plan may grow, what the pages promise stays."""
+    return Prerequisite.objects.filter(week__number=number, phase=Phase.START).count()
 
 
 def fields(response, action: str) -> dict[str, str]:

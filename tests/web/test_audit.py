@@ -12,7 +12,7 @@ from migrations_app.models import AuditEvent
 from migrations_app.roles import Role
 from migrations_app.web.audit import KIND_WORDS
 from tests.factories import memory_gateway, tick_all
-from tests.web.conftest import text_of
+from tests.web.conftest import lines_of, text_of
 
 
 def make(count, actor=SYSTEM, **more):
@@ -64,7 +64,7 @@ def test_a_change_is_verified_once_the_gateway_has_confirmed_it(manager, people)
     page = text_of(manager.get("/audit/?kind=week.enabled"))
     assert re.search(r"Verified on the gateway after \d+(\.\d)? ms, gen 2", page)
     assert "USE_RAG_SERVICE 0 → 100" in page
-    assert "Gate 1/1 open" in page
+    assert f"Gate {lines_of(1)}/{lines_of(1)} open" in page
     memory_gateway().answers = False
     manager.post("/weeks/1/rollback/")
     assert "Not verified gen 3" in text_of(manager.get("/audit/?kind=week.rolled_back"))
@@ -94,3 +94,52 @@ def test_a_broken_chain_is_loud(manager):
         cursor.execute("UPDATE migrations_app_auditevent SET actor = 'forged' WHERE id = %s", [victim.pk])
         cursor.execute("ALTER TABLE migrations_app_auditevent ENABLE TRIGGER audit_rows_stay")
     assert f"The chain breaks at event {victim.pk}." in text_of(manager.get("/audit/?check=chain"))
+
+
+def test_an_event_shows_the_gate_as_it_was(manager, people):
+    manager.post("/weeks/3/enable/", {"reason": "now"})
+    refusal = AuditEvent.objects.get(kind=AuditKind.ENABLE_REFUSED)
+    tick_all(3, people[Role.RELEASE_MANAGER])  # what comes later does not change what was
+    assert f'href="/audit/{refusal.pk}/"' in manager.get("/audit/").content.decode()
+    said = text_of(manager.get(f"/audit/{refusal.pk}/"))
+    for words in (
+        "The gate as it was",
+        f"Closed , 0/{lines_of(3)} prerequisites held.",
+        "Not signed off The database backup is completed not signed off a person's sign-off",
+        "Healthy Auth service healthy healthy",
+        refusal.digest,
+        refusal.previous_digest,
+    ):
+        assert words in said
+
+
+def test_an_event_shows_before_and_after(manager, people):
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    manager.post("/weeks/1/enable/")
+    event = AuditEvent.objects.get(kind=AuditKind.WEEK_ENABLED)
+    said = text_of(manager.get(f"/audit/{event.pk}/"))
+    assert "USE_RAG_SERVICE 0 100" in said
+    assert f"Open , {lines_of(1)}/{lines_of(1)} prerequisites held." in said
+    assert re.search(r"Verified after \d+(\.\d)? ms, gen 2", said), said
+
+
+def test_an_event_with_lines_of_an_older_version_is_shown(manager):
+    old = {"week": 1, "open": True, "progress": "1/1", "lines": [{"key": "a", "title": "A line", "kind": "of old"}]}
+
+    class Old:
+        def as_json(self):
+            return old
+
+    with transaction.atomic():
+        event = record(AuditKind.WEEK_ENABLED, actor=SYSTEM, subject="week 1", verdict=Old())
+    assert "A line" in text_of(manager.get(f"/audit/{event.pk}/"))
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_an_event_is_open_to_who_may_read_the_log(clients, role):
+    make(1)
+    event = AuditEvent.objects.first()
+    may = role in {Role.RELEASE_MANAGER, Role.APPROVER, Role.ADMINISTRATOR}
+    assert clients[role].get(f"/audit/{event.pk}/").status_code == (200 if may else 403)
+    if may:
+        assert clients[role].get("/audit/987654/").status_code == 404

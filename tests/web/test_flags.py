@@ -7,7 +7,7 @@ import pytest
 from migrations_app.choices import AuditKind, Health
 from migrations_app.models import AuditEvent, Flag, HealthState
 from migrations_app.roles import Role
-from tests.factories import tick_all
+from tests.factories import approve, put_behind, tick_all
 from tests.web.conftest import HTMX, fields, text_of
 
 ENABLE, ROLL_BACK = "/flags/USE_RAG_SERVICE/enable/", "/flags/USE_RAG_SERVICE/rollback/"
@@ -17,6 +17,8 @@ ENABLE, ROLL_BACK = "/flags/USE_RAG_SERVICE/enable/", "/flags/USE_RAG_SERVICE/ro
 def ready(manager, people):
     for number in (1, 3):
         tick_all(number, people[Role.RELEASE_MANAGER])
+    put_behind(2)
+    approve(3, people)
     return manager
 
 
@@ -28,7 +30,8 @@ def test_enable_moves_one_service_alone(ready):
     response = ready.post(ENABLE, fields(ready.get("/weeks/1/"), ENABLE), headers=HTMX)
     assert response.status_code == 200
     assert "RAG service is on. Applied on the gateway" in text_of(response)
-    assert set(Flag.objects.filter(weight=100).values_list("key", flat=True)) == {"USE_RAG_SERVICE"}
+    on = set(Flag.objects.filter(weight=100, week__number=1).values_list("key", flat=True))
+    assert on == {"USE_RAG_SERVICE"}
     assert "1 of 3 on" in text_of(response)
 
 

@@ -16,8 +16,8 @@ from migrations_app.models import Flag, Gateway, HealthState, Plan, Prerequisite
 from migrations_app.roles import Role
 from migrations_app.web.axis import axis_of
 from migrations_app.web.board import Traffic, load_board
-from tests.factories import make_healthy, memory_gateway, tick_all
-from tests.web.conftest import HTMX, text_of
+from tests.factories import make_healthy, memory_gateway, put_behind, tick_all
+from tests.web.conftest import HTMX, lines_of, text_of
 
 
 def traffic(key, side, requests, at=None):
@@ -40,8 +40,8 @@ def test_every_week_stands_in_order_with_risk_gate_and_next_step(manager):
         "Low risk",
         "Medium risk",
         "High risk",
-        "0/6",
-        "Sign off: The database backup is completed, and 5 more",
+        f"0/{lines_of(3)}",
+        f"Wait for week 2 to soak, and {lines_of(3) + 1} more",
     ):
         assert words in said
 
@@ -59,8 +59,8 @@ def test_the_current_week_is_the_first_that_is_not_on_and_stays_while_it_soaks(m
     tick_all(1, people[Role.RELEASE_MANAGER])
     manager.post("/weeks/1/enable/")
     assert current(manager) == 1
-    assert "On, soaking" in text_of(manager.get("/"))
-    Flag.objects.filter(week__number=1).update(changed_at=timezone.now() - timedelta(hours=49))
+    assert re.search(r"Soaking (48 h|47 h 59 min) left", text_of(manager.get("/")))
+    Week.objects.filter(number=1).update(soak_started_at=timezone.now() - timedelta(hours=49))
     assert current(manager) == 2
     manager.post("/weeks/1/rollback/")
     assert current(manager) == 1
@@ -86,9 +86,10 @@ def test_a_share_is_never_rounded_to_all_or_nothing(old, new, share):
 
 
 def test_needs_are_asked_only_of_who_can_meet_them(clients, people):
+    waiting = "1 line waits" if lines_of(1) == 1 else f"{lines_of(1)} lines wait"
     for role, asked in ((Role.RELEASE_MANAGER, True), (Role.APPROVER, True), (Role.SUPPORT, False)):
         said = text_of(clients[role].get("/"))
-        assert ("Week 1: 1 line waits for a sign-off." in said) == asked
+        assert (f"Week 1: {waiting} for a sign-off." in said) == asked
         assert ("Nothing needs you now." in said) != asked
     tick_all(1, people[Role.RELEASE_MANAGER])
     assert "Week 1 is ready." in text_of(clients[Role.RELEASE_MANAGER].get("/"))
@@ -110,7 +111,7 @@ def links(client):
 
 
 def test_what_needs_you_leads_to_where_it_is_met(manager, people):
-    first = Prerequisite.objects.filter(week__number=1, kind="manual").first()
+    first = Prerequisite.objects.filter(week__number=1, kind="manual", phase="start").first()
     assert links(manager) == {"need-sign-off": f"/weeks/1/#line-{first.pk}"}
     tick_all(1, people[Role.RELEASE_MANAGER])
     assert links(manager) == {"need-enable": "/weeks/1/#lever"}
@@ -125,12 +126,9 @@ def test_what_needs_you_leads_to_where_it_is_met(manager, people):
 
 
 def test_the_first_line_that_waits_is_the_one_that_is_shown(manager, people):
-    for number in (1, 2):
-        tick_all(number, people[Role.RELEASE_MANAGER])
-        manager.post(f"/weeks/{number}/enable/")
-    Flag.objects.update(changed_at=timezone.now() - timedelta(days=60))
+    put_behind(1, 2)
     assert current(manager) == 3
-    lines = list(Prerequisite.objects.filter(week__number=3, kind="manual"))
+    lines = list(Prerequisite.objects.filter(week__number=3, kind="manual", phase="start"))
     manager.post(f"/prerequisites/{lines[0].pk}/tick/")
     assert links(manager)["need-sign-off"] == f"/weeks/3/#line-{lines[1].pk}"
 

@@ -9,12 +9,12 @@ from django.db import connection
 
 from migrations_app.actions.confirm import confirm
 from migrations_app.actions.weeks import roll_back_week
-from migrations_app.choices import AuditKind, Health
+from migrations_app.choices import AuditKind, Health, WeekStatus
 from migrations_app.models import AuditEvent, Flag, HealthState, Prerequisite, Week
 from migrations_app.roles import Role
 from migrations_app.web import notices
-from tests.factories import make_healthy, memory_gateway, tick_all
-from tests.web.conftest import HTMX, fields, text_of
+from tests.factories import approve, make_healthy, memory_gateway, put_behind, tick_all
+from tests.web.conftest import HTMX, fields, lines_of, text_of
 
 
 @pytest.fixture
@@ -23,6 +23,14 @@ def ready(manager, people):
     for number in (1, 2, 3):
         tick_all(number, people[Role.RELEASE_MANAGER])
     return manager
+
+
+@pytest.fixture
+def ready_3(ready, people):
+    """Week 3 may begin: week 2 has soaked, and its approval is given."""
+    put_behind(2)
+    approve(3, people)
+    return ready
 
 
 def on_flags():
@@ -47,9 +55,10 @@ def test_enable_through_a_closed_gate_answers_409_with_what_blocks_and_who_can_a
     assert response.status_code == 409
     assert is_panel(response)
     said = text_of(response)
-    assert "Not enabled: 6 things are in the way" in said
+    assert f"Not enabled: {lines_of(3) + 2} things are in the way" in said
     assert "To act: release managers and approvers." in said
-    first = Prerequisite.objects.filter(week__number=3).first()
+    assert "Week 2 has soaked : not yet, planned." in said
+    first = Prerequisite.objects.filter(week__number=3, phase="start").first()
     assert f'href="/weeks/3/#line-{first.pk}"' in response.content.decode()
     assert on_flags() == set()
     assert AuditEvent.objects.first().kind == AuditKind.ENABLE_REFUSED
@@ -203,24 +212,24 @@ def test_support_may_not_roll_back(ready, support):
     assert len(on_flags()) == 3
 
 
-def test_a_week_of_high_risk_needs_a_reason(ready):
-    assert "dialog" in ready.get("/weeks/3/").content.decode()
-    response = ready.post("/weeks/3/enable/", {"reason": "  "}, headers=HTMX)
+def test_a_week_of_high_risk_needs_a_reason(ready_3):
+    assert "dialog" in ready_3.get("/weeks/3/").content.decode()
+    response = ready_3.post("/weeks/3/enable/", {"reason": "  "}, headers=HTMX)
     assert response.status_code == 422
     assert "Say why now: week 3 is of high risk." in text_of(response)
-    assert on_flags() == set()
-    response = ready.post("/weeks/3/enable/", {"reason": "backup is done"}, headers=HTMX)
+    assert "USE_AUTH_SERVICE" not in on_flags()
+    response = ready_3.post("/weeks/3/enable/", {"reason": "backup is done"}, headers=HTMX)
     assert response.status_code == 200
     assert AuditEvent.objects.first().reason == "backup is done"
 
 
-def test_without_javascript_a_high_risk_is_asked_on_a_page_of_its_own(ready):
-    page = ready.get("/weeks/3/enable/")
+def test_without_javascript_a_high_risk_is_asked_on_a_page_of_its_own(ready_3):
+    page = ready_3.get("/weeks/3/enable/")
     assert page.status_code == 200
     assert "Why now" in text_of(page)
     data = fields(page, "/weeks/3/enable/") | {"reason": "backup is done"}
-    assert ready.post("/weeks/3/enable/", data).status_code == 303
-    assert on_flags() == {"USE_AUTH_SERVICE"}
+    assert ready_3.post("/weeks/3/enable/", data).status_code == 303
+    assert "USE_AUTH_SERVICE" in on_flags()
 
 
 def test_low_and_medium_risk_ask_nothing(ready):
@@ -228,11 +237,22 @@ def test_low_and_medium_risk_ask_nothing(ready):
         assert "<dialog" not in ready.get(f"/weeks/{number}/").content.decode()
 
 
-def test_a_week_that_moves_no_traffic_has_no_enable(manager):
+def test_a_week_that_moves_no_traffic_is_started(manager):
     page = manager.get("/weeks/6/")
-    assert "/weeks/6/enable/" not in page.content.decode()
-    assert "moves no traffic" in text_of(page)
-    assert manager.post("/weeks/6/enable/", headers=HTMX).status_code == 422
+    said = text_of(page)
+    assert "Start week 6" in said
+    assert "It moves no traffic. Its soak begins: 3 days" in said
+    refused = manager.post("/weeks/6/enable/", headers=HTMX)
+    assert refused.status_code == 409
+    assert "Not started: 2 things are in the way" in text_of(refused)
+    put_behind(1, 2, 3, 4, 5)
+    page = manager.get("/weeks/6/")
+    started = manager.post("/weeks/6/enable/", fields(page, "/weeks/6/enable/"), headers=HTMX)
+    assert started.status_code == 200
+    assert "Week 6 has begun." in text_of(started)
+    assert Week.objects.get(number=6).status == WeekStatus.SOAKING
+    assert "/weeks/6/enable/" not in started.content.decode()
+    assert "Soaking: 0 s of 72 h" in text_of(started)
 
 
 @pytest.mark.parametrize("address", ["/weeks/7/", "/weeks/999999999999/", "/weeks/7/live/", "/weeks/7/enable/"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.base import (
+    NO_LATENCY,
     Applied,
     Capabilities,
     Gateway,
@@ -23,7 +24,7 @@ from migrations_app.gateways.base import (
 )
 from migrations_app.gateways.envoy import render
 from migrations_app.gateways.envoy.admin import AdminClient
-from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE, ROUTE_STATS
 from migrations_app.gateways.envoy.edits import edits
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, clear_up
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.001  # seconds between two looks at the gateway; Envoy takes a new route file in 2-4 ms
 _LONGEST_PAUSE = 0.02
-_COUNTERS = r"^vhost\.gateway\.route\.([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx)$"
+# `total` is there, at 0, for every side that has a route; the others only come with the first answer.
+_TRAFFIC = rf"^{re.escape(ROUTE_STATS)}([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx|time|total)$"
 _VERDICT_WITHIN = 0.8  # seconds that the validator gets for a shape that another Envoy has passed
 _SETTLING = 5  # looks, 20 ms apart, before a difference counts as drift and not as an apply that is under way
 
@@ -90,6 +92,18 @@ class EnvoyGateway(Gateway):
     def render(self, table: RoutingTable) -> Rendered:
         return render.render(table)
 
+    def check(self, rendered: Rendered) -> None:
+        """See Gateway.check. Asks Envoy's validator anew, also about shapes that it has passed: 60-100 ms."""
+        wanted = parse_files(rendered.files)
+        if self._validator is None:
+            return
+        try:
+            bootstrap = self._folder.read(BOOTSTRAP_FILE) or default_bootstrap()
+        except OSError as error:
+            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
+        clusters = list(wanted.clusters.values())
+        self._validator.check(bootstrap=bootstrap, clusters=clusters, routes=wanted.routes)
+
     def apply(self, rendered: Rendered) -> Applied:
         """See Gateway.apply. Also raises FolderBusy and FolderUnusable.
 
@@ -120,13 +134,24 @@ class EnvoyGateway(Gateway):
             return Observed(generation=None, error=f"the gateway's folder {self._folder.path} is not usable: {error}")
 
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
-        found: dict[tuple[str, Side], dict[str, int]] = {}
-        for name, value in self._client.counters(_COUNTERS).items():
-            if part := re.match(_COUNTERS, name):
-                found.setdefault((part[1], Side(part[2])), {})[part[3]] = value
+        """See Gateway.traffic. One question, however many services.
+
+        Measured on two busy cores, with both sides of each service used: 4 ms with 10 services, 75 ms with 100. Two
+        thirds of that are the response times.
+        """
+        found = self._client.statistics(_TRAFFIC)
+        sides: dict[tuple[str, Side], dict[str, int]] = {}
+        for name, value in found.counters.items():
+            if part := re.match(_TRAFFIC, name):
+                sides.setdefault((part[1], Side(part[2])), {})[part[3]] = value
+        latency = {
+            (part[1], Side(part[2])): counts
+            for name, counts in found.histograms.items()
+            if (part := re.match(_TRAFFIC, name))
+        }
         return {
-            key: SideTraffic(requests=counts.get("completed", 0), errors=counts.get("5xx", 0))
-            for key, counts in sorted(found.items())
+            key: SideTraffic(counts.get("completed", 0), counts.get("5xx", 0), latency.get(key, NO_LATENCY))
+            for key, counts in sorted(sides.items())
         }
 
     def housekeep(self) -> bool:

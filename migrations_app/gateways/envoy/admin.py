@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from migrations_app.gateways.envoy.bootstrap import ROUTE_TABLE
+from migrations_app.gateways.envoy.bootstrap import LATENCY_BUCKETS, ROUTE_TABLE
 from migrations_app.gateways.errors import Unreachable
 
 Json = dict[str, Any]
@@ -23,6 +23,15 @@ _ROUTES = "/config_dump?resource=dynamic_route_configs"
 # When each part was last updated: a fifth of the cost of a whole dump. Envoy moves it with every accepted update only.
 _STAMPS = "&mask=version_info,last_updated"
 _REJECTED = r"^(cluster_manager\.cds|http\.gateway\.rds\.gateway)\.update_(rejected|failure)$"
+_STATISTICS_TIMEOUT = 2.0  # seconds: no click waits for them, and those of hundreds of services take their time
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Counters by name, and histograms by name: counts by LATENCY_BUCKETS, empty for one with other bounds."""
+
+    counters: dict[str, int]
+    histograms: dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +94,14 @@ class AdminClient:
 
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters whose full name matches the regular expression."""
-        raw = self._get(f"{self.admin_url}/stats", params={"format": "json", "type": "Counters", "filter": pattern})
-        stats = _parse(raw, "/stats").get("stats", [])
-        return {entry["name"]: int(entry["value"]) for entry in stats if "name" in entry and "value" in entry}
+        return self._stats({"type": "Counters", "filter": pattern}).counters
+
+    def statistics(self, pattern: str) -> Statistics:
+        """All whose full name matches the regular expression, in one question. Histograms are since Envoy started.
+
+        Envoy brings histograms up to date once a second (`stats_flush_interval`), counters at once.
+        """
+        return self._stats({"histogram_buckets": "disjoint", "filter": pattern}, within=_STATISTICS_TIMEOUT)
 
     def rejections(self) -> int:
         """How many files Envoy has refused since it started."""
@@ -105,8 +119,22 @@ class AdminClient:
         if client is not None:
             client.close()
 
-    def _get(self, url: str, params: dict[str, str] | None = None) -> bytes:
-        return self._answer(url, lambda client: client.get(url, params=params))
+    def _stats(self, asked: dict[str, str], *, within: float | None = None) -> Statistics:
+        stats = _parse(self._get(f"{self.admin_url}/stats", {"format": "json"} | asked, within), "/stats")
+        found = Statistics({}, {})
+        try:
+            for entry in stats.get("stats", []):
+                if "value" in entry:
+                    found.counters[entry["name"]] = int(entry["value"])
+                for histogram in entry.get("histograms", []):
+                    found.histograms[histogram["name"]] = _counts(histogram["buckets"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Unreachable(f"/stats of the gateway's admin port answers in an unknown form: {error!r}") from error
+        return found
+
+    def _get(self, url: str, params: dict[str, str] | None = None, within: float | None = None) -> bytes:
+        timeout = self._timeout if within is None else within
+        return self._answer(url, lambda client: client.get(url, params=params, timeout=timeout))
 
     def _answer(self, url: str, ask: Callable[[httpx.Client], httpx.Response]) -> bytes:
         for last_try in (False, True):
@@ -131,6 +159,12 @@ class AdminClient:
                 )
                 self._clients = {os.getpid(): client}
             return client
+
+
+def _counts(buckets: list[Json]) -> tuple[int, ...]:
+    if tuple(bucket["upper_bound"] for bucket in buckets) != LATENCY_BUCKETS:
+        return ()
+    return tuple(int(bucket["cumulative"]) for bucket in buckets)
 
 
 def _configs(raw: bytes) -> list[Json]:

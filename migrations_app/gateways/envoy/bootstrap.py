@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from migrations_app.gateways.base import LATENCY_BOUNDS
+
 CDS_FILE = "cds/cds.json"
 RDS_FILE = "rds/rds.json"
 BOOTSTRAP_FILE = "bootstrap.json"
 ACCESS_LOG = "access.log"
 ROUTE_TABLE = "gateway"  # the name of the route configuration and the prefix of the listener's counters
 METADATA = "switchyard"  # the key of our own metadata on routes
+ROUTE_STATS = "vhost.gateway.route."  # how the names of the statistics of our routes begin
+# Envoy tells nothing of what is above its last bound, so there is one that no request reaches: eleven days.
+LATENCY_BUCKETS = (*LATENCY_BOUNDS, 1_000_000_000)
 
 _V3 = "type.googleapis.com/envoy.extensions"
 # Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
@@ -60,6 +65,7 @@ def render_bootstrap(folder: Path, options: BootstrapOptions) -> bytes:
             "stats_tags": [
                 {"tag_name": "side", "regex": r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service)\.)"},
             ],
+            "histogram_bucket_settings": [{"match": {"prefix": ROUTE_STATS}, "buckets": list(LATENCY_BUCKETS)}],
         },
         "overload_manager": {
             "resource_monitors": [

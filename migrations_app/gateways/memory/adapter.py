@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from migrations_app.gateways.base import (
+    LATENCY_BOUNDS,
     Address,
     Applied,
     Capabilities,
@@ -75,6 +77,12 @@ class MemoryGateway(Gateway):
         content = json.dumps(asdict(table), sort_keys=True).encode()
         return Rendered(generation=table.generation, files={TABLE_FILE: content})
 
+    def check(self, rendered: Rendered) -> None:
+        with self._lock:
+            _parse(rendered.files)
+            if self.refuses:
+                raise Rejected(self.refuses)
+
     def apply(self, rendered: Rendered) -> Applied:
         started = time.perf_counter()
         with self._lock:
@@ -117,15 +125,18 @@ class MemoryGateway(Gateway):
             silent = {(route.service, side): SideTraffic(0, 0) for route in routes for side in Side}
             return silent | self._counters
 
-    def serve(self, path: str, *, failed: bool = False) -> Served:
-        """Route one request and count it; `failed` counts it as an error. Raises Unreachable."""
+    def serve(self, path: str, *, failed: bool = False, milliseconds: float = 1.0) -> Served:
+        """Route one request and count it; `failed` counts it as an error. Raises Unreachable.
+
+        `milliseconds` is how long the answer took.
+        """
         with self._lock:
             if not self._answers or self._running is None:
                 raise Unreachable("the gateway does not answer")
             bare, question, query = path.partition("?")
             for route in longest_first(self._running.routes):
                 if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
-                    return self._serve(self._running, route, bare, question + query, failed)
+                    return self._serve(self._running, route, bare, question + query, _one(failed, milliseconds))
             return Served(self._running.monolith, path, "", Side.MONOLITH)
 
     def tamper(self, weights: Mapping[str, int]) -> None:
@@ -152,15 +163,19 @@ class MemoryGateway(Gateway):
             except Rejected:
                 self._running = None
 
-    def _serve(self, table: RoutingTable, route: Route, path: str, query: str, failed: bool) -> Served:
+    def _serve(self, table: RoutingTable, route: Route, path: str, query: str, one: SideTraffic) -> Served:
         self._requests += 1
         new = (self._requests * _GOLDEN_STEP) % 1 * 100 < route.weight
         key = (route.service, Side.SERVICE if new else Side.MONOLITH)
-        before = self._counters.get(key, SideTraffic(0, 0))
-        self._counters[key] = SideTraffic(before.requests + 1, before.errors + failed)
+        self._counters[key] = self._counters.get(key, SideTraffic(0, 0)) + one
         if not new:
             return Served(table.monolith, path + query, route.service, Side.MONOLITH)
         return Served(route.upstream, (path.removeprefix(route.strip) or "/") + query, route.service, Side.SERVICE)
+
+
+def _one(failed: bool, milliseconds: float) -> SideTraffic:
+    own = bisect_left(LATENCY_BOUNDS, milliseconds)
+    return SideTraffic(1, int(failed), tuple(int(position == own) for position in range(len(LATENCY_BOUNDS) + 1)))
 
 
 def _parse(files: Mapping[str, bytes]) -> RoutingTable:

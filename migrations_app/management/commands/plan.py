@@ -1,7 +1,8 @@
 """`manage.py plan load FILE | diff FILE | export | schema`: the plan file and the plan of the database.
 
 Exit status: 0 done, or equal; 1 different (diff only); 2 the file has problems, each on standard error as
-`file:line: reason`, or no plan is loaded; 3 refused: a started week, traffic on the new side, or no permission.
+`file:line: reason`, no plan is loaded, or the time scale makes no sense; 3 refused: a started or soaking week, traffic
+on the new side, or no permission.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from django.conf import settings
 from migrations_app.actions.hints import ask_to_reconcile
 from migrations_app.errors import NotFound, PlanConflict
 from migrations_app.management.base import ActionCommand, Exit, Options
-from migrations_app.planfile.diff import Difference, compare
+from migrations_app.planfile.diff import Difference
 from migrations_app.planfile.export import export_plan
-from migrations_app.planfile.load import current_plan, load_plan
+from migrations_app.planfile.load import compare_with, current_plan, current_scale, load_plan, refuse_scale
 from migrations_app.planfile.ports import shift_ports
 from migrations_app.planfile.problems import PlanFileError
 from migrations_app.planfile.reader import read_plan
@@ -35,7 +36,15 @@ class Command(ActionCommand):
             ("diff", self.diff, "what loading the file would change; exit status 1 when anything"),
         )
         for name, run, about in file_verbs:
-            self.verb(name, run, about).add_argument("file", metavar="FILE", help="a plan file (YAML)")
+            parser = self.verb(name, run, about)
+            parser.add_argument("file", metavar="FILE", help="a plan file (YAML)")
+            parser.add_argument(
+                "--time-scale",
+                type=int,
+                default=1,
+                metavar="N",
+                help="for demos: soaks and other waits take N times less time; 3600 makes hours seconds",
+            )
         self.verb("export", self.export, "the database's plan as a plan file")
         self.verb("schema", self.schema, "the JSON Schema of plan files")
 
@@ -52,24 +61,28 @@ class Command(ActionCommand):
     def load(self, options: Options) -> None:
         plan = read_plan(options["file"])
         try:
-            loaded = load_plan(plan, actor=self.actor(options), reason=options["reason"])
+            scale = options["time_scale"]
+            loaded = load_plan(plan, actor=self.actor(options), reason=options["reason"], time_scale=scale)
         except PlanConflict as refusal:
             self._tell_conflicts(refusal, options)
             sys.exit(Exit.REFUSED)
         if loaded.difference.routing:
             ask_to_reconcile(loaded.generation)
-        numbers = {"revision": loaded.revision, "generation": loaded.generation}
+        numbers = {"revision": loaded.revision, "generation": loaded.generation, "time_scale": loaded.time_scale}
         if options["json"]:
             lines = list(loaded.difference.lines)
             self.emit({"plan": plan.plan.key, "changed": loaded.changed, **numbers, "difference": lines})
             return
         self._print(loaded.difference)
         done = "loaded" if loaded.changed else "already loaded, nothing changed"
-        self.stdout.write(f"plan {plan.plan.key} {done}: revision {loaded.revision}, generation {loaded.generation}")
+        scaled = f", time scale {loaded.time_scale}" if loaded.time_scale != 1 else ""
+        at = f"revision {loaded.revision}, generation {loaded.generation}{scaled}"
+        self.stdout.write(f"plan {plan.plan.key} {done}: {at}")
 
     def diff(self, options: Options) -> None:
         plan = shift_ports(read_plan(options["file"]), settings.PORT_OFFSET, file=options["file"])
-        difference = compare(_current_or_none(), plan)
+        refuse_scale(options["time_scale"])
+        difference = compare_with(_current_or_none(), current_scale(), plan, options["time_scale"])
         if options["json"]:
             self.emit({"equal": not difference, "difference": list(difference.lines)})
         else:
@@ -81,7 +94,8 @@ class Command(ActionCommand):
 
     def export(self, options: Options) -> None:
         if options["json"]:
-            self.emit(shift_ports(current_plan(), -settings.PORT_OFFSET).model_dump(mode="json"))
+            plan = shift_ports(current_plan(), -settings.PORT_OFFSET)
+            self.emit({**plan.model_dump(mode="json"), "time_scale": current_scale()})
         else:
             self.stdout.write(export_plan(), ending="")
 

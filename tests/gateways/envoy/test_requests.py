@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import Side
-from tests.gateways.estate import free_port, wait_until
+from migrations_app.gateways.base import Address, Side
+from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE
+from tests.gateways.estate import Envoy, free_port, wait_until
 
 
 @pytest.mark.parametrize(
@@ -127,10 +129,6 @@ def test_errors_are_counted_on_the_side_that_made_them(envoy, run, gateway, esta
 
 
 def test_a_service_that_is_down_counts_as_errors(envoy, gateway, table):
-    from dataclasses import replace
-
-    from migrations_app.gateways.base import Address
-
     made = table(auth=100)
     gone = replace(made.routes[0], service="gone", flag="USE_GONE", upstream=Address("127.0.0.1", free_port()))
     gateway.apply(gateway.render(replace(made, routes=(gone,))))
@@ -194,3 +192,39 @@ def test_no_request_is_lost_while_flags_flip(envoy, gateway, table):
         thread.join()
     assert failed == []
     assert served == {"auth", "monolith"}
+
+
+def test_an_envoy_that_still_runs_an_older_bootstrap_tells_no_response_times(tmp_path, estate, table):
+    older = Envoy(tmp_path)
+    try:
+        older.prepare()
+        path = older.folder / BOOTSTRAP_FILE
+        bootstrap = json.loads(path.read_text())
+        del bootstrap["stats_config"]["histogram_bucket_settings"]
+        path.write_text(json.dumps(bootstrap))
+        older.start(prepared=False)
+        gateway = older.adapter()
+        gateway.apply(gateway.render(table(auth=100)))
+        older.ask("/api/auth/x")
+        key = ("auth", Side.SERVICE)
+        wait_until(lambda: gateway.traffic()[key].latency == ())
+        assert gateway.traffic()[key].requests == 1
+        older.stop()
+        older.start()
+        older.ask("/api/auth/x")
+        wait_until(lambda: sum(gateway.traffic()[key].latency) == 1)
+    finally:
+        older.close()
+
+
+def test_a_request_that_gets_no_answer_is_an_error_without_a_response_time(gateway, envoy, estate, table):
+    made = table(auth=100)
+    slow = replace(made.routes[0], service="slow", flag="USE_SLOW_SERVICE", timeout=0.5)
+    gateway.apply(gateway.render(replace(made, routes=(slow,))))
+    estate["auth"].delay = 1.0
+    assert envoy.ask("/api/auth/x", method="POST").status == 504
+    estate["auth"].delay = 0.0
+    assert envoy.ask("/api/auth/x").status == 200
+    wait_until(lambda: any(gateway.traffic()["slow", Side.SERVICE].latency))
+    found = gateway.traffic()["slow", Side.SERVICE]
+    assert (found.requests, found.errors, sum(found.latency)) == (2, 1, 1)

@@ -1,0 +1,398 @@
+"""Who may do what, in one table: every address by every method, and every verb of every command, for every role.
+
+The addresses are walked from the URL configuration and the verbs from the commands: one that is not in the tables here
+fails. What a role may comes from `roles.MATRIX`; which permission an address or a verb wants is written down here.
+
+The scene: week 1 is on and has soaked; the gate of week 2 is open; of week 3 somebody has asked for an approval; the
+gate of week 5 is overridden. Each cell begins there, and is undone.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from argparse import _SubParsersAction
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command, load_command_class
+from django.db import transaction
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+
+from migrations_app.actions.approvals import request_approval
+from migrations_app.actions.evidence import UploadedEvidence
+from migrations_app.actions.freezes import add_freeze
+from migrations_app.actions.overrides import override_gate
+from migrations_app.actions.prerequisites import tick
+from migrations_app.actor import Actor
+from migrations_app.choices import AuditKind, Phase, PrerequisiteKind
+from migrations_app.management.base import ActionCommand
+from migrations_app.models import AuditEvent, Evidence, Freeze, Prerequisite
+from migrations_app.planfile.writer import write
+from migrations_app.reconcile.adapters import forget_adapters
+from migrations_app.roles import MATRIX, Permission, Role
+from tests.factories import PASSWORD, put_behind, tick_all, tracseq
+
+ANONYMOUS, NO_ROLE = "anonymous", "no role"
+WHO = [ANONYMOUS, NO_ROLE, *Role]
+COMMANDS = Path(__file__).parent.parent / "migrations_app" / "management" / "commands"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What the tables name: numbers of rows, a changed plan file, and the accounts."""
+
+    ticked: int
+    unticked: int
+    automatic: int
+    request: int
+    freeze: int
+    evidence: int
+    event: int
+    file: str
+    people: dict[str, Actor]
+
+
+@pytest.fixture
+def scene(plan, people, settings, tmp_path) -> Scene:
+    settings.WORKER_HEAD_START = 0
+    settings.CONFIRM_WITHIN = 5.0
+    settings.CELERY_BROKER_URL = ""
+    settings.HEALTH_STALE_AFTER = 600.0
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    manager, administrator = people[Role.RELEASE_MANAGER], people[Role.ADMINISTRATOR]
+    put_behind(1)
+    tick_all(1, manager, phase=Phase.DONE)
+    tick_all(2, manager)
+    first, second = Prerequisite.objects.filter(
+        week__number=3, phase=Phase.START, kind=PrerequisiteKind.MANUAL
+    ).order_by("position")[:2]
+    tick(prerequisite_id=second.pk, actor=manager, evidence=UploadedEvidence("seen.txt", b"seen"))
+    request_approval(number=3, actor=manager)
+    override_gate(number=5, lines=["after-4"], minutes=60, actor=administrator, reason="it burns")
+    now = timezone.now()
+    add_freeze(title="later", actor=manager, starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
+    document = tracseq(adapter="memory", by_hand=True)
+    changed = document.model_copy(update={"plan": document.plan.model_copy(update={"title": "Another title"})})
+    file = tmp_path / "changed.yaml"
+    file.write_text(write(changed))
+    nobody = Actor.signed_in(User.objects.create_user("nobody", password=PASSWORD))
+    return Scene(
+        ticked=second.pk,
+        unticked=first.pk,
+        automatic=Prerequisite.objects.get(week__number=1, phase=Phase.DONE, check_name="flags_on").pk,
+        request=second.week.approval_requests.get().pk,
+        freeze=Freeze.objects.get().pk,
+        evidence=Evidence.objects.get().pk,
+        event=AuditEvent.objects.order_by("pk").first().pk,
+        file=str(file),
+        people={**people, NO_ROLE: nobody},
+    )
+
+
+# -- addresses --------------------------------------------------------------------------------------------------------
+
+OPEN = None  # to everybody, signed in or not
+ASKERS = frozenset({Role.RELEASE_MANAGER})  # who has asked for the approval of the scene, and may take that back
+Wanted = Permission | frozenset[Role] | None
+
+
+@dataclass(frozen=True)
+class Address:
+    """What a GET and a POST want, and with which status they answer who has it. No `act`: there is no POST."""
+
+    see: Wanted
+    shows: int
+    act: Wanted = None
+    answers: int = 405
+    arguments: Callable[[Scene], dict[str, Any]] = lambda _scene: {}
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+def week(number: int) -> Callable[[Scene], dict[str, Any]]:
+    return lambda _scene: {"number": number}
+
+
+SEE, AUDIT = Permission.VIEW_PLAN, Permission.VIEW_AUDIT
+TEMPLATE, RAG = {"key": "USE_TEMPLATE_SERVICE"}, {"key": "USE_RAG_SERVICE"}
+WHY = {"reason": "for a test"}
+GLASS = {"reason": "for a test", "minutes": "10", "lines": "after-2"}
+NIGHTLY = {"title": "at night", "weekdays": "6", "from_time": "03:00", "until_time": "03:30"}
+
+# name                         GET wants, answers; POST wants, answers
+ADDRESSES: dict[str, Address] = {
+    "timeline": Address(SEE, 200),
+    "timeline-live": Address(SEE, 200),
+    "week": Address(SEE, 200, arguments=week(1)),
+    "week-live": Address(SEE, 200, arguments=week(1)),
+    "week-enable": Address(SEE, 200, Permission.ENABLE, 303, week(2), WHY),
+    "week-rollback": Address(SEE, 302, Permission.ROLL_BACK, 303, week(1)),
+    "week-done": Address(SEE, 302, Permission.FINISH, 303, week(1)),
+    "approval-ask": Address(SEE, 302, Permission.ENABLE, 303, week(4)),
+    "rehearse": Address(SEE, 302, Permission.ROLL_BACK, 303, week(1)),
+    "override": Address(Permission.OVERRIDE, 200, Permission.OVERRIDE, 303, week(3), GLASS),
+    "override-end": Address(SEE, 302, Permission.OVERRIDE, 303, week(5)),
+    "approval-give": Address(SEE, 302, Permission.APPROVE, 303, lambda scene: {"request_id": scene.request}),
+    "approval-decline": Address(SEE, 302, Permission.APPROVE, 303, lambda scene: {"request_id": scene.request}, WHY),
+    "approval-withdraw": Address(SEE, 302, ASKERS, 303, lambda scene: {"request_id": scene.request}),
+    "freezes": Address(SEE, 200, Permission.FREEZE, 303, fields=NIGHTLY),
+    "freeze-lift": Address(SEE, 302, Permission.FREEZE, 303, lambda scene: {"freeze_id": scene.freeze}),
+    "evidence": Address(SEE, 200, arguments=lambda scene: {"evidence_id": scene.evidence}),
+    "flag-enable": Address(SEE, 200, Permission.ENABLE, 303, lambda _scene: TEMPLATE, WHY),
+    "flag-rollback": Address(SEE, 302, Permission.ROLL_BACK, 303, lambda _scene: RAG),
+    "tick": Address(SEE, 302, Permission.TICK, 303, lambda scene: {"prerequisite_id": scene.unticked}),
+    "untick": Address(SEE, 302, Permission.TICK, 303, lambda scene: {"prerequisite_id": scene.ticked}),
+    "check": Address(SEE, 302, Permission.CHECK, 303, lambda scene: {"prerequisite_id": scene.automatic}),
+    "service": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
+    "service-live": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
+    "gateway": Address(SEE, 200),
+    "gateway-live": Address(SEE, 200),
+    "audit": Address(AUDIT, 200),
+    "audit-event": Address(AUDIT, 200, arguments=lambda scene: {"event_id": scene.event}),
+    "chrome-live": Address(SEE, 200),
+    "healthz": Address(OPEN, 200),
+}
+# Signing in and out: open to all, and told by what they are for. A GET, and a POST, of (nobody, somebody signed in).
+DOORS = {"sign-in": ((200, 302), (422, 302)), "sign-out": ((302, 405), (302, 302))}
+
+
+def walked(patterns: list[URLPattern | URLResolver]) -> Iterator[URLPattern]:
+    for pattern in patterns:
+        if isinstance(pattern, URLResolver):
+            yield from walked(pattern.url_patterns)
+        else:
+            yield pattern
+
+
+def has(who: str, wanted: Wanted) -> bool:
+    if wanted is OPEN:
+        return True
+    if isinstance(wanted, frozenset):
+        return who in wanted
+    return who in list(Role) and wanted in MATRIX[Role(who)]
+
+
+def status_of(who: str, method: str, address: Address) -> int:
+    """What the table says."""
+    if who == ANONYMOUS and address.see is not OPEN:
+        return 302
+    acts = method == "post" and address.act is not None
+    if method not in ("get", "head") and not acts:
+        return 405
+    if not has(who, SEE) and address.see is not OPEN:
+        return 403
+    if acts:
+        return address.answers if has(who, address.act) else 403
+    return address.shows if has(who, address.see) else 403
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What is done in the block never was; the gateway begins anew too."""
+    forget_adapters()
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+    forget_adapters()
+
+
+def client_of(who: str, scene: Scene) -> Client:
+    client = Client()
+    if who != ANONYMOUS:
+        client.force_login(scene.people[who].account)
+    return client
+
+
+def changes() -> list[int]:
+    """The events but for those that tell of a refusal."""
+    return list(AuditEvent.objects.exclude(kind=AuditKind.ACTION_REFUSED).values_list("pk", flat=True))
+
+
+def test_every_address_is_in_the_table():
+    names = {pattern.name for pattern in walked(get_resolver().url_patterns)}
+    assert names == ADDRESSES.keys() | DOORS.keys()
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_every_address_answers_every_role_as_the_table_says(scene: Scene, who: str):
+    client, found, expected = client_of(who, scene), {}, {}
+    for name, address in ADDRESSES.items():
+        url = reverse(name, kwargs=address.arguments(scene))
+        for method in ("get", "head", "post", "put", "delete"):
+            before = changes()
+            with undone():
+                response = getattr(client, method)(url, address.fields if method == "post" else None)
+                found[name, method] = response.status_code
+                expected[name, method] = status_of(who, method, address)
+                if response.status_code == 302 and who == ANONYMOUS:
+                    assert response["Location"].startswith("/sign-in/"), name
+                if response.status_code in (403, 405) or method in ("get", "head"):
+                    assert changes() == before, f"{name}: a {method} that may not changed something"
+                if response.status_code == 303:
+                    assert changes() != before, f"{name}: what is allowed did nothing"
+    assert found == expected
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_the_doors_are_open_to_everybody(scene: Scene, who: str):
+    for name, (get, post) in DOORS.items():
+        for method, (nobody, somebody) in (("get", get), ("post", post)):
+            with undone():
+                status = getattr(client_of(who, scene), method)(reverse(name)).status_code
+                assert status == (nobody if who == ANONYMOUS else somebody), (name, method)
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What it wants, with which arguments, and how it leaves who has it. No `wants`: it only reads or prints."""
+
+    wants: Wanted = None
+    arguments: Callable[[Scene], list[str]] = lambda _scene: []
+    leaves: int = 0
+    typed: str = ""  # on standard input
+
+
+def said(*arguments: str) -> Callable[[Scene], list[str]]:
+    return lambda _scene: list(arguments)
+
+
+FREEZE_ADD = said("at night", "--weekdays", "sat", "--from", "03:00", "--until", "03:30")
+ACCOUNT_ADD = said("newcomer", "viewer")
+OVERRIDE = said("3", "--line", "after-2", "--minutes", "10")
+
+VERBS: dict[str, dict[str, Verb]] = {
+    "account": {
+        "list": Verb(),
+        "add": Verb(Permission.MANAGE_ACCOUNTS, ACCOUNT_ADD, typed="a password that is long enough\n"),
+        "role": Verb(Permission.MANAGE_ACCOUNTS, said("nobody", "viewer")),
+        "deactivate": Verb(Permission.MANAGE_ACCOUNTS, said("nobody")),
+    },
+    "approval": {
+        "list": Verb(),
+        "request": Verb(Permission.ENABLE, said("4")),
+        "give": Verb(Permission.APPROVE, lambda scene: [str(scene.request)]),
+        "decline": Verb(Permission.APPROVE, lambda scene: [str(scene.request)]),
+        "withdraw": Verb(ASKERS, lambda scene: [str(scene.request)]),
+    },
+    "audit": {"list": Verb(), "verify": Verb()},
+    "flag": {
+        "list": Verb(),
+        "set": Verb(Permission.ENABLE, said("USE_TEMPLATE_SERVICE", "100")),
+        "rollback": Verb(Permission.ROLL_BACK, said("USE_RAG_SERVICE")),
+    },
+    "freeze": {
+        "list": Verb(),
+        "add": Verb(Permission.FREEZE, FREEZE_ADD),
+        "lift": Verb(Permission.FREEZE, lambda scene: [str(scene.freeze)]),
+    },
+    "plan": {
+        "load": Verb(Permission.LOAD_PLAN, lambda scene: [scene.file]),
+        "diff": Verb(None, lambda scene: [scene.file], leaves=1),
+        "export": Verb(),
+        "schema": Verb(),
+    },
+    "prerequisite": {
+        "list": Verb(),
+        "tick": Verb(Permission.TICK, lambda scene: [str(scene.unticked)]),
+        "untick": Verb(Permission.TICK, lambda scene: [str(scene.ticked)]),
+        "check": Verb(Permission.CHECK, lambda scene: [str(scene.automatic)]),
+    },
+    "week": {
+        "list": Verb(),
+        "show": Verb(None, said("1")),
+        "enable": Verb(Permission.ENABLE, said("2")),
+        "rollback": Verb(Permission.ROLL_BACK, said("1")),
+        "done": Verb(Permission.FINISH, said("1")),
+        "rehearse": Verb(Permission.ROLL_BACK, said("1")),
+        "override": Verb(Permission.OVERRIDE, OVERRIDE),
+        "override-end": Verb(Permission.OVERRIDE, said("5")),
+    },
+}
+# They have no verbs and act for nobody: whoever has the shell has the database too.
+WITHOUT_ACTOR = {"demo_accounts", "ready", "reconcile"}
+SHELL = "somebody at the shell"  # who names no account: may all but approve, which takes an account
+ACCOUNTS_ONLY = {("approval", "give"), ("approval", "decline"), ("approval", "withdraw")}
+
+
+def commands() -> set[str]:
+    return {path.stem for path in COMMANDS.glob("*.py")} - {"__init__"}
+
+
+def verbs_of(name: str) -> set[str]:
+    command = load_command_class("migrations_app", name)
+    if not isinstance(command, ActionCommand):
+        return set()
+    (sub,) = [
+        action for action in command.create_parser("manage.py", name)._actions if isinstance(action, _SubParsersAction)
+    ]
+    return set(sub.choices)
+
+
+def leaves_with(*arguments: str) -> int:
+    try:
+        call_command(*arguments, stdout=io.StringIO(), stderr=io.StringIO())
+    except SystemExit as end:
+        return int(end.code or 0)
+    except CommandError as error:
+        return error.returncode
+    return 0
+
+
+def test_every_command_and_every_verb_is_in_the_table():
+    assert commands() == VERBS.keys() | WITHOUT_ACTOR
+    assert {name: verbs_of(name) for name in commands()} == {
+        **{name: set(verbs) for name, verbs in VERBS.items()},
+        **{name: set() for name in WITHOUT_ACTOR},
+    }
+
+
+@pytest.mark.parametrize("who", [SHELL, NO_ROLE, *Role])
+def test_every_verb_leaves_every_role_as_the_table_says(scene: Scene, who: str, monkeypatch: pytest.MonkeyPatch):
+    name = "tester" if who == SHELL else scene.people[who].name
+    found, expected = {}, {}
+    for command, verbs in VERBS.items():
+        for word, verb in verbs.items():
+            before = changes()
+            monkeypatch.setattr(sys, "stdin", io.StringIO(verb.typed))
+            asked = [command, word, *verb.arguments(scene), "--actor", name, "--reason", "for a test"]
+            with undone():
+                found[command, word] = status = leaves_with(*asked)
+                after = changes()
+            may = (command, word) not in ACCOUNTS_ONLY if who == SHELL else has(who, verb.wants)
+            expected[command, word] = verb.leaves if may else 3
+            if status == 3 or verb.wants is None:
+                assert after == before, f"{command} {word} changed something"
+            else:
+                assert after != before, f"{command} {word} is allowed and did nothing"
+    assert found == expected
+
+
+def test_an_account_that_is_not_active_may_nothing_from_the_shell(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    User.objects.filter(username=scene.people[Role.ADMINISTRATOR].name).update(is_active=False)
+    before = changes()
+    for command, verbs in VERBS.items():
+        for word, verb in verbs.items():
+            if verb.wants is None:
+                continue
+            monkeypatch.setattr(sys, "stdin", io.StringIO(verb.typed))
+            asked = [command, word, *verb.arguments(scene), "--reason", "for a test"]
+            with undone():
+                assert leaves_with(*asked, "--actor", scene.people[Role.ADMINISTRATOR].name) == 3, (command, word)
+    assert changes() == before
+
+
+def test_every_permission_is_wanted_by_something():
+    wanted = {address.act for address in ADDRESSES.values()} | {address.see for address in ADDRESSES.values()}
+    wanted |= {verb.wants for verbs in VERBS.values() for verb in verbs.values()}
+    assert set(Permission) <= wanted
