@@ -37,7 +37,7 @@ MIX: tuple[tuple[int, str, str], ...] = (
     (4, "GET", "/api/notifications/{n}"),
     (10, "GET", "/api/storage/locations"),
     (3, "GET", "/api/storage/locations/{n}"),
-    (6, "GET", "/api/rag/search"),
+    (10, "GET", "/api/rag/search"),
     (8, "GET", "/api/templates"),
     (10, "GET", "/api/auth/verify"),
     (3, "GET", "/api/auth/me"),

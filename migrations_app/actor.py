@@ -11,7 +11,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 
 from migrations_app.choices import ActorKind
 from migrations_app.errors import NotPermitted
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, still_has
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,8 @@ class Actor:
         Giving and taking roles locks the plan too, so a role that was taken before the change was made counts no more.
         Raises NotPermitted.
         """
-        if self.account is not None:
-            fresh = User.objects.filter(pk=self.account.pk).first()
-            if fresh is None or not fresh.is_active or not fresh.has_perm(permission):
-                raise NotPermitted(f"{self.name} may no longer {to}.")
+        if self.account is not None and not still_has(self.account.pk, permission):
+            raise NotPermitted(f"{self.name} may no longer {to}.")
 
     def require(self, permission: Permission, to: str) -> None:
         """Raises NotPermitted, saying what (`to` "enable weeks") and whom to ask."""

@@ -94,7 +94,7 @@ def demo_estate(_: Installation) -> list[Part]:
 
 
 def traffic(it: Installation) -> Part:
-    return Part("traffic", python("demo.traffic", "--gateway", it.gateway_url, "--rate", "10"))
+    return Part("traffic", python("demo.traffic", "--gateway", it.gateway_url, "--rate", "20"))
 
 
 def ready(it: Installation) -> Part:

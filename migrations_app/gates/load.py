@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.contrib.postgres.aggregates import ArrayAgg
-from django.db.models import Exists, F, FilteredRelation, OuterRef, Q
+from django.db import connection
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from migrations_app.choices import CheckState, Decision, Health, Phase, WeekStatus
@@ -19,11 +20,9 @@ from migrations_app.gateways.base import SERVICE_WEIGHT, Address
 from migrations_app.models import (
     Approval,
     ApprovalRequest,
-    Flag,
     Freeze,
     HealthState,
     Override,
-    Prerequisite,
     Week,
 )
 
@@ -78,10 +77,10 @@ def snapshots(
     """Week number -> what its verdict rests on. Columns and few questions: a click waits for this."""
     now = now or timezone.now()
     numbers = Q() if weeks is None else Q(number__in=weeks)
-    rows = list(Week.objects.select_related("plan").filter(numbers).annotate(**_there_is()))
+    rows = list(Week.objects.select_related("plan").filter(numbers))
     if not rows:
         return {}
-    seldom = _seldom(rows, phase, weight, now)
+    seldom = _seldom([row.pk for row in rows], phase, weight, now)
     whole = _flags()
     health = _health(now, whole.titles)
     prerequisites = _prerequisites(phase, weeks)
@@ -134,15 +133,15 @@ def _states(now: datetime) -> dict[str, tuple[Health, str, datetime]]:
     return found
 
 
-def _there_is() -> dict[str, Exists]:
-    """Whether there is any of what most weeks do not have."""
-    open_request = ApprovalRequest.objects.filter(closed_at__isnull=True, spent_at__isnull=True)
-    return {
-        "has_request": Exists(open_request.filter(week=OuterRef("pk"))),
-        "has_after": Exists(Week.after.through.objects.filter(from_week=OuterRef("pk"))),
-        "has_freeze": Exists(Freeze.objects.filter(lifted_at__isnull=True)),
-        "has_override": Exists(Override.objects.filter(week=OuterRef("pk"), ended_at__isnull=True)),
-    }
+# Whether there is any, for these weeks, of what most of them do not have.
+_THERE_IS = """
+    SELECT
+        EXISTS (SELECT FROM migrations_app_week_after WHERE from_week_id = ANY(%(weeks)s)),
+        EXISTS (SELECT FROM migrations_app_approvalrequest
+                WHERE week_id = ANY(%(weeks)s) AND closed_at IS NULL AND spent_at IS NULL),
+        EXISTS (SELECT FROM migrations_app_freeze WHERE lifted_at IS NULL),
+        EXISTS (SELECT FROM migrations_app_override WHERE week_id = ANY(%(weeks)s) AND ended_at IS NULL)
+"""
 
 
 @dataclass
@@ -155,14 +154,16 @@ class _Seldom:
     overrides: dict[int, SeenOverride] = field(default_factory=dict)
 
 
-def _seldom(rows: list[Any], phase: Phase, weight: int, now: datetime) -> _Seldom:
+def _seldom(weeks: list[int], phase: Phase, weight: int, now: datetime) -> _Seldom:
+    """`weeks` are primary keys."""
     if phase != Phase.START:
         return _Seldom()
+    [(any_after, any_request, any_freeze, any_override)] = _rows(_THERE_IS, {"weeks": weeks})
     return _Seldom(
-        after=_after([row.pk for row in rows]) if any(row.has_after for row in rows) else {},
-        requests=_requests(rows, weight) if any(row.has_request for row in rows) else {},
-        freezes=_freezes(now) if rows[0].has_freeze else (),
-        overrides=_overrides(rows) if any(row.has_override for row in rows) else {},
+        after=_after(weeks) if any_after else {},
+        requests=_requests(weeks, weight) if any_request else {},
+        freezes=_freezes(now) if any_freeze else (),
+        overrides=_overrides(weeks) if any_override else {},
     )
 
 
@@ -176,21 +177,45 @@ class _Flags:
     titles: dict[str, str] = field(default_factory=dict)
 
 
+# To put these two together anew for each click would take the ORM longer than PostgreSQL takes to answer them.
+_FLAGS = """
+    SELECT week.number, flag.key, flag.weight, service.key, service.title, service.host, service.port, service.strip,
+        service.health_path,
+        ARRAY(SELECT prefix FROM migrations_app_route WHERE service_id = service.id ORDER BY prefix COLLATE "C")
+    FROM migrations_app_flag AS flag
+    JOIN migrations_app_week AS week ON week.id = flag.week_id
+    JOIN migrations_app_service AS service ON service.id = flag.service_id
+    ORDER BY service.position, flag.key
+"""
+_PREREQUISITES = """
+    SELECT week.number, line.id, line.key, line.title, line.help, line.check_name, line.parameters,
+        sign_off.actor, sign_off.ticked_at, sign_off.note, sign_off.expires_at, sign_off.vouches_for,
+        result.state, result.value, result.limit, result.act, result.since, result.checked_at, result.asked
+    FROM migrations_app_prerequisite AS line
+    JOIN migrations_app_week AS week ON week.id = line.week_id
+    LEFT JOIN migrations_app_signoff AS sign_off
+        ON sign_off.prerequisite_id = line.id AND sign_off.withdrawn_at IS NULL
+    LEFT JOIN migrations_app_checkresult AS result ON result.prerequisite_id = line.id
+    WHERE line.phase = %s AND (%s::integer[] IS NULL OR week.number = ANY(%s))
+    ORDER BY week.number, line.position
+"""
+
+
 def _flags() -> _Flags:
-    columns = ("week__number", "key", "weight", "service__key", "service__title", "service__host", "service__port")
-    rows = (
-        Flag.objects.annotate(prefixes=ArrayAgg("service__routes__prefix", filter=Q(service__routes__isnull=False)))
-        .order_by("service__position", "key")
-        .values_list(*columns, "service__strip", "service__health_path", "prefixes")
-    )
     found = _Flags()
-    for week, key, weight, service, title, host, port, strip, health_path, prefixes in rows:
+    for week, key, weight, service, title, host, port, strip, health_path, prefixes in _rows(_FLAGS):
         found.weights[week][key] = weight
         found.of_week[week][key] = service
         found.titles[service] = title
-        part = [key, service, str(Address(host, port)), strip, health_path, sorted(prefixes or ())]
-        found.parts[week].append(part)
+        found.parts[week].append([key, service, str(Address(host, port)), strip, health_path, prefixes])
     return found
+
+
+def _rows(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
 
 
 def _health(now: datetime, titles: dict[str, str]) -> dict[str, SeenService]:
@@ -204,38 +229,22 @@ def _health(now: datetime, titles: dict[str, str]) -> dict[str, SeenService]:
     return found
 
 
-_SIGN_OFF = ("actor", "ticked_at", "note", "expires_at", "vouches_for")
-_RESULT = ("state", "value", "limit", "act", "since", "checked_at", "asked")
-
-
 def _prerequisites(phase: Phase, weeks: Collection[int] | None) -> dict[int, list[SeenPrerequisite]]:
-    rows = Prerequisite.objects.filter(phase=phase)
-    if weeks is not None:
-        rows = rows.filter(week__number__in=weeks)
-    live = FilteredRelation("sign_offs", condition=Q(sign_offs__withdrawn_at__isnull=True))
+    numbers = None if weeks is None else list(weeks)
     found: dict[int, list[SeenPrerequisite]] = defaultdict(list)
-    for row in rows.annotate(live=live).values(
-        *("id", "key", "title", "help", "check_name", "parameters"),
-        number=F("week__number"),
-        **{f"sign_off_{name}": F(f"live__{name}") for name in _SIGN_OFF},
-        **{f"result_{name}": F(f"result__{name}") for name in _RESULT},
-    ):
-        found[row["number"]].append(_seen(row))
+    for number, *row in _rows(_PREREQUISITES, [phase, numbers, numbers]):
+        found[number].append(_seen(row))
     return found
 
 
-def _seen(row: dict[str, Any]) -> SeenPrerequisite:
-    sign_off = result = None
-    if row["sign_off_ticked_at"] is not None:
-        actor, at, note, expires_at, vouches_for = (row[f"sign_off_{name}"] for name in _SIGN_OFF)
-        sign_off = SeenSignOff(actor, at, note, expires_at, vouches_for or None)
-    asked = digest_of([row["check_name"], row["parameters"]])
-    if row["result_state"] is not None and row["result_asked"] == asked:
-        state, *rest = [row[f"result_{name}"] for name in _RESULT[:-1]]
+def _seen(row: Sequence[Any]) -> SeenPrerequisite:
+    line, (signed_by, signed_at, note, expires_at, vouches_for), (state, *rest, asked) = row[:6], row[6:11], row[11:]
+    identity, key, title, help_text, check, parameters = *line[:5], json.loads(line[5])
+    sign_off = SeenSignOff(signed_by, signed_at, note, expires_at, vouches_for or None) if signed_at else None
+    result = None
+    if state is not None and asked == digest_of([check, parameters]):
         result = SeenResult(CheckState(state), *rest)
-    return SeenPrerequisite(
-        row["id"], row["key"], row["title"], row["help"], sign_off, row["check_name"], row["parameters"], result
-    )
+    return SeenPrerequisite(identity, key, title, help_text, sign_off, check, parameters, result)
 
 
 def _seen_week(row: Week) -> SeenWeek:
@@ -263,14 +272,14 @@ def _freezes(now: datetime) -> tuple[SeenFreeze, ...]:
     return tuple(SeenFreeze(row.pk, row.title, *span) for row in rows if (span := span_at(row, now)))
 
 
-def _overrides(weeks: Iterable[Week]) -> dict[int, SeenOverride]:
+def _overrides(weeks: Iterable[int]) -> dict[int, SeenOverride]:
     return {
         row.week_id: SeenOverride(frozenset(row.lines), row.actor, row.reason, row.expires_at, row.vouches_for)
         for row in Override.objects.filter(week__in=weeks, ended_at__isnull=True)
     }
 
 
-def _requests(weeks: Iterable[Week], weight: int) -> dict[tuple[int, tuple[str, ...]], SeenRequest]:
+def _requests(weeks: Iterable[int], weight: int) -> dict[tuple[int, tuple[str, ...]], SeenRequest]:
     """The open requests for this weight, by week and flags, with who has answered and still has the role."""
     has_role = User.groups.through.objects.filter(
         user=OuterRef("account"), user__is_active=True, group__name=OuterRef("request__week__approver_role")
