@@ -216,6 +216,8 @@ CELERY_BEAT_SCHEDULE = {
 }
 CELERY_TASK_DEFAULT_QUEUE = "gateway"
 
+STATUS_PUBLIC = env.bool("STATUS_PUBLIC", default=False)  # whether the status page is shown without sign-in
+
 # -- Sign-in ---------------------------------------------------------------------------------------------------------
 
 AUTHENTICATION_BACKENDS = ["migrations_app.roles.RoleBackend"]

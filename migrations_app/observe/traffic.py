@@ -138,3 +138,15 @@ def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
     for row in rows:
         found[row["service__key"]][Side(row["side"])] = row["total"]
     return dict(found)
+
+
+def recent_errors(now: datetime | None = None) -> dict[str, tuple[int, int]]:
+    """Service key -> requests and errors of both sides within the last SHARE_WINDOW."""
+    since = (now or timezone.now()) - SHARE_WINDOW
+    rows = (
+        TrafficSample.objects.filter(read_at__gt=since)
+        .values_list("service__key")
+        .annotate(Sum("requests"), Sum("errors"))
+        .order_by()
+    )
+    return {key: (requests, errors) for key, requests, errors in rows}

@@ -17,6 +17,7 @@ from . import (
     prerequisites,
     rehearsals,
     services,
+    status,
     timeline,
     weeks,
 )
@@ -46,6 +47,8 @@ urlpatterns: list[URLPattern] = [
     path("prerequisites/<int:prerequisite_id>/check/", prerequisites.check, name="check"),
     path("services/<slug:key>/", services.service, name="service"),
     path("services/<slug:key>/live/", services.live, name="service-live"),
+    path("status/", status.status, name="status"),
+    path("status.json", status.status_json, name="status-json"),
     path("gateway/", gateway.gateway, name="gateway"),
     path("gateway/live/", gateway.live, name="gateway-live"),
     path("audit/", audit.audit, name="audit"),

@@ -35,6 +35,7 @@ PAGES = [
     "/weeks/2/",
     "/weeks/4/override/",
     "/freezes/",
+    "/status/",
     "/nothing/",
 ]
 

@@ -1,0 +1,198 @@
+"""The status page for support: product areas in plain words, open to everybody when a setting says so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
+from http import HTTPStatus
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.cache import add_never_cache_headers, patch_cache_control, patch_vary_headers
+from django.views.decorators.http import require_safe
+
+from migrations_app.choices import Health, WeekStatus
+from migrations_app.gates.load import current_health
+from migrations_app.models import Flag, Gateway, Plan
+from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.observe.traffic import recent_errors
+from migrations_app.roles import Permission, who_may
+
+from .access import may
+from .gateway_state import flag_state
+from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of
+
+KEPT_FOR = 5  # seconds that one reading answers everybody who asks
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All areas at one moment. `as_of` is in the plan's time zone."""
+
+    title: str
+    as_of: datetime
+    areas: tuple[Area, ...]
+
+    @property
+    def worst(self) -> Standing:
+        order = list(Standing)
+        return max((area.standing for area in self.areas), key=order.index, default=Standing.UNKNOWN)
+
+    @property
+    def sentence(self) -> str:
+        """How things stand as a whole."""
+        if not self.areas:
+            return "There is nothing to tell yet."
+        wrong = [area for area in self.areas if area.standing in {Standing.TROUBLE, Standing.DOWN}]
+        if wrong:
+            names = ", ".join(area.area for area in wrong)
+            return f"{names}: {'not everything works' if len(wrong) > 1 else wrong[0].word.lower()}."
+        if self.worst == Standing.UNKNOWN:
+            return "Nothing is known to be wrong, but not everything has been checked just now."
+        return "Everything works."
+
+    @property
+    def icon(self) -> str:
+        return STANDING_WORDS[self.worst][1]
+
+
+def load_status() -> Status | None:
+    """As it is now, None without a plan. Five queries, however many areas there are."""
+    plan = Plan.objects.first()
+    if plan is None:
+        return None
+    now = timezone.now()
+    zone = ZoneInfo(plan.timezone)
+    gateways = list(Gateway.objects.filter(plan=plan))
+    health = {target: state for target, (state, _) in current_health(now).items()}
+    counted = recent_errors(now)
+    areas = []
+    for flag in Flag.objects.select_related("service", "week"):
+        service, week = flag.service, flag.week
+        requests, errors = counted.get(service.key, (0, 0))
+        state = flag_state(flag, gateways, now)
+        facts = Facts(
+            area=service.area or service.title,
+            owner=service.owner,
+            runs=state.runs,
+            asked=flag.weight,
+            new=health.get(service.key, Health.UNKNOWN),
+            old=health.get(MONOLITH_TARGET, Health.UNKNOWN),
+            new_side_only=service.new_side_only,
+            requests=requests,
+            errors=errors,
+            changed_at=flag.changed_at.astimezone(zone) if flag.changed_at else None,
+            week=WeekStatus(week.status),
+            planned_start=week.planned_start,
+            planned_end=week.planned_end,
+            today=now.astimezone(zone).date(),
+        )
+        areas.append(area_of(facts))
+    return Status(plan.title, now.astimezone(zone), tuple(areas))
+
+
+class Kept:
+    """The last reading, for KEPT_FOR seconds, and for as long as the database does not answer.
+
+    One thread at a time reads anew; whoever asks meanwhile gets the last one, when there is one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: tuple[float, Status | None] | None = None
+
+    def get(self) -> Status | None:
+        """Raises DatabaseError when there is nothing to fall back on."""
+        found = self._found
+        if found and time.monotonic() - found[0] < KEPT_FOR:
+            return found[1]
+        if not self._lock.acquire(blocking=found is None):
+            return found[1] if found else None
+        try:
+            self._found = time.monotonic(), load_status()
+        except DatabaseError:
+            if found is None:
+                raise
+            return found[1]
+        finally:
+            self._lock.release()
+        return self._found[1]
+
+    def forget(self) -> None:
+        """For tests: the next one to ask gets things as they are."""
+        self._found = None
+
+
+kept = Kept()
+
+
+def _for_support(view: Callable[[HttpRequest, Status | None], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """To everybody with STATUS_PUBLIC, else to accounts that may see the plan."""
+
+    @login_not_required
+    @wraps(view)
+    def guarded(request: HttpRequest) -> HttpResponseBase:
+        public = settings.STATUS_PUBLIC
+        if not public and not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        if not public and not may(request, Permission.VIEW_PLAN):
+            raise PermissionDenied(f"Your account may not see this. It is open to {who_may(Permission.VIEW_PLAN)}.")
+        try:
+            response = require_safe(view)(request, kept.get())
+        except DatabaseError:
+            text = "The status is not known: the database does not answer. This page tries again by itself."
+            response = HttpResponse(text, "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
+            response["Retry-After"] = str(KEPT_FOR)
+            return response
+        if public:
+            patch_cache_control(response, public=True, max_age=KEPT_FOR)
+            patch_vary_headers(response, ["Cookie"])  # whoever is signed in has a header of their own
+        else:
+            add_never_cache_headers(response)
+        return response
+
+    return guarded
+
+
+@_for_support
+def status(request: HttpRequest, found: Status | None) -> HttpResponseBase:
+    return render(request, "status.html", {"status": found, "public": settings.STATUS_PUBLIC})
+
+
+@_for_support
+def status_json(request: HttpRequest, found: Status | None) -> HttpResponseBase:
+    """The same for machines. Times are ISO 8601 with their offset."""
+    if found is None:
+        return JsonResponse({"plan": None, "as_of": timezone.now().isoformat(), "areas": []})
+    return JsonResponse(
+        {
+            "plan": found.title,
+            "as_of": found.as_of.isoformat(),
+            "standing": found.worst.value,
+            "areas": [
+                {
+                    "area": one.area,
+                    "standing": one.standing.value,
+                    "served_by": one.serves,
+                    "how_well": one.well,
+                    "say": one.say,
+                    "last_change": one.changed,
+                    "last_change_at": one.changed_at.isoformat() if one.changed_at else None,
+                    "coming": one.coming,
+                }
+                for one in found.areas
+            ],
+        }
+    )

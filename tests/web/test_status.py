@@ -1,0 +1,136 @@
+"""The status page and its JSON: who may see it, what it says, what it costs."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError
+from django.test import Client
+from django.utils import timezone
+
+from migrations_app.gateways.base import Side
+from migrations_app.models import HealthState, Plan, Service, TrafficSample
+from migrations_app.reconcile.loop import reconcile_all
+from migrations_app.roles import Role
+from migrations_app.web import status
+from tests.factories import make_healthy, put_behind
+from tests.web.conftest import text_of
+
+
+@pytest.fixture(autouse=True)
+def _as_it_is():
+    status.kept.forget()
+    yield
+    status.kept.forget()
+
+
+@pytest.fixture
+def anybody():
+    return Client()
+
+
+def areas(client):
+    return {one["area"]: one for one in json.loads(client.get("/status.json").content)["areas"]}
+
+
+@pytest.mark.parametrize("address", ["/status/", "/status.json"])
+def test_without_the_setting_it_wants_an_account(plan, anybody, clients, address):
+    answer = anybody.get(address)
+    assert (answer.status_code, answer["Location"]) == (302, f"/sign-in/?next={address}")
+    assert {role: clients[role].get(address).status_code for role in Role} == dict.fromkeys(Role, 200)
+    assert "no-store" in clients[Role.SUPPORT].get(address)["Cache-Control"]
+
+
+@pytest.mark.parametrize("address", ["/status/", "/status.json"])
+def test_with_the_setting_everybody_sees_it_and_it_may_be_kept_for_seconds(plan, anybody, settings, address):
+    settings.STATUS_PUBLIC = True
+    answer = anybody.get(address)
+    assert answer.status_code == 200
+    assert set(answer["Cache-Control"].split(", ")) == {"public", "max-age=5"}
+    assert "Cookie" in answer["Vary"]
+    assert anybody.post(address).status_code == 405
+
+
+def test_a_stranger_sees_no_way_into_the_rest(plan, anybody, settings):
+    settings.STATUS_PUBLIC = True
+    page = anybody.get("/status/").content.decode()
+    assert 'href="/audit/"' not in page
+    assert "127.0.0.1" not in page
+    assert "USE_AUTH_SERVICE" not in page
+
+
+def test_it_tells_each_area_in_plain_words(plan, support):
+    make_healthy()
+    reconcile_all()
+    said = text_of(support.get("/status/"))
+    assert "Everything works." in said
+    assert "Sign-in" in said
+    assert "Served by The old system" in said
+    assert len(areas(support)) == Service.objects.count()
+
+
+def test_what_moved_is_told_with_its_moment(plan, support):
+    make_healthy()
+    put_behind(1)
+    reconcile_all()
+    moved = areas(support)["Notifications"]
+    assert (moved["served_by"], moved["last_change"]) == ("The new system", "Moved to the new system")
+    assert moved["last_change_at"] is not None
+    assert areas(support)["Sign-in"]["served_by"] == "The old system"
+
+
+def test_a_side_that_fails_and_requests_that_fail_are_told(plan, support):
+    make_healthy()
+    put_behind(1)
+    reconcile_all()
+    HealthState.objects.filter(target="notification").update(state="unhealthy", error="answered 500, expected 200")
+    TrafficSample.objects.create(
+        service=Service.objects.get(key="storage"),
+        side=Side.SERVICE.value,
+        read_at=timezone.now() - timedelta(seconds=5),
+        requests=50,
+        errors=5,
+    )
+    found = areas(support)
+    assert found["Notifications"]["standing"] == "down"
+    assert found["Storage locations"]["how_well"] == "5 of 50 requests failed in the last minute."
+    status.kept.forget()
+    said = text_of(support.get("/status/"))
+    assert "Notifications, Storage locations: not everything works." in said
+    assert "answered 500" not in said
+
+
+def test_without_a_plan_it_says_so(db, anybody, settings):
+    settings.STATUS_PUBLIC = True
+    assert "No plan is loaded yet" in text_of(anybody.get("/status/"))
+    assert json.loads(anybody.get("/status.json").content)["areas"] == []
+
+
+def test_one_reading_answers_everybody_for_seconds(plan, anybody, settings, django_assert_num_queries):
+    settings.STATUS_PUBLIC = True
+    with django_assert_num_queries(5):
+        anybody.get("/status.json")
+    with django_assert_num_queries(0):
+        anybody.get("/status.json")
+        anybody.get("/status/")
+
+
+def test_while_the_database_is_away_the_last_reading_is_shown_with_its_time(plan, anybody, settings, monkeypatch):
+    settings.STATUS_PUBLIC = True
+    before = json.loads(anybody.get("/status.json").content)
+
+    def away():
+        raise DatabaseError("gone")
+
+    monkeypatch.setattr(status, "load_status", away)
+    monkeypatch.setattr(status, "KEPT_FOR", 0)
+    assert json.loads(anybody.get("/status.json").content) == before
+    status.kept.forget()
+    answer = anybody.get("/status/")
+    assert (answer.status_code, answer["Retry-After"]) == (503, "0")
+    assert "the database does not answer" in answer.content.decode()
+
+
+def test_times_are_of_the_plans_zone(plan, support):
+    Plan.objects.update(timezone="Asia/Tokyo")
+    assert json.loads(support.get("/status.json").content)["as_of"].endswith("+09:00")
