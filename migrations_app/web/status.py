@@ -35,6 +35,7 @@ from .gateway_state import flag_state
 from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of
 
 KEPT_FOR = 5  # seconds that one reading answers everybody who asks
+AWAY = "The status is not known: the database does not answer. Ask again in a few seconds."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +116,20 @@ class Kept:
 
     def get(self) -> Status | None:
         """Raises DatabaseError when there is nothing to fall back on."""
-        found = self._found
-        if found and time.monotonic() - found[0] < KEPT_FOR:
-            return found[1]
-        if not self._lock.acquire(blocking=found is None):
-            return found[1] if found else None
+        before = self._found
+        if before and time.monotonic() - before[0] < KEPT_FOR:
+            return before[1]
+        if not self._lock.acquire(blocking=before is None):
+            return before[1] if before else None
         try:
-            self._found = time.monotonic(), load_status()
+            if self._found is before:  # else somebody else has just read
+                self._found = time.monotonic(), load_status()
         except DatabaseError:
-            if found is None:
+            if before is None:
                 raise
-            return found[1]
         finally:
             self._lock.release()
-        return self._found[1]
+        return self._found[1] if self._found else None
 
     def forget(self) -> None:
         """For tests: the next one to ask gets things as they are."""
@@ -138,27 +139,24 @@ class Kept:
 kept = Kept()
 
 
-def _for_support(view: Callable[[HttpRequest, Status | None], HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+def _for_support(view: Callable[[HttpRequest], HttpResponseBase]) -> Callable[[HttpRequest], HttpResponseBase]:
     """To everybody with STATUS_PUBLIC, else to accounts that may see the plan."""
 
     @login_not_required
     @wraps(view)
     def guarded(request: HttpRequest) -> HttpResponseBase:
-        public = settings.STATUS_PUBLIC
-        if not public and not request.user.is_authenticated:
+        if not settings.STATUS_PUBLIC and not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path())
+        return require_safe(answered)(request)
+
+    def answered(request: HttpRequest) -> HttpResponseBase:
+        public = settings.STATUS_PUBLIC
         if not public and not may(request, Permission.VIEW_PLAN):
             raise PermissionDenied(f"Your account may not see this. It is open to {who_may(Permission.VIEW_PLAN)}.")
-        try:
-            response = require_safe(view)(request, kept.get())
-        except DatabaseError:
-            text = "The status is not known: the database does not answer. This page tries again by itself."
-            response = HttpResponse(text, "text/plain", HTTPStatus.SERVICE_UNAVAILABLE)
-            response["Retry-After"] = str(KEPT_FOR)
-            return response
-        if public:
+        response = view(request)
+        if public and settings.SESSION_COOKIE_NAME not in request.COOKIES:
             patch_cache_control(response, public=True, max_age=KEPT_FOR)
-            patch_vary_headers(response, ["Cookie"])  # whoever is signed in has a header of their own
+            patch_vary_headers(response, ["Cookie", "HX-Request"])
         else:
             add_never_cache_headers(response)
         return response
@@ -167,13 +165,22 @@ def _for_support(view: Callable[[HttpRequest, Status | None], HttpResponseBase])
 
 
 @_for_support
-def status(request: HttpRequest, found: Status | None) -> HttpResponseBase:
-    return render(request, "status.html", {"status": found, "public": settings.STATUS_PUBLIC})
+def status(request: HttpRequest) -> HttpResponseBase:
+    try:
+        found = kept.get()
+    except DatabaseError:
+        return _away(HttpResponse(AWAY, "text/plain"))
+    htmx = request.headers.get("HX-Request") == "true"
+    return render(request, "status.html#panel" if htmx else "status.html", {"status": found})
 
 
 @_for_support
-def status_json(request: HttpRequest, found: Status | None) -> HttpResponseBase:
+def status_json(_request: HttpRequest) -> HttpResponseBase:
     """The same for machines. Times are ISO 8601 with their offset."""
+    try:
+        found = kept.get()
+    except DatabaseError:
+        return _away(JsonResponse({"error": AWAY}))
     if found is None:
         return JsonResponse({"plan": None, "as_of": timezone.now().isoformat(), "areas": []})
     return JsonResponse(
@@ -196,3 +203,9 @@ def status_json(request: HttpRequest, found: Status | None) -> HttpResponseBase:
             ],
         }
     )
+
+
+def _away(response: HttpResponse) -> HttpResponse:
+    response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    response["Retry-After"] = str(KEPT_FOR)
+    return response

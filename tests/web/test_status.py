@@ -14,7 +14,7 @@ from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from migrations_app.web import status
 from tests.factories import make_healthy, put_behind
-from tests.web.conftest import text_of
+from tests.web.conftest import HTMX, text_of
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +129,19 @@ def test_while_the_database_is_away_the_last_reading_is_shown_with_its_time(plan
     answer = anybody.get("/status/")
     assert (answer.status_code, answer["Retry-After"]) == (503, "0")
     assert "the database does not answer" in answer.content.decode()
+    answer = anybody.get("/status.json")
+    assert (answer.status_code, list(answer.json())) == (503, ["error"])
+
+
+def test_it_refreshes_a_part_of_the_page(plan, support):
+    part = support.get("/status/", headers=HTMX).content.decode()
+    assert part.lstrip().startswith('<div id="panel"')
+    assert "<!doctype" in support.get("/status/").content.decode()
+
+
+def test_who_is_signed_in_gets_a_page_that_nobody_else_is_given(plan, support, settings):
+    settings.STATUS_PUBLIC = True
+    assert "no-store" in support.get("/status/")["Cache-Control"]
 
 
 def test_times_are_of_the_plans_zone(plan, support):
