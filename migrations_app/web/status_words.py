@@ -138,7 +138,7 @@ def _what_to_say(facts: Facts, standing: Standing) -> str:
         return f"It does not work at the moment, and {owner} can see that. Please try again later."
     if standing == Standing.TROUBLE:
         return f"Some attempts fail at the moment, and {owner} can see that. Please try again."
-    return f"Nothing is known to be wrong. Note the time and what was tried, and pass it on to {owner}."
+    return f"Note the time and what was tried, and pass it on to {owner}."
 
 
 def _last_change(facts: Facts) -> str:
