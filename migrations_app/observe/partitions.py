@@ -91,7 +91,10 @@ def make_ahead(now: datetime) -> int:
 
 
 def drop_old(now: datetime) -> list[str]:
-    """Drop the partitions that are older than they are kept; their names. Samples stay until they are summed up."""
+    """Drop the partitions that are older than they are kept; their names. Samples stay until they are summed up.
+
+    What was made of them is never computed anew from then on: without them it would come out too low.
+    """
     dropped = []
     present = _present()
     done = dict(RollupMark.objects.values_list("source", "done_until"))
@@ -101,11 +104,15 @@ def drop_old(now: datetime) -> list[str]:
             if kind.source not in done:
                 continue
             oldest = min(oldest, done[kind.source] - timedelta(hours=1))
+        kept_from, _ = kind.range_of(oldest)
+        RollupMark.objects.filter(source=kind.source).update(
+            complete_from=Greatest(Coalesce(F("complete_from"), kept_from), kept_from)
+        )
         for name, until in _ends(kind, present[kind.table]):
-            if until <= oldest:
-                _drop(kind, name, until)
+            if until <= kept_from:
+                _drop(name)
                 dropped.append(name)
-        _delete_from_default(kind, oldest)
+        _delete_from_default(kind, kept_from)
     return dropped
 
 
@@ -150,19 +157,15 @@ def _make(kind: Partitioned, since: datetime, until: datetime) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _drop(kind: Partitioned, name: str, until: datetime) -> None:
-    """What was made of it is never computed anew: without it that would come out too low."""
+def _drop(name: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         # Whoever reads or writes the table from now on waits behind us, so we wait for others but briefly: the next
         # call tries again.
         cursor.execute("SET LOCAL lock_timeout = '500ms'")
-        RollupMark.objects.filter(source=kind.source).update(
-            complete_from=Greatest(Coalesce(F("complete_from"), until), until)
-        )
         cursor.execute(f"DROP TABLE {name}")
 
 
-def _delete_from_default(kind: Partitioned, oldest: datetime) -> None:
+def _delete_from_default(kind: Partitioned, kept_from: datetime) -> None:
     """In parts, each within the time limit of a statement. Hardly ever is anything there."""
     table = f"{kind.table}_default"
     with connection.cursor() as cursor:
@@ -170,7 +173,7 @@ def _delete_from_default(kind: Partitioned, oldest: datetime) -> None:
             cursor.execute(
                 f"DELETE FROM {table} WHERE ctid = ANY(ARRAY("
                 f"SELECT ctid FROM {table} WHERE {kind.column} < %s LIMIT %s))",
-                [oldest, DELETED_AT_ONCE],
+                [kept_from, DELETED_AT_ONCE],
             )
             if cursor.rowcount < DELETED_AT_ONCE:
                 return

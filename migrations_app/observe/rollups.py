@@ -27,6 +27,8 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 # before the mark are summed up again each time; what comes later than this is noted by a trigger (migration 0009).
 LOOKBACK = timedelta(minutes=3)
 STEP = timedelta(minutes=10)  # of samples, in one transaction: 300,000 polls with 500 targets polled each second
+LONGEST_STEP = timedelta(hours=2)  # where there are few: as much as still ends within the time limit of a statement
+QUICK = 0.1  # seconds; after a step that took less the next one is twice as long
 DUE_AT_ONCE = 60  # minutes that had late samples, in one transaction
 WITHIN = 5.0  # seconds that one call works; the next one goes on
 ROLLUP_LOCKS: dict[Source, int] = {"health": 0x5357_5248, "traffic": 0x5357_5254}
@@ -131,17 +133,20 @@ TRAFFIC = _Source(
 def roll_up(source: _Source, now: datetime, within: float = WITHIN) -> bool:
     """Sum up what has come until the last whole minute; False when it is not all done, or somebody else is at it.
 
-    Works for about `within` seconds, in transactions of a second at most; the next call goes on where this one ended.
+    Works for about `within` seconds, in transactions of a second or so; the next call goes on where this one ended.
     """
-    ends = time.monotonic() + within
+    ends, length = time.monotonic() + within, STEP
     while True:
+        begun = time.monotonic()
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [ROLLUP_LOCKS[source.name]])
             if not cursor.fetchone()[0]:
                 return False
-            done = _step(source, cursor, _floor(now, MINUTE))
+            done = _step(source, cursor, _floor(now, MINUTE), length)
         if done or time.monotonic() > ends:
             return done
+        if time.monotonic() - begun < QUICK:
+            length = min(2 * length, LONGEST_STEP)
 
 
 def keep_history(now: datetime) -> None:
@@ -153,15 +158,15 @@ def keep_history(now: datetime) -> None:
         refresh_summaries(now)
 
 
-def _step(source: _Source, cursor: CursorWrapper, until: datetime) -> bool:
-    """One transaction's worth. Whether that was all."""
+def _step(source: _Source, cursor: CursorWrapper, until: datetime, length: timedelta) -> bool:
+    """One transaction's worth: samples of this length. Whether that was all."""
     mark = RollupMark.objects.filter(source=source.name).first() or _first_mark(source, cursor)
     if mark is None:
         return True
     begin = mark.done_until
     if begin < until:
-        end = min(until, begin + STEP)
-        if end - begin == STEP and begin + DAY <= until and not _any(source, cursor, begin, begin + DAY):
+        end = min(until, begin + length)
+        if begin + DAY <= until and not _any(source, cursor, begin, begin + DAY):
             end = begin + DAY
         else:
             _sum_up(source, cursor, max(begin - LOOKBACK, mark.complete_from or begin - LOOKBACK), end)
