@@ -34,8 +34,9 @@ ADD_PARTITION_BACK = """
 DROP FUNCTION switchyard_add_partition(text, text, text, timestamptz, timestamptz, text);
 """
 
-# Migrations run under the time limit of a click; a week of samples takes longer to move.
-PATIENTLY = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s';"
+# Migrations run under the time limit of a click; a week of samples takes longer to move. A foreign key that is checked
+# at the end would keep the table from being altered until then.
+PATIENTLY = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; SET CONSTRAINTS ALL IMMEDIATE;"
 
 TO_THEIR_DAYS = """
 DO $$
@@ -128,7 +129,6 @@ INSERT INTO migrations_app_trafficsample ({TRAFFIC_COLUMNS})
 SELECT setval(pg_get_serial_sequence('migrations_app_trafficsample', 'id'), coalesce(max(id), 0) + 1, false)
     FROM trafficsample_before;
 DROP TABLE trafficsample_before;
-SET CONSTRAINTS ALL IMMEDIATE;
 {TO_THEIR_DAYS.format(table="migrations_app_trafficsample", column="read_at")}
 """
 TRAFFIC_BACK = f"""
@@ -155,7 +155,6 @@ CREATE INDEX traffic_sample_age ON migrations_app_trafficsample (read_at);
 CREATE INDEX traffic_sample_of_a_side ON migrations_app_trafficsample (service_id, side, read_at);
 CREATE INDEX migrations_app_trafficsample_service_again ON migrations_app_trafficsample (service_id);
 DROP TABLE trafficsample_before;
-SET CONSTRAINTS ALL IMMEDIATE;
 """
 
 HEALTH_ROLLUP = """
