@@ -166,7 +166,7 @@ HEALTH_ROLLUP = """
     maintenance integer NOT NULL,
     total_us bigint NOT NULL,
     max_us integer,
-    latency integer[] NOT NULL,
+    latency {latency}[] NOT NULL,
     PRIMARY KEY (target, bucket),
     CONSTRAINT health_rollup_adds_up CHECK (
         failed >= 0 AND unknown >= 0 AND maintenance >= 0 AND polls >= failed + unknown + maintenance
@@ -178,19 +178,19 @@ TRAFFIC_ROLLUP = """
     bucket timestamptz NOT NULL,
     requests bigint NOT NULL,
     errors bigint NOT NULL,
-    latency bigint[] NOT NULL,
+    latency {latency}[] NOT NULL,
     PRIMARY KEY (service, side, bucket),
     CONSTRAINT traffic_rollup_is_counted CHECK (requests >= 0 AND errors >= 0)
 """
 
 
-def _rollup(table: str, columns: str, *, partitioned: bool) -> migrations.RunSQL:
+def _rollup(table: str, columns: str, latency: str, *, partitioned: bool) -> migrations.RunSQL:
     """BRIN serves the next coarser rollup (some buckets of all targets): rows come in the order of their buckets."""
     by = f"PARTITION BY RANGE (bucket); CREATE TABLE {table}_default PARTITION OF {table} DEFAULT"
     # Rows of hours and days are updated each minute: with room beside them no index has to be.
     room = "WITH (fillfactor = 50)"
     return migrations.RunSQL(
-        f"CREATE TABLE {table} ({columns}) {by if partitioned else room};"
+        f"CREATE TABLE {table} ({columns.format(latency=latency)}) {by if partitioned else room};"
         f"CREATE INDEX {table.removeprefix('migrations_app_')}_buckets ON {table}"
         " USING brin (bucket) WITH (autosummarize = on, pages_per_range = 16);",
         f"DROP TABLE {table};",
@@ -228,7 +228,7 @@ $$;
 UPTIME_BACK = "DROP FUNCTION switchyard_uptime(bigint, bigint, bigint, bigint);"
 
 
-def _health_fields() -> list:
+def _health_fields(latency: models.Field) -> list:
     return [
         ("pk", models.CompositePrimaryKey("target", "bucket", blank=True, editable=False, primary_key=True, serialize=False)),
         ("target", models.SlugField(db_index=False, max_length=80)),
@@ -239,11 +239,11 @@ def _health_fields() -> list:
         ("maintenance", models.PositiveIntegerField(default=0)),
         ("total_us", models.PositiveBigIntegerField()),
         ("max_us", models.PositiveIntegerField(null=True)),
-        ("latency", django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None)),
+        ("latency", django.contrib.postgres.fields.ArrayField(base_field=latency, size=None)),
     ]
 
 
-def _traffic_fields() -> list:
+def _traffic_fields(latency: models.Field) -> list:
     return [
         ("pk", models.CompositePrimaryKey("service", "side", "bucket", blank=True, editable=False, primary_key=True, serialize=False)),
         ("service", models.SlugField(db_index=False, max_length=80)),
@@ -251,7 +251,7 @@ def _traffic_fields() -> list:
         ("bucket", models.DateTimeField()),
         ("requests", models.PositiveBigIntegerField()),
         ("errors", models.PositiveBigIntegerField()),
-        ("latency", django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None)),
+        ("latency", django.contrib.postgres.fields.ArrayField(base_field=latency, size=None)),
     ]
 
 
@@ -341,16 +341,20 @@ class Migration(migrations.Migration):
         ),
         migrations.SeparateDatabaseAndState(
             database_operations=[
-                _rollup("migrations_app_healthminute", HEALTH_ROLLUP, partitioned=True),
-                _rollup("migrations_app_healthhour", HEALTH_ROLLUP, partitioned=True),
-                _rollup("migrations_app_healthday", HEALTH_ROLLUP, partitioned=False),
-                _rollup("migrations_app_trafficminute", TRAFFIC_ROLLUP, partitioned=True),
-                _rollup("migrations_app_traffichour", TRAFFIC_ROLLUP, partitioned=True),
-                _rollup("migrations_app_trafficday", TRAFFIC_ROLLUP, partitioned=False),
+                _rollup("migrations_app_healthminute", HEALTH_ROLLUP, "smallint", partitioned=True),
+                _rollup("migrations_app_healthhour", HEALTH_ROLLUP, "smallint", partitioned=True),
+                _rollup("migrations_app_healthday", HEALTH_ROLLUP, "integer", partitioned=False),
+                _rollup("migrations_app_trafficminute", TRAFFIC_ROLLUP, "integer", partitioned=True),
+                _rollup("migrations_app_traffichour", TRAFFIC_ROLLUP, "integer", partitioned=True),
+                _rollup("migrations_app_trafficday", TRAFFIC_ROLLUP, "bigint", partitioned=False),
             ],
             state_operations=[
-                *(_state(name, _health_fields()) for name in ("HealthMinute", "HealthHour", "HealthDay")),
-                *(_state(name, _traffic_fields()) for name in ("TrafficMinute", "TrafficHour", "TrafficDay")),
+                _state("HealthMinute", _health_fields(models.SmallIntegerField())),
+                _state("HealthHour", _health_fields(models.SmallIntegerField())),
+                _state("HealthDay", _health_fields(models.IntegerField())),
+                _state("TrafficMinute", _traffic_fields(models.IntegerField())),
+                _state("TrafficHour", _traffic_fields(models.IntegerField())),
+                _state("TrafficDay", _traffic_fields(models.BigIntegerField())),
             ],
         ),
     ]

@@ -64,7 +64,7 @@ class HealthRollup(models.Model):
     maintenance = models.PositiveIntegerField(default=0)
     total_us = models.PositiveBigIntegerField()
     max_us = models.PositiveIntegerField(null=True)
-    latency = ArrayField(models.IntegerField())
+    latency: Any = ArrayField(models.SmallIntegerField())
 
     class Meta:
         abstract = True
@@ -84,6 +84,8 @@ class HealthHour(HealthRollup):
 
 
 class HealthDay(HealthRollup):
+    latency = ArrayField(models.IntegerField())
+
     class Meta:
         default_permissions = ()
 
@@ -97,7 +99,7 @@ class TrafficRollup(models.Model):
     bucket = models.DateTimeField()
     requests = models.PositiveBigIntegerField()
     errors = models.PositiveBigIntegerField()
-    latency = ArrayField(models.BigIntegerField())
+    latency: Any = ArrayField(models.IntegerField())
 
     class Meta:
         abstract = True
@@ -117,6 +119,8 @@ class TrafficHour(TrafficRollup):
 
 
 class TrafficDay(TrafficRollup):
+    latency = ArrayField(models.BigIntegerField())
+
     class Meta:
         default_permissions = ()
 

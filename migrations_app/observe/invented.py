@@ -35,7 +35,12 @@ FROM (
     FROM unnest(%(targets)s::text[]) WITH ORDINALITY AS one (target, number)
 ) AS targets CROSS JOIN generate_series(0, {SHAPES - 1}) AS shape
 """
-_PICKED = f"shape = abs(hashint4((extract(epoch FROM at) / 60)::int + number::int * 7919)::bigint) %% {SHAPES}"
+# Joined by what can be hashed: to look through all the shapes for each minute would take as many times as long.
+_PICKED = f"""
+CROSS JOIN (SELECT DISTINCT number FROM invented) AS one
+JOIN invented ON invented.number = one.number
+    AND shape = abs(hashint4((extract(epoch FROM at) / 60)::int + one.number::int * 7919)::bigint) %% {SHAPES}
+"""
 
 
 def _health(table: str, step: str, times: int) -> str:
@@ -44,7 +49,7 @@ def _health(table: str, step: str, times: int) -> str:
         SELECT target, at, {60 * times}, failed * {times}, unknown * {times}, 0, mean_us * {60 * times}, mean_us * 4,
             {_times(times)}
         FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '{step}', '{step}') AS at
-        JOIN invented ON {_PICKED} ORDER BY at, target
+        {_PICKED} ORDER BY at, target
     """
 
 
@@ -53,27 +58,28 @@ def _traffic(table: str, step: str, times: int) -> str:
         INSERT INTO {table} (service, side, bucket, requests, errors, latency)
         SELECT target, side, at, {120 * times}, failed * {times}, {_times(2 * times)}
         FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '{step}', '{step}') AS at
-        JOIN invented ON {_PICKED} CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side)
+        {_PICKED} CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side)
         WHERE target <> 'monolith' ORDER BY at, target, side
     """
 
 
 def _times(factor: int) -> str:
+    """The answers of so many minutes."""
     return "latency" if factor == 1 else "ARRAY[" + ", ".join(f"latency[{n}] * {factor}" for n in range(1, 24)) + "]"
 
 
 _RAW = f"""
 INSERT INTO migrations_app_healthsample
     (target, polled_at, healthy, status_code, connect_ms, first_byte_ms, milliseconds, error)
-SELECT target, at + number * interval '1.9 milliseconds', true, 200, 0, mean_us / 1100.0, mean_us / 1000.0, ''
+SELECT target, at + one.number * interval '1.9 milliseconds', true, 200, 0, mean_us / 1100.0, mean_us / 1000.0, ''
 FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '1 second', '1 second') AS at
-JOIN invented ON {_PICKED} ORDER BY at, target
+{_PICKED} ORDER BY at, target
 """
 _RAW_TRAFFIC = f"""
 INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)
 SELECT service.id, side, at, 2, 0, ARRAY[0, 1, 1] || array_fill(0, ARRAY[20])
 FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '1 second', '1 second') AS at
-JOIN invented ON {_PICKED} JOIN migrations_app_service AS service ON service.key = target
+{_PICKED} JOIN migrations_app_service AS service ON service.key = target
 CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side) ORDER BY at
 """
 _CHANGES = """
@@ -114,13 +120,19 @@ def invent(
         day += DAY
         tell(f"{(day - first) // DAY} of {(until - first) // DAY + 1} days")
     since = max(first, until - RAW_MINUTES * MINUTE)
-    _run(targets, [_RAW, _RAW_TRAFFIC], since, until)
+    add_samples(targets, since, until)
     _run(targets, [_CHANGES, _STATES], first, until)
     for source in (HEALTH, TRAFFIC):
         RollupMark.objects.create(source=source.name, done_until=until, complete_from=until)
     refresh_summaries(until)
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute("ANALYZE")
+
+
+def add_samples(targets: Sequence[str], since: datetime, until: datetime) -> None:
+    """Single polls and readings of each second, for the rollups to sum up."""
+    _run(targets, [_RAW, _RAW_TRAFFIC], since, until)
 
 
 def _day(targets: Sequence[str], since: datetime, until: datetime, *, by_minute: bool) -> None:
