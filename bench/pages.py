@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.pages", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--services", type=int, default=500)
     parser.add_argument("--days", type=int, default=90)
-    parser.add_argument("--minute-days", type=int, default=14, help="of them by the minute")
+    parser.add_argument("--minute-days", type=int, default=2, help="of them by the minute; no page reads more")
     parser.add_argument("--events", type=int, default=1_000_000, help="in the audit log")
     parser.add_argument("--loads", type=int, default=100, help="of each page")
     chosen = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import shared_task
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -85,7 +85,11 @@ def forget_old_samples() -> None:
 def keep_history() -> None:
     """Make the partitions of the days ahead, and sum up what has come. Goes on where the last call ended."""
     now = timezone.now()
-    partitions.make_ahead(now)
+    try:
+        partitions.make_ahead(now)
+    except OperationalError as error:
+        # Somebody holds a lock for long. What has no partition waits in the default one, and is summed up all the same.
+        logger.warning("no partitions were made: %s", error)
     rollups.keep_history(now)
 
 

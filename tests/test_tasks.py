@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+import time_machine
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.utils import timezone
@@ -41,6 +42,19 @@ def test_old_samples_and_expired_sessions_go_and_young_ones_stay(db, settings, m
     assert [row.polled_at for row in HealthSample.objects.all()] == [now - timedelta(hours=1)]
     assert sum(HealthDay.objects.values_list("polls", flat=True)) >= 5
     assert [row.session_key for row in Session.objects.all()] == ["key-5"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_history_is_kept_while_no_partition_can_be_made(caplog):
+    now = timezone.now() + timedelta(days=50)  # whose partition is not there
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        HealthSample.objects.create(target="auth", polled_at=now, healthy=True)
+        other.execute("SELECT count(*) FROM migrations_app_healthsample_default")
+        with time_machine.travel(now + timedelta(minutes=2), tick=True):
+            tasks.keep_history()
+        other.rollback()
+    assert "no partitions were made: canceling statement due to lock timeout" in caplog.text
+    assert HealthMinute.objects.get().polls == 1
 
 
 def test_history_is_kept_by_the_task(db):

@@ -6,6 +6,7 @@ No write waits for a partition: a default one takes what has none yet, and is em
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Greatest
 
@@ -22,6 +23,7 @@ from migrations_app.models import RollupMark
 AHEAD = timedelta(days=3)
 DELETED_AT_ONCE = 10_000  # rows
 PARTITION_LOCK = 0x5357_5041
+logger = logging.getLogger(__name__)
 Source = Literal["health", "traffic"]
 
 
@@ -109,8 +111,7 @@ def drop_old(now: datetime) -> list[str]:
             complete_from=Greatest(Coalesce(F("complete_from"), kept_from), kept_from)
         )
         for name, until in _ends(kind, present[kind.table]):
-            if until <= kept_from:
-                _drop(name)
+            if until <= kept_from and _drop(name):
                 dropped.append(name)
         _delete_from_default(kind, kept_from)
     return dropped
@@ -157,12 +158,16 @@ def _make(kind: Partitioned, since: datetime, until: datetime) -> int:
         return int(cursor.fetchone()[0])
 
 
-def _drop(name: str) -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        # Whoever reads or writes the table from now on waits behind us, so we wait for others but briefly: the next
-        # call tries again.
-        cursor.execute("SET LOCAL lock_timeout = '500ms'")
-        cursor.execute(f"DROP TABLE {name}")
+def _drop(name: str) -> bool:
+    """Whether it is gone. Whoever reads or writes the table from now on waits behind us, so we wait but briefly."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '500ms'")
+            cursor.execute(f"DROP TABLE {name}")
+    except OperationalError as error:
+        logger.warning("partition %s is not dropped yet: %s", name, error)
+        return False
+    return True
 
 
 def _delete_from_default(kind: Partitioned, kept_from: datetime) -> None:
