@@ -179,8 +179,13 @@ def _named(prefix: str) -> dict[str, str]:
 CHECK_DATABASES = _named("CHECK_DATABASE_")  # addresses of databases, with their passwords
 CHECK_ACCOUNTS = _named("CHECK_ACCOUNT_")  # user:password
 CHECK_SECRETS = _named("CHECK_SECRET_")
-TRAFFIC_INTERVAL = env.float("TRAFFIC_INTERVAL", default=2.0)  # seconds between readings of the gateway's counters
-HISTORY_DAYS = env.int("HISTORY_DAYS", default=7)  # how long health and traffic samples are kept
+TRAFFIC_INTERVAL = env.float("TRAFFIC_INTERVAL", default=1.0)  # seconds between readings of the gateway's counters
+# How long what was seen is kept, in days, and up to one partition (a day; of hours a month) longer. Days, changes of
+# state and the audit log are kept for good. docs/history.md tells what each of them costs.
+HEALTH_RAW_DAYS = env.int("HEALTH_RAW_DAYS", default=3)  # every poll
+HISTORY_DAYS = env.int("HISTORY_DAYS", default=7)  # traffic, by the minute: checks look back as far as this
+MINUTE_DAYS = env.int("MINUTE_DAYS", default=14)  # sums by the minute
+HOUR_DAYS = env.int("HOUR_DAYS", default=400)  # sums by the hour
 
 CELERY_BEAT_SCHEDULE = {
     "reconcile": {
@@ -207,6 +212,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "migrations_app.tasks.housekeep",
         "schedule": 60.0,
         "options": {"expires": 60, "queue": "observe"},
+    },
+    "keep history": {
+        "task": "migrations_app.tasks.keep_history",
+        "schedule": 15.0,
+        "options": {"expires": 15, "queue": "observe"},
     },
     "forget old samples": {
         "task": "migrations_app.tasks.forget_old_samples",

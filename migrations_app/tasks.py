@@ -6,20 +6,18 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
-from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from migrations_app.actions import soaks
 from migrations_app.gateways.errors import GatewayError, Unreachable
-from migrations_app.models import Gateway, HealthSample, TrafficSample
-from migrations_app.observe import checks, health, traffic
+from migrations_app.models import Gateway
+from migrations_app.observe import checks, health, partitions, rollups, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
@@ -77,12 +75,22 @@ def housekeep() -> None:
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def forget_old_samples() -> None:
-    """Delete health and traffic samples older than settings.HISTORY_DAYS, and sessions that have expired."""
+    """Drop the partitions that are older than they are kept, and delete the sessions that have expired."""
     now = timezone.now()
-    oldest = now - timedelta(days=settings.HISTORY_DAYS)
-    _delete(HealthSample.objects.filter(polled_at__lt=oldest))
-    _delete(TrafficSample.objects.filter(read_at__lt=oldest))
+    partitions.drop_old(now)
     _delete(Session.objects.filter(expire_date__lt=now))
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+def keep_history() -> None:
+    """Make the partitions of the days ahead, and sum up what has come. Goes on where the last call ended."""
+    now = timezone.now()
+    try:
+        partitions.make_ahead(now)
+    except OperationalError as error:
+        # Somebody holds a lock for long. What has no partition waits in the default one, and is summed up all the same.
+        logger.warning("no partitions were made: %s", error)
+    rollups.keep_history(now)
 
 
 def _delete(rows: QuerySet[Any]) -> None:

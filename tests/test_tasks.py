@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+import time_machine
 from django.contrib.sessions.models import Session
 from django.db import connection
 from django.utils import timezone
@@ -14,21 +15,54 @@ from migrations_app.gates.checks import PROBES
 from migrations_app.gates.seen import Finding
 from migrations_app.gateways.errors import Unreachable
 from migrations_app.gateways.memory import MemoryGateway
-from migrations_app.models import CheckResult, Gateway, HealthSample, Prerequisite, Week
+from migrations_app.models import (
+    CheckResult,
+    Gateway,
+    HealthDay,
+    HealthMinute,
+    HealthSample,
+    HealthSummary,
+    Prerequisite,
+    Week,
+)
 from tests.factories import load_tracseq, make_healthy, put_behind
 
 
-def test_old_samples_and_expired_sessions_go_in_parts_and_young_ones_stay(db, settings, monkeypatch):
+def test_old_samples_and_expired_sessions_go_and_young_ones_stay(db, settings, monkeypatch):
     monkeypatch.setattr(tasks, "DELETED_AT_ONCE", 2)
     now = timezone.now()
-    ages = [timedelta(days=settings.HISTORY_DAYS, hours=hours) for hours in (1, 2, 3, 4, 5)]
+    ages = [timedelta(days=settings.HEALTH_RAW_DAYS + days) for days in (1, 2, 3, 4, 5)]
     for age in [*ages, timedelta(hours=1)]:
         HealthSample.objects.create(target="auth", polled_at=now - age, healthy=True)
-    for number, end in enumerate((now - timedelta(hours=1), now + timedelta(hours=1))):
+    ends = [now - timedelta(hours=hours) for hours in (1, 2, 3, 4, 5)]
+    for number, end in enumerate([*ends, now + timedelta(hours=1)]):
         Session.objects.create(session_key=f"key-{number}", session_data="", expire_date=end)
+    tasks.keep_history()
     tasks.forget_old_samples()
     assert [row.polled_at for row in HealthSample.objects.all()] == [now - timedelta(hours=1)]
-    assert [row.session_key for row in Session.objects.all()] == ["key-1"]
+    assert sum(HealthDay.objects.values_list("polls", flat=True)) >= 5
+    assert [row.session_key for row in Session.objects.all()] == ["key-5"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_history_is_kept_while_no_partition_can_be_made(caplog):
+    now = timezone.now() + timedelta(days=50)  # whose partition is not there
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+        HealthSample.objects.create(target="auth", polled_at=now, healthy=True)
+        other.execute("SELECT count(*) FROM migrations_app_healthsample_default")
+        with time_machine.travel(now + timedelta(minutes=2), tick=True):
+            tasks.keep_history()
+        other.rollback()
+    assert "no partitions were made: canceling statement due to lock timeout" in caplog.text
+    assert HealthMinute.objects.get().polls == 1
+
+
+def test_history_is_kept_by_the_task(db):
+    now = timezone.now()
+    HealthSample.objects.create(target="auth", polled_at=now - timedelta(minutes=2), healthy=True, milliseconds=5)
+    tasks.keep_history()
+    assert HealthMinute.objects.get().polls == 1
+    assert HealthSummary.objects.get().uptime_24h == 10_000
 
 
 def test_a_gateway_that_cannot_be_cleared_up_is_told_and_does_not_stop_the_others(plan, monkeypatch, caplog):

@@ -6,6 +6,17 @@ from .checklists import CheckResult, Evidence, Prerequisite, SignOff
 from .freezes import Freeze
 from .gateways import Confirmation, Gateway
 from .health import HealthChange, HealthSample, HealthState
+from .history import (
+    HealthDay,
+    HealthHour,
+    HealthMinute,
+    HealthSummary,
+    RollupDue,
+    RollupMark,
+    TrafficDay,
+    TrafficHour,
+    TrafficMinute,
+)
 from .overrides import Override
 from .plans import Plan
 from .services import Flag, Route, Service
@@ -23,15 +34,24 @@ __all__ = [
     "Freeze",
     "Gateway",
     "HealthChange",
+    "HealthDay",
+    "HealthHour",
+    "HealthMinute",
     "HealthSample",
     "HealthState",
+    "HealthSummary",
     "Override",
     "Plan",
     "Prerequisite",
+    "RollupDue",
+    "RollupMark",
     "Route",
     "Service",
     "SignOff",
     "TrafficCounter",
+    "TrafficDay",
+    "TrafficHour",
+    "TrafficMinute",
     "TrafficSample",
     "Week",
 ]

@@ -19,6 +19,7 @@ SHARE_WINDOW = timedelta(seconds=60)  # over which a share of traffic is told
 # How long every reading is kept on its own; after that one sample stands for each minute. To add up a day of one side,
 # read every two seconds, took over a second; by the minute a twentieth, and checks add up days, again and again.
 SINGLE_FOR = timedelta(minutes=10)
+SUMMED_RANGES = ", ".join(f"sum(latency[{position}])" for position in range(1, len(NO_LATENCY) + 1))
 
 
 def read_once(now: datetime | None = None) -> int:
@@ -100,27 +101,17 @@ def _merge_minutes(since: datetime, until: datetime) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH moved AS (
                 DELETE FROM migrations_app_trafficsample WHERE read_at >= %s AND read_at < %s
-                RETURNING service_id, side, date_trunc('minute', read_at) AS minute, read_at, requests, errors, latency
-            ),
-            ranges AS (
-                SELECT service_id, side, minute, range.position, sum(range.answers::bigint) AS answers
-                FROM moved CROSS JOIN LATERAL jsonb_array_elements_text(latency)
-                    WITH ORDINALITY AS range (answers, position)
-                WHERE jsonb_array_length(latency) = %s
-                GROUP BY service_id, side, minute, range.position
-            ),
-            merged AS (
-                SELECT service_id, side, minute, jsonb_agg(answers ORDER BY position) AS latency
-                FROM ranges GROUP BY service_id, side, minute
+                RETURNING service_id, side, read_at, requests, errors,
+                    CASE cardinality(latency) WHEN %s THEN latency END AS latency
             )
             INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)
-            SELECT service_id, side, max(read_at), sum(requests), sum(errors), coalesce(merged.latency, '[]')
-            FROM moved LEFT JOIN merged USING (service_id, side, minute)
-            GROUP BY service_id, side, minute, merged.latency
-            """,
+            SELECT service_id, side, max(read_at), sum(requests), sum(errors),
+                CASE WHEN count(latency) > 0 THEN ARRAY[{SUMMED_RANGES}] ELSE '{{}}' END
+            FROM moved GROUP BY service_id, side, date_trunc('minute', read_at)
+            """,  # noqa: S608  # the ranges are numbers
             [since, until, len(NO_LATENCY)],
         )
 
