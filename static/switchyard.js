@@ -66,6 +66,32 @@
     box.scrollIntoView({ block: "nearest" });
   }
 
+  // -- Values of a chart: under the pointer, or by the arrow keys.
+  function read(plot, wanted) {
+    const rows = [...plot.closest("figure").querySelectorAll("tr[data-x]")];
+    const row = rows[Math.max(0, Math.min(wanted(rows), rows.length - 1))];
+    const reader = find(".reader", plot);
+    plot.dataset.row = rows.indexOf(row);
+    reader.setAttribute("d", `M${row.dataset.x} 0V100`);
+    reader.removeAttribute("hidden");
+    find("output", plot).textContent = row.dataset.words;
+  }
+  document.addEventListener("pointermove", (event) => {
+    const plot = event.target.closest?.("[data-plot]");
+    if (!plot) return;
+    const box = find("svg", plot).getBoundingClientRect();
+    const x = (1000 * (event.clientX - box.left)) / box.width;
+    const off = (row) => Math.abs(row.dataset.x - x);
+    read(plot, (rows) => rows.reduce((best, row, index) => (off(row) < off(rows[best]) ? index : best), 0));
+  });
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const plot = event.target.closest?.("[data-plot]");
+    if (!plot || !step) return;
+    event.preventDefault();
+    read(plot, (rows) => (plot.dataset.row === undefined ? rows.length - 1 : Number(plot.dataset.row) + step));
+  });
+
   // -- Focus and half-read notices survive a swap of the panel.
   let trail = [];
   let kept = null;
@@ -80,6 +106,8 @@
       tell("The answer was not from Switchyard.", "Load the page again to see what is true now.");
       return;
     }
+    // The past is not swapped away under somebody who reads it.
+    if (target.id === "past" && find("details[open], :focus, :hover", target)) event.detail.shouldSwap = false;
     if (target !== panel()) return;
     trail = [];
     for (let node = document.activeElement; node && node !== document.body; node = node.parentElement) {

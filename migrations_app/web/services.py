@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from migrations_app.models import HealthSample
+from migrations_app.models import Flag, HealthSample
 from migrations_app.roles import Permission, who_may
 
 from .access import WebRequest, fresh, requires
@@ -18,8 +22,9 @@ from .board import load_board
 from .enabling import Enabling
 from .forms import new_key
 from .notices import Notice
+from .past import Past, past_of
 
-POLLS = 15  # how many of the last polls are listed
+POLLS = 8  # how many of the last polls are listed
 
 
 @require_safe
@@ -39,14 +44,37 @@ def live(request: WebRequest, key: str) -> HttpResponseBase:
 
 def show_service(request: HttpRequest, key: str, notice: Notice | None = None) -> HttpResponse:
     """The page of a service, or its panel for htmx, with what came of a click."""
-    context = _context(request, key) | {
+    context = _context(request, key)
+    board, row, week = context["board"], context["service"], context["row"].week
+    context |= {
         "notice": notice,
         "new_key": new_key,
         "who_enables": who_may(Permission.ENABLE),
         "who_rolls_back": who_may(Permission.ROLL_BACK),
+        "past": _past(request, row.flag, week.number, ZoneInfo(board.plan.timezone), board.now),
+        "polls": _polls(key),
     }
     htmx = request.headers.get("HX-Request") == "true"
     return render(request, "service.html#panel" if htmx else "service.html", context)
+
+
+@require_safe
+@requires(Permission.VIEW_PLAN)
+@fresh
+def past(request: WebRequest, key: str) -> HttpResponseBase:
+    """The part of the page that tells of the past. It asks for nothing else: each page asks for it every minute."""
+    flag = get_object_or_404(Flag.objects.select_related("service", "week__plan"), service__key=key)
+    shown = _past(request, flag, flag.week.number, ZoneInfo(flag.week.plan.timezone), timezone.now())
+    polls = _polls(key)
+    return render(request, "service.html#past", {"past": shown, "service": flag, "polls": polls})
+
+
+def _past(request: HttpRequest, flag: Flag, week: int, zone: ZoneInfo, now: datetime) -> Past:
+    return past_of(flag, week, request.GET.get("range", ""), zone=zone, now=now)
+
+
+def _polls(key: str) -> QuerySet[HealthSample]:
+    return HealthSample.objects.filter(target=key).order_by("-polled_at")[:POLLS]
 
 
 def _context(request: HttpRequest, key: str) -> dict[str, Any]:
@@ -60,5 +88,4 @@ def _context(request: HttpRequest, key: str) -> dict[str, Any]:
         "row": week,
         "service": row,
         "enabling": Enabling.of_service(week, row, approved_flags(request, board, week)),
-        "polls": HealthSample.objects.filter(target=key).order_by("-polled_at")[:POLLS],
     }

@@ -47,6 +47,7 @@ urlpatterns: list[URLPattern] = [
     path("prerequisites/<int:prerequisite_id>/check/", prerequisites.check, name="check"),
     path("services/<slug:key>/", services.service, name="service"),
     path("services/<slug:key>/live/", services.live, name="service-live"),
+    path("services/<slug:key>/past/", services.past, name="service-past"),
     path("status/", status.status, name="status"),
     path("status.json", status.status_json, name="status-json"),
     path("gateway/", gateway.gateway, name="gateway"),

@@ -33,8 +33,8 @@ def test_the_last_polls_are_listed_with_their_errors(manager):
         )
     said = text_of(manager.get("/services/auth/"))
     assert "fault 19!" in said
-    assert "fault 5!" in said
-    assert "fault 4!" not in said
+    assert "fault 12!" in said
+    assert "fault 11!" not in said
 
 
 def test_a_service_that_the_monolith_never_had_says_so(manager):

@@ -1,0 +1,202 @@
+"""What a service's page shows of the past: response times and errors of both sides, 90 days, and what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from typing import NamedTuple
+
+from migrations_app.choices import AuditKind
+from migrations_app.gateways.base import MONOLITH_WEIGHT, Side
+from migrations_app.models import AuditEvent, Flag, HealthChange, HealthSummary
+from migrations_app.observe import history
+from migrations_app.observe.history import Bar, Point
+from migrations_app.observe.uptime import in_per_cent
+
+from .charts import Chart, Event, Series, draw
+
+RANGES = {
+    "1h": timedelta(hours=1),
+    "6h": timedelta(hours=6),
+    "24h": timedelta(hours=24),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+    "90d": timedelta(days=90),
+}
+RANGE_WORDS = {"1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
+POINTS = 180  # as many as a phone can tell apart
+MOVES = (
+    AuditKind.WEEK_ENABLED,
+    AuditKind.WEEK_ROLLED_BACK,
+    AuditKind.FLAG_ENABLED,
+    AuditKind.FLAG_WEIGHT_SET,
+    AuditKind.FLAG_ROLLED_BACK,
+)
+MOST_MOVES = 30  # newest first; a chart with more of them could not be read
+NAMES = {Side.SERVICE: "new side", Side.MONOLITH: "old side"}
+KEYS = {Side.SERVICE: "new", Side.MONOLITH: "old"}
+DAY_GRADES = ((10_000, "whole"), (9_900, "most"), (0, "less"))  # hundredths of a per cent, at least
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f} ms" if 0 < value < 10 and value % 1 else f"{value:,.0f} ms"
+
+
+def _per_cent(value: float) -> str:
+    return f"{value:.2f} %" if 0 < value < 10 and value % 1 else f"{value:.0f} %"
+
+
+def _error_share(point: Point) -> float | None:
+    return 100 * point.errors / point.count if point.count else None
+
+
+class _Frame(NamedTuple):
+    """What the charts of a page have in common."""
+
+    since: datetime
+    until: datetime
+    zone: tzinfo
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    """What a chart is of: how it is taken from a point, and put in words."""
+
+    key: str
+    title: str
+    value_of: Callable[[Point], float | None]
+    say: Callable[[float], str]
+
+
+LATENCY = _Quantity("latency", "Response time, p95", lambda point: point.p95, _ms)
+ERRORS = _Quantity("errors", "Requests that failed", _error_share, _per_cent)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with what is said of it. `key` is unique on the page."""
+
+    key: str
+    title: str
+    summary: str
+    chart: Chart
+
+
+@dataclass(frozen=True, slots=True)
+class DayBar:
+    """One of the 90 days. `x` in units of the drawing, one for each day; `height` of 10."""
+
+    x: int
+    grade: str
+    height: int
+    words: str
+
+    @property
+    def y(self) -> int:
+        return 10 - self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """`range` is a key of RANGES. Uptimes are in words: "99.98 %"."""
+
+    range: str
+    figures: tuple[Figure, ...]
+    moves: tuple[AuditEvent, ...]
+    days: tuple[DayBar, ...]
+    uptime_24h: str
+    uptime_90d: str
+    days_summary: str
+    bad_days: tuple[DayBar, ...]
+    changes: tuple[HealthChange, ...]
+
+    @property
+    def ranges(self) -> list[str]:
+        return list(RANGES)
+
+    @property
+    def range_words(self) -> str:
+        return RANGE_WORDS[self.range]
+
+
+def past_of(flag: Flag, week: int, chosen: str, *, zone: tzinfo, now: datetime) -> Past:
+    """Six queries, however long the past is. An unknown range is the shortest one."""
+    chosen = chosen if chosen in RANGES else next(iter(RANGES))
+    since, service = now - RANGES[chosen], flag.service
+    sides = [Side.SERVICE] if service.new_side_only else list(reversed(Side))
+    points = {side: history.latency_series(service.key, side, since, now, POINTS) for side in sides}
+    moves = moves_of(flag, week, since)
+    frame = _Frame(since, now, zone, [_event(flag, move) for move in moves])
+    bars = history.bars(service.key, now=now)
+    summary = HealthSummary.objects.filter(target=service.key).first()
+    days = tuple(_day(index, bar) for index, bar in enumerate(bars))
+    return Past(
+        range=chosen,
+        figures=(
+            _figure(LATENCY, points, frame),
+            _figure(ERRORS, points, frame),
+        ),
+        moves=tuple(moves),
+        days=days,
+        uptime_24h=in_per_cent(summary.uptime_24h if summary else None),
+        uptime_90d=in_per_cent(summary.uptime_90d if summary else None),
+        days_summary=_days_summary(bars),
+        bad_days=tuple(day for day, bar in zip(days, bars, strict=True) if bar.failed)[::-1],
+        changes=tuple(history.changes(service.key, 12)),
+    )
+
+
+def moves_of(flag: Flag, week: int, since: datetime) -> list[AuditEvent]:
+    """The audit events that moved this flag, newest first."""
+    rows = AuditEvent.objects.filter(week_number=week, kind__in=MOVES, after__has_key=flag.key, at__gte=since)
+    return list(rows.only("id", "at", "kind", "actor", "before", "after", "reason").order_by("-id")[:MOST_MOVES])
+
+
+def _event(flag: Flag, move: AuditEvent) -> Event:
+    before, after = move.before.get(flag.key, MONOLITH_WEIGHT), move.after[flag.key]
+    return Event(move.at, "up" if after > before else "back", f"{before} % to {after} % by {move.actor}")
+
+
+def _figure(quantity: _Quantity, points: Mapping[Side, Sequence[Point]], frame: _Frame) -> Figure:
+    series = [
+        Series(KEYS[side], NAMES[side], [(point.at, quantity.value_of(point)) for point in found])
+        for side, found in points.items()
+    ]
+    step = max((point.step for found in points.values() for point in found), default=timedelta(minutes=1))
+    since, until, zone, events = frame
+    chart = draw(series, since=since, until=until, step=step, say=quantity.say, zone=zone, events=events)
+    return Figure(quantity.key, quantity.title, summary_of(series, quantity.say), chart)
+
+
+def summary_of(series: Sequence[Series], say: Callable[[float], str]) -> str:
+    """What the lines show, in words: the last value and the highest of each."""
+    told = []
+    for one in series:
+        values = [value for _, value in one.points if value is not None]
+        if values:
+            told.append(f"{one.name}: {say(values[-1])} last, {say(max(values))} at most")
+        else:
+            told.append(f"{one.name}: no traffic")
+    return "; ".join(told).capitalize() + "."
+
+
+def _day(index: int, bar: Bar) -> DayBar:
+    named = f"{bar.day.day} {bar.day:%b}"
+    if bar.uptime is None:
+        words = f"{named}: nobody could tell" if bar.polls else f"{named}: not polled"
+        return DayBar(index, "none", 1, words)
+    uptime = bar.uptime
+    grade = next(name for least, name in DAY_GRADES if uptime >= least)
+    failed = f", {bar.failed:,} of {bar.polls:,} polls failed" if bar.failed else ""
+    return DayBar(index, grade, {"whole": 10, "most": 7, "less": 4}[grade], f"{named}: {in_per_cent(uptime)}{failed}")
+
+
+def _days_summary(bars: Sequence[Bar]) -> str:
+    polled = [bar for bar in bars if bar.polls]
+    if not polled:
+        return "It has not been polled yet."
+    bad = sum(bool(bar.failed) for bar in polled)
+    days = f"{len(polled)} day{'s' if len(polled) != 1 else ''}"
+    return f"Polled on {days}, with failures on {bad}."
