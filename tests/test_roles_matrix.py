@@ -159,6 +159,7 @@ ADDRESSES: dict[str, Address] = {
     "audit-event": Address(AUDIT, 200, arguments=lambda scene: {"event_id": scene.event}),
     "chrome-live": Address(SEE, 200),
     "healthz": Address(OPEN, 200),
+    "metrics": Address(OPEN, 200),  # by address or token, whoever is signed in (tests/web/test_metrics.py)
 }
 # Signing in and out: open to all, and told by what they are for. A GET, and a POST, of (nobody, somebody signed in).
 DOORS = {"sign-in": ((200, 302), (422, 302)), "sign-out": ((302, 405), (302, 302))}
