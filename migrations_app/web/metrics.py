@@ -38,8 +38,6 @@ REFUSED = (
     " proxy, from an address within METRICS_NETWORKS.\n"
 )
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
-OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
-PLAIN = "text/plain; version=0.0.4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +67,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         depths = of_queues.result(max(until - time.monotonic(), 0))
     except TimeoutError:
         depths = NO_QUEUES
-    wanted = request.get_preferred_type([PLAIN, OPEN_METRICS])
-    content, content_type = _encoded(database, depths, wanted == OPEN_METRICS)
+    content, content_type = _encoded(database, depths, _wants_open_metrics(request))
     return HttpResponse(content, content_type, status)
 
 
@@ -81,6 +78,20 @@ def _encoded(database: Reading, depths: Reading, is_open: bool) -> tuple[bytes, 
     if is_open:
         return openmetrics.generate_latest(both), openmetrics.CONTENT_TYPE_LATEST  # type: ignore[no-untyped-call]
     return exposition.generate_latest(both), exposition.CONTENT_TYPE_PLAIN_0_0_4
+
+
+def _wants_open_metrics(request: HttpRequest) -> bool:
+    """Whether the Accept header names version 1 of OpenMetrics, and the older text not before it.
+
+    Django's own matching takes a further parameter, such as the `escaping` of Prometheus 3, for another type.
+    """
+    best: dict[str, float] = {}
+    for one in request.accepted_types:
+        name = f"{one.main_type}/{one.sub_type}"
+        if one.params.get("version", "1.0.0") == "1.0.0" or name == "text/plain":
+            best[name] = max(best.get(name, 0.0), one.quality)
+    wanted = best.get("application/openmetrics-text", 0.0)
+    return wanted > 0 and wanted >= best.get("text/plain", 0.0)
 
 
 def _may(request: HttpRequest) -> bool:
