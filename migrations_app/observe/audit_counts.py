@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +13,19 @@ from django.db.models import Count
 from migrations_app.models import AuditEvent
 from migrations_app.models.audit import GENESIS
 
+SPAN = 100_000  # events counted by one query
+AT_ONCE = 0.5  # seconds for which spans are counted in one reading
 TAIL = 50  # newest events whose chain is checked each time; `manage.py audit verify` walks all of it
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReading:
-    """`counts` is kind -> events. `intact`: the newest events follow from one another, unaltered."""
+    """`counts` is kind -> events. `intact`: the newest events follow from one another, unaltered.
 
-    counts: Mapping[str, int]
+    `counts` is None as long as a long log is not counted through for the first time.
+    """
+
+    counts: Mapping[str, int] | None
     intact: bool
 
 
@@ -44,19 +50,30 @@ class AuditCounts:
         self._counted = _Counted()
 
     def read(self) -> AuditReading:
-        """Two queries, or three. Raises DatabaseError."""
+        """Two queries, once the log is counted through. Raises DatabaseError; what was counted before stays counted."""
         tail = list(AuditEvent.objects.order_by("-id")[:TAIL])
         if not tail:
             self._counted = _Counted()
             return AuditReading({}, True)
-        before, newest = self._counted, tail[0]
-        if not _holds(before, tail):
-            before = _Counted()
-        since = AuditEvent.objects.filter(id__gt=before.last, id__lte=newest.pk)
-        more = dict(since.order_by().values_list("kind").annotate(Count("id")))
-        counted = _Counted(before.counts + Counter(more), newest.pk, newest.digest)
-        self._counted = counted
-        return AuditReading(counted.counts, _follows(tail))
+        counted, newest = self._counted, tail[0]
+        if not _holds(counted, tail):
+            counted = _Counted()
+        until = time.monotonic() + AT_ONCE
+        while counted.last < newest.pk:
+            counted = self._counted = _and_more(counted, newest)
+            if time.monotonic() > until:
+                break
+        return AuditReading(counted.counts if counted.last == newest.pk else None, _follows(tail))
+
+
+def _and_more(counted: _Counted, newest: AuditEvent) -> _Counted:
+    """With the next span of the events up to the newest."""
+    last, digest = newest.pk, newest.digest
+    after = AuditEvent.objects.filter(id__gt=counted.last).order_by("id")
+    if newest.pk - counted.last > SPAN:
+        last, digest = after.values_list("id", "digest")[SPAN - 1 : SPAN].first() or (last, digest)
+    more = after.filter(id__lte=last).order_by().values_list("kind").annotate(Count("id"))
+    return _Counted(counted.counts + Counter(dict(more)), last, digest)
 
 
 def _holds(counted: _Counted, tail: list[AuditEvent]) -> bool:

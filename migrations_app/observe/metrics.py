@@ -210,9 +210,13 @@ def _traffic() -> Iterator[Metric]:
 
 
 def _audit(reading: AuditReading) -> Iterator[Metric]:
+    told = "1 when the newest audit events follow from one another, unaltered."
+    yield gauge("audit_tail_intact", told, reading.intact)
+    if (counts := reading.counts) is None:
+        return
     events = counter("audit_events", "Events of the audit log, by kind.", labels=["kind"])
-    for kind in sorted({*(one.value for one in AuditKind), *reading.counts}):
-        events.add_metric((kind,), reading.counts.get(kind, 0))
+    for kind in sorted({*(one.value for one in AuditKind), *counts}):
+        events.add_metric((kind,), counts.get(kind, 0))
     yield events
     for name, told, label, kinds in (
         ("rollbacks", "Rollbacks, of a week or of one service.", "scope", ROLLBACKS),
@@ -221,8 +225,5 @@ def _audit(reading: AuditReading) -> Iterator[Metric]:
     ):
         family = counter(name, told, labels=[label])
         for one, word in kinds.items():
-            family.add_metric((word,), reading.counts.get(one.value, 0))
+            family.add_metric((word,), counts.get(one.value, 0))
         yield family
-    yield gauge(
-        "audit_tail_intact", "1 when the newest audit events follow from one another, unaltered.", reading.intact
-    )

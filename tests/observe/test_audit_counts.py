@@ -12,6 +12,7 @@ from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent
+from migrations_app.observe import audit_counts
 from migrations_app.observe.audit_counts import TAIL, AuditCounts
 
 pytestmark = pytest.mark.django_db
@@ -70,6 +71,23 @@ def test_two_readers_say_the_same_whenever_they_began():
     early.read()
     add(AuditKind.FLAG_ROLLED_BACK, 2)
     assert early.read().counts == AuditCounts().read().counts
+
+
+def test_a_long_log_is_counted_in_parts_and_told_only_when_all_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(audit_counts, "SPAN", 10)
+    monkeypatch.setattr(audit_counts, "AT_ONCE", 0)
+    add(AuditKind.SIGNED_IN, 23)
+    add(AuditKind.WEEK_ENABLED, 12)
+    # Numbers are missing too where a transaction was rolled back.
+    some = list(AuditEvent.objects.order_by("id").values_list("id", flat=True))[3::7]
+    altered("DELETE FROM migrations_app_auditevent WHERE id = ANY(%s)", some)
+    counts, told = AuditCounts(), []
+    while not told or told[-1] is None:
+        told.append(counts.read().counts)
+    assert told[:-1] == [None, None]
+    assert told[-1] == counted()
+    add(AuditKind.WEEK_ENABLED, 2)
+    assert counts.read().counts == counted()
 
 
 @pytest.mark.parametrize("more", [1, TAIL + 5], ids=["few", "more than the tail"])
