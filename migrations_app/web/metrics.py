@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
+from threading import Lock
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -67,11 +68,12 @@ def metrics(request: HttpRequest) -> HttpResponse:
         depths = of_queues.result(max(until - time.monotonic(), 0))
     except TimeoutError:
         depths = NO_QUEUES
-    content, content_type = _encoded(database, depths, _wants_open_metrics(request))
+    with _one_at_a_time:
+        content, content_type = _encoded(database, depths, _wants_open_metrics(request))
     return HttpResponse(content, content_type, status)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _encoded(database: Reading, depths: Reading, is_open: bool) -> tuple[bytes, str]:
     """The body and its content type; for 500 services this takes longer than to read the database."""
     both = Reading((*database.families, *depths.families))
@@ -113,6 +115,7 @@ def _is_near(written: str) -> bool:
 
 
 _audit = AuditCounts()
+_one_at_a_time = Lock()  # those who come together wait for the first, and find its work done
 
 
 def _read_database() -> Reading:
