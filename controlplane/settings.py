@@ -6,7 +6,7 @@ addresses, started by `make up` or `make demo`, which write their addresses into
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+import ipaddress
 from pathlib import Path
 
 import environ
@@ -28,13 +28,13 @@ DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 PRODUCTION = MODE == "production"
 # Who may read /metrics (web/metrics.py). As it is: a token that begins with $ names no other variable.
-METRICS_TOKEN = env.ENVIRON.get("METRICS_TOKEN", "")
+METRICS_TOKEN = env.ENVIRON.get("METRICS_TOKEN", "").strip()
 _METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=[] if PRODUCTION else ["127.0.0.0/8", "::1"])
 
 
-def _is_network(written: str) -> bool:
+def _is_network(text: str) -> bool:
     try:
-        ip_network(written)
+        ipaddress.ip_network(text)
     except ValueError:
         return False
     return True
@@ -55,9 +55,11 @@ def _refusals() -> list[str]:
         found.append("ALLOWED_HOSTS is open or empty; name the host names that this dashboard is reached by.")
     if PRODUCTION and METRICS_TOKEN and len(METRICS_TOKEN) < 20:
         found.append("METRICS_TOKEN is shorter than 20 characters; give it a longer random value.")
-    for written in _METRICS_NETWORKS:
-        if not _is_network(written):
-            found.append(f"METRICS_NETWORKS has {written!r}; name networks, such as 10.0.0.0/8 or 192.0.2.7.")
+    found += [
+        f"METRICS_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
+        for network in _METRICS_NETWORKS
+        if not _is_network(network)
+    ]
     if "DATABASE_URL" not in env.ENVIRON:
         found.append("DATABASE_URL is not set, and no embedded PostgreSQL is running; set it, or run `make up`.")
     return found
@@ -66,7 +68,7 @@ def _refusals() -> list[str]:
 if _found := _refusals():
     raise ImproperlyConfigured("\n".join(_found))
 
-METRICS_NETWORKS = [ip_network(written) for written in _METRICS_NETWORKS]
+METRICS_NETWORKS = [ipaddress.ip_network(network) for network in _METRICS_NETWORKS]
 
 INSTALLED_APPS = [
     "django.contrib.auth",
