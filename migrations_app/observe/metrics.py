@@ -77,7 +77,7 @@ def _plans() -> Rows:
 
 
 def _gateways(plans: Rows, flags: Rows) -> Iterator[Metric]:
-    generation = gauge("plan_generation", "Generation of the routing table that is wanted.", labels=())
+    generation = gauge("plan_generation", "Generation of the routing table that is wanted.")
     revision = gauge("plan_revision", "Revision of the plan; it grows with each load that changed something.")
     for plan in plans[:1]:
         generation.add_metric((), plan["generation"])

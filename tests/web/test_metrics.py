@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import Client, RequestFactory
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
@@ -185,3 +186,16 @@ def test_without_redis_the_rest_is_told(settings):
     assert told["switchyard_queue_up"] == 0
     assert "switchyard_queue_messages" not in told
     assert told["switchyard_database_up"] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_why_the_database_could_not_be_read_stands_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog):
+    def fail(_counts: object) -> None:
+        raise OperationalError("the server went away")
+
+    monkeypatch.setattr(metrics, "read", fail)
+    response = Client().get("/metrics")
+    assert response.status_code == 503
+    assert response["Content-Type"].startswith("text/plain")
+    assert "switchyard_database_up 0.0\n" in response.content.decode()
+    assert "the server went away" in caplog.text
