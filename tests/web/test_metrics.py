@@ -154,16 +154,22 @@ def test_every_family_has_a_name_of_ours_a_type_and_a_sentence(plan):
 
 @pytest.mark.django_db(transaction=True)
 def test_many_scrapers_cost_one(monkeypatch: pytest.MonkeyPatch):
-    begun = []
+    """The reading, and putting it into words."""
+    begun, worded = [], []
 
     def read() -> metrics.Reading:
         begun.append(1)
         return metrics._read_database()
 
+    def generate(reading: metrics.Reading) -> bytes:
+        worded.append(1)
+        return b"".join(family.name.encode() for family in reading.collect())
+
     monkeypatch.setattr(metrics, "_database", SharedReading(read, keep=60))
-    answers = {Client().get("/metrics").status_code for _ in range(5)}
-    assert answers == {200}
-    assert len(begun) == 1
+    monkeypatch.setattr(metrics, "_queues", SharedReading(metrics._read_queues, keep=60))
+    monkeypatch.setattr(metrics.exposition, "generate_latest", generate)
+    answers = {Client().get("/metrics").content for _ in range(5)}
+    assert len(answers) == len(begun) == len(worded) == 1
     assert metrics.KEPT == 1.0
 
 
