@@ -6,6 +6,7 @@ addresses, started by `make up` or `make demo`, which write their addresses into
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import environ
@@ -26,6 +27,17 @@ SECRET_KEY = env.str("SECRET_KEY", default="")
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 PRODUCTION = MODE == "production"
+# Who may read /metrics (web/metrics.py). As it is: a token that begins with $ names no other variable.
+METRICS_TOKEN = env.ENVIRON.get("METRICS_TOKEN", "").strip()
+_METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=[] if PRODUCTION else ["127.0.0.0/8", "::1"])
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusals() -> list[str]:
@@ -41,6 +53,13 @@ def _refusals() -> list[str]:
         found.append("SECRET_KEY is shorter than 50 characters; give it a longer random value.")
     if PRODUCTION and (not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS):
         found.append("ALLOWED_HOSTS is open or empty; name the host names that this dashboard is reached by.")
+    if PRODUCTION and METRICS_TOKEN and len(METRICS_TOKEN) < 20:
+        found.append("METRICS_TOKEN is shorter than 20 characters; give it a longer random value.")
+    found += [
+        f"METRICS_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
+        for network in _METRICS_NETWORKS
+        if not _is_network(network)
+    ]
     if "DATABASE_URL" not in env.ENVIRON:
         found.append("DATABASE_URL is not set, and no embedded PostgreSQL is running; set it, or run `make up`.")
     return found
@@ -48,6 +67,8 @@ def _refusals() -> list[str]:
 
 if _found := _refusals():
     raise ImproperlyConfigured("\n".join(_found))
+
+METRICS_NETWORKS = [ipaddress.ip_network(network) for network in _METRICS_NETWORKS]
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -273,7 +294,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 if PRODUCTION:
     SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=True)
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked by address, past the proxy that ends TLS
     if env.bool("BEHIND_TLS_PROXY", default=False):
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=365 * 24 * 3600)

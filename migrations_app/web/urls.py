@@ -13,6 +13,7 @@ from . import (
     freezes,
     gateway,
     healthz,
+    metrics,
     overrides,
     prerequisites,
     rehearsals,
@@ -58,4 +59,5 @@ urlpatterns: list[URLPattern] = [
     path("sign-in/", accounts.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("healthz", healthz.healthz, name="healthz"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]

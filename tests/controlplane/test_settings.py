@@ -42,6 +42,8 @@ def test_production_settings_pass_the_deployment_check(clean_environ: dict[str, 
         ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is open or empty"),
         ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
         ({"SWITCHYARD_MODE": "staging"}, "SWITCHYARD_MODE is 'staging'"),
+        ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN is shorter than 20"),
+        ({"METRICS_NETWORKS": "10.0.0.0/8,everywhere"}, "METRICS_NETWORKS has 'everywhere'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -86,3 +88,30 @@ def test_what_the_checks_may_use_is_taken_as_it_stands(clean_environ: dict[str, 
         {"demo": given["CHECK_ACCOUNT_DEMO"]},
         {"jwt": given["CHECK_SECRET_JWT"]},
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "token", "networks"),
+    [
+        ({}, "", []),
+        ({"SWITCHYARD_MODE": "test"}, "", ["127.0.0.0/8", "::1/128"]),
+        ({"SWITCHYARD_MODE": "test", "METRICS_NETWORKS": ""}, "", []),
+        (
+            {"METRICS_TOKEN": "$SECRET_KEY is not meant here", "METRICS_NETWORKS": "10.0.0.0/8,192.0.2.7"},
+            "$SECRET_KEY is not meant here",
+            ["10.0.0.0/8", "192.0.2.7/32"],
+        ),
+    ],
+    ids=["production", "test", "none", "set"],
+)
+def test_who_may_read_the_metrics(
+    clean_environ: dict[str, str], given: dict[str, str], token: str, networks: list[str]
+):
+    script = (
+        "import json, controlplane.settings as s; print(json.dumps([s.METRICS_TOKEN, [*map(str, s.METRICS_NETWORKS)]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY, env=clean_environ | PRODUCTION | given, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == [token, networks], done.stderr
