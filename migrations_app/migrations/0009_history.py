@@ -5,6 +5,8 @@ words for; a default partition takes what has no partition yet (observe.partitio
 want of one.
 """
 
+from typing import Any
+
 import django.contrib.postgres.fields
 import django.contrib.postgres.indexes
 import django.db.models.deletion
@@ -228,7 +230,7 @@ $$;
 UPTIME_BACK = "DROP FUNCTION switchyard_uptime(bigint, bigint, bigint, bigint);"
 
 
-def _health_fields(latency: models.Field) -> list:
+def _health_fields(latency: Any) -> list[Any]:
     return [
         ("pk", models.CompositePrimaryKey("target", "bucket", blank=True, editable=False, primary_key=True, serialize=False)),
         ("target", models.SlugField(db_index=False, max_length=80)),
@@ -243,7 +245,7 @@ def _health_fields(latency: models.Field) -> list:
     ]
 
 
-def _traffic_fields(latency: models.Field) -> list:
+def _traffic_fields(latency: Any) -> list[Any]:
     return [
         ("pk", models.CompositePrimaryKey("service", "side", "bucket", blank=True, editable=False, primary_key=True, serialize=False)),
         ("service", models.SlugField(db_index=False, max_length=80)),
