@@ -257,7 +257,7 @@ def _traffic_fields(latency: Any) -> list[Any]:
     ]
 
 
-def _state(name: str, fields: list) -> migrations.CreateModel:
+def _state(name: str, fields: list[Any]) -> migrations.CreateModel:
     return migrations.CreateModel(name=name, fields=fields, options={"default_permissions": ()})
 
 
