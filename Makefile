@@ -42,7 +42,7 @@ bench-flip: $(VENV)/.dev ## Measure the time from a click to its effect, and req
 bench-gateway: $(VENV)/.dev ## Measure the gateway's requests per second beside two others
 	@exec $(BIN)/python -m bench.gateway
 
-bench-pages: $(VENV)/.dev ## Measure pages with a long past and a million audit events; about five minutes
+bench-pages: $(VENV)/.dev ## Measure pages with a long past and a million audit events
 	@exec $(BIN)/python -m bench.pages
 
 reset: $(VENV)/.embedded ## Remove this installation's state: databases, gateway, accounts (FORCE=1 does not ask)

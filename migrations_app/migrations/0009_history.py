@@ -344,7 +344,7 @@ class Migration(migrations.Migration):
         migrations.SeparateDatabaseAndState(
             database_operations=[
                 _rollup("migrations_app_healthminute", HEALTH_ROLLUP, "smallint", partitioned=True),
-                _rollup("migrations_app_healthhour", HEALTH_ROLLUP, "smallint", partitioned=True),
+                _rollup("migrations_app_healthhour", HEALTH_ROLLUP, "integer", partitioned=True),
                 _rollup("migrations_app_healthday", HEALTH_ROLLUP, "integer", partitioned=False),
                 _rollup("migrations_app_trafficminute", TRAFFIC_ROLLUP, "integer", partitioned=True),
                 _rollup("migrations_app_traffichour", TRAFFIC_ROLLUP, "integer", partitioned=True),
@@ -352,7 +352,7 @@ class Migration(migrations.Migration):
             ],
             state_operations=[
                 _state("HealthMinute", _health_fields(models.SmallIntegerField())),
-                _state("HealthHour", _health_fields(models.SmallIntegerField())),
+                _state("HealthHour", _health_fields(models.IntegerField())),
                 _state("HealthDay", _health_fields(models.IntegerField())),
                 _state("TrafficMinute", _traffic_fields(models.IntegerField())),
                 _state("TrafficHour", _traffic_fields(models.IntegerField())),

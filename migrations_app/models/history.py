@@ -79,6 +79,8 @@ class HealthMinute(HealthRollup):
 
 
 class HealthHour(HealthRollup):
+    latency = ArrayField(models.IntegerField())
+
     class Meta:
         default_permissions = ()
 

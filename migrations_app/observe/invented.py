@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from migrations_app.models import HealthDay, RollupMark
 
-from .partitions import make_ahead
+from .partitions import drop_old, make_ahead
 from .rollups import DAY, HEALTH, MINUTE, TRAFFIC
 from .uptime import refresh_summaries
 
@@ -124,6 +124,7 @@ def invent(
     _run(targets, [_CHANGES, _STATES], first, until)
     for source in (HEALTH, TRAFFIC):
         RollupMark.objects.create(source=source.name, done_until=until, complete_from=until)
+    drop_old(until)  # the partitions of days of which there are no minutes: each takes its time when a query is planned
     refresh_summaries(until)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from django.db import connection, transaction
-from django.db.models import Sum
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
@@ -120,14 +119,19 @@ def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
     """Service key -> side -> requests within the last SHARE_WINDOW. A service without traffic is not in it."""
     since = (now or timezone.now()) - SHARE_WINDOW
     found: dict[str, dict[Side, int]] = defaultdict(lambda: dict.fromkeys(Side, 0))
-    rows = (
-        TrafficSample.objects.filter(read_at__gt=since)
-        .values("service__key", "side")
-        .annotate(total=Sum("requests"))
-        .order_by()
-    )
-    for row in rows:
-        found[row["service__key"]][Side(row["side"])] = row["total"]
+    with connection.cursor() as cursor:
+        # Summed up before the names are looked up: with 500 services these are 60,000 rows.
+        cursor.execute(
+            """
+            SELECT key, side, total FROM (
+                SELECT service_id, side, sum(requests) AS total FROM migrations_app_trafficsample
+                WHERE read_at > %s GROUP BY service_id, side
+            ) AS sums JOIN migrations_app_service AS service ON service.id = service_id
+            """,
+            [since],
+        )
+        for key, side, total in cursor.fetchall():
+            found[key][Side(side)] = int(total)
     return dict(found)
 
 
