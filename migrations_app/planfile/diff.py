@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from migrations_app.durations import format_duration
+from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
 
 # What one entry of a list of sentences or words is called.
@@ -162,6 +163,8 @@ def _show(value: object) -> str:
         return format_duration(value)
     if isinstance(value, ApprovalsPart):
         return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
+    if isinstance(value, HealthPart):
+        return value.words()
     if isinstance(value, DonePart):
         check = f" by {value.check} {value.parameters}" if value.check else ""
         return f"{_show(value.title)}{check}{' with help' if value.help else ''}"
