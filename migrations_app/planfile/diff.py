@@ -159,12 +159,10 @@ def _quote(key: str | int) -> str:
 
 
 def _show(value: object) -> str:
-    if isinstance(value, timedelta):
-        return format_duration(value)
+    if isinstance(value, timedelta | HealthPart):
+        return format_duration(value) if isinstance(value, timedelta) else value.words()
     if isinstance(value, ApprovalsPart):
         return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
-    if isinstance(value, HealthPart):
-        return value.words()
     if isinstance(value, DonePart):
         check = f" by {value.check} {value.parameters}" if value.check else ""
         return f"{_show(value.title)}{check}{' with help' if value.help else ''}"
