@@ -6,6 +6,7 @@ addresses, started by `make up` or `make demo`, which write their addresses into
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 import environ
@@ -26,6 +27,19 @@ SECRET_KEY = env.str("SECRET_KEY", default="")
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[])
 PRODUCTION = MODE == "production"
+# Networks that may be polled; link-local and metadata addresses never are (migrations_app.observe.networks).
+HEALTH_NETWORKS = env.list(
+    "HEALTH_NETWORKS",
+    default=["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
+)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _refusals() -> list[str]:
@@ -41,6 +55,11 @@ def _refusals() -> list[str]:
         found.append("SECRET_KEY is shorter than 50 characters; give it a longer random value.")
     if PRODUCTION and (not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS):
         found.append("ALLOWED_HOSTS is open or empty; name the host names that this dashboard is reached by.")
+    found += [
+        f"HEALTH_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
+        for network in HEALTH_NETWORKS
+        if not _is_network(network)
+    ]
     if "DATABASE_URL" not in env.ENVIRON:
         found.append("DATABASE_URL is not set, and no embedded PostgreSQL is running; set it, or run `make up`.")
     return found
@@ -159,6 +178,7 @@ PORT_OFFSET = env.int("PORT_OFFSET", default=0)
 
 CONFIRM_WITHIN = env.float("CONFIRM_WITHIN", default=2.0)  # seconds that a click waits for the gateway's word
 WORKER_HEAD_START = env.float("WORKER_HEAD_START", default=0.5)  # seconds before the web process reconciles itself
+# Where the plan does not say otherwise:
 HEALTH_INTERVAL = env.float("HEALTH_INTERVAL", default=2.0)  # seconds between polls of a service
 HEALTH_TIMEOUT = env.float("HEALTH_TIMEOUT", default=1.5)  # seconds for a whole poll
 HEALTH_STALE_AFTER = env.float("HEALTH_STALE_AFTER", default=30.0)  # seconds after which a state counts as unknown
@@ -190,8 +210,9 @@ CELERY_BEAT_SCHEDULE = {
     },
     "poll health": {
         "task": "migrations_app.tasks.poll_health",
-        "schedule": HEALTH_INTERVAL,
-        "options": {"expires": HEALTH_INTERVAL, "queue": "observe"},
+        # It polls for minutes; whoever is sent meanwhile finds the lock taken, and goes.
+        "schedule": 1.0,
+        "options": {"expires": 1.0, "queue": "polls"},
     },
     "run checks": {
         "task": "migrations_app.tasks.run_checks",
