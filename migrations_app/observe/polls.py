@@ -2,14 +2,13 @@
 
 Each target has a line of its own: one kept connection, to an address that was looked up and checked (observe.networks)
 and is then connected to as it stands, so that no second answer of the name server gets between. No redirect is
-followed, no proxy of the environment used, no cookie kept. What an answer may do is bounded: BODY_LIMIT bytes of it are
-read and as many unpacked, its head is bounded by httpx, and the deadline stands around all of it.
+followed, no proxy of the environment used, no cookie kept. What an answer may do is bounded: by the limits of
+observe.wire, when unpacked by BODY_LIMIT, and by the deadline, which stands around all of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import functools
 import ipaddress
@@ -23,7 +22,6 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
 
 import httpx
@@ -31,8 +29,8 @@ import httpx
 from migrations_app.gates.checks.json_values import NOTHING, equal, found_at, shown
 from migrations_app.gates.checks.printable import printable
 from migrations_app.observe.networks import Networks
+from migrations_app.observe.wire import BODY_LIMIT, AnswerTooLong, Doing, Progress, Wire
 
-BODY_LIMIT = 64 * 1024  # bytes of an answer that are read, and that it may have when unpacked
 LONGEST_ERROR = 300  # characters
 LOOKED_UP_FOR = 30.0  # seconds that the addresses of a name are kept
 logger = logging.getLogger(__name__)
@@ -75,14 +73,6 @@ class PollResult:
     answered: bool = True
 
 
-class _Doing(Enum):
-    """Where a poll is."""
-
-    LOOK_UP = "looking up the host"
-    CONNECT = "connecting"
-    WAIT = "waiting for the answer"
-
-
 class _Refused(Exception):
     """There is no address that may be connected to; the message says why."""
 
@@ -108,32 +98,30 @@ class Line:
         self._looked_up = float("-inf")
         self._lookup: asyncio.Future[list[Any]] | None = None
         self._address = ""
-        self._wire: tuple[httpx.AsyncHTTPTransport, httpx.Request] | None = None
-        # Of the poll that is out: seconds of perf_counter, and what has come.
-        self._begun = self._connected = self._first_byte = 0.0
-        self._status: int | None = None
-        self._doing = _Doing.LOOK_UP
+        self._wire: Wire | None = None
+        self._request = self._make_request()
+        # Of the poll that is out.
+        self._begun = 0.0  # seconds of perf_counter
+        self._progress = Progress()
 
     async def close(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
-            # What is wrong with a connection that nobody needs any more is no news.
-            with contextlib.suppress(Exception):
-                await wire[0].aclose()
+            await wire.aclose()
 
     async def poll(self) -> PollResult:
         """Raises nothing: the error is inside."""
         polled_at = datetime.now(UTC)
         self._begun = time.perf_counter()
-        self._connected = self._first_byte = 0.0
-        self._status, whole, answered = None, False, True
+        self._progress = progress = Progress()
+        whole, answered = False, True
         try:
             # Around the whole poll: a trickling answer passes every per-operation timeout.
             async with asyncio.timeout(self.target.timeout):
                 error = await self._ask()
-            whole = self._status is not None and not error.startswith("the answer is longer")
+            whole = True
         except TimeoutError:
-            error, answered = self._too_slow(), self._status is not None
+            error, answered = self._too_slow(), progress.first_byte > 0
         except _Refused as problem:
             error, answered = str(problem), False
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as problem:
@@ -142,6 +130,7 @@ class Line:
             # Of ours, and of this target alone.
             logger.exception("the poll of %s broke", self.target.key)
             error = f"the poll itself broke ({type(problem).__name__})"
+        ended = time.perf_counter()
         if not whole:
             self._next_address()
             await self.close()
@@ -149,11 +138,11 @@ class Line:
             self.target.key,
             polled_at,
             not error,
-            self._status,
-            self._after(time.perf_counter()) if whole else None,
+            progress.status,
+            self._after(ended) if whole else None,
             printable(error, LONGEST_ERROR),
-            (self._after(self._connected) if self._connected else 0.0) if self._doing is _Doing.WAIT else None,
-            self._after(self._first_byte) if self._first_byte else None,
+            (self._after(progress.connected) if progress.connected else 0.0) if progress.doing is Doing.WAIT else None,
+            self._after(progress.first_byte) if progress.first_byte else None,
             answered,
         )
 
@@ -162,13 +151,15 @@ class Line:
 
     async def _ask(self) -> str:
         """One answer, judged. Raises what httpx raises, _Refused and OSError."""
+        if self._wire is not None and self._wire.closed:
+            self._wire = None
         if self._wire is None or time.monotonic() - self._looked_up > LOOKED_UP_FOR:
             await self._renew_lookup()
         kept = self._wire is not None
         try:
             return await self._get()
         except (httpx.RemoteProtocolError, httpx.NetworkError):
-            if not kept or self._connected or self._first_byte:
+            if not kept or self._progress.connected or self._progress.first_byte:
                 raise
         # A kept connection that the other side has just given up says nothing of the target.
         await self.close()
@@ -186,48 +177,18 @@ class Line:
         raise _Refused("there is no address to connect to")
 
     async def _get_from(self, address: str) -> str:
-        self._doing = _Doing.WAIT if self._wire else _Doing.CONNECT
-        self._wire = self._wire or self._open(address)
-        transport, request = self._wire
-        answer = await transport.handle_async_request(request)
-        try:
-            self._first_byte = self._first_byte or time.perf_counter()
-            self._status = answer.status_code
-            body = bytearray()
-            async for chunk in answer.aiter_raw():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    return f"the answer is longer than {BODY_LIMIT // 1024} kB"
-        finally:
-            await answer.aclose()
-        return judge(self.target, answer.status_code, bytes(body), answer.headers.get("content-encoding", ""))
+        if self._wire is None:
+            secure = self._url.scheme == "https"
+            self._wire = Wire(address, self._port, tls=self._shared.tls if secure else None, name=self._url.host)
+        self._wire.progress = self._progress
+        answer = await self._wire.handle_async_request(self._request)
+        body = b"".join([chunk async for chunk in answer.aiter_raw()])
+        return judge(self.target, answer.status_code, body, answer.headers.get("content-encoding", ""))
 
-    def _open(self, address: str) -> tuple[httpx.AsyncHTTPTransport, httpx.Request]:
-        transport = httpx.AsyncHTTPTransport(
-            verify=self._shared.tls,
-            trust_env=False,
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-        )
-        request = httpx.Request(
-            "GET",
-            self._url.copy_with(host=address),
-            headers={
-                "host": self._url.netloc.decode("ascii"),
-                "user-agent": "switchyard-health",
-                "accept": "*/*",
-                "accept-encoding": "identity",
-            },
-            extensions={"trace": self._trace, "sni_hostname": self._url.host},
-        )
-        return transport, request
-
-    async def _trace(self, event: str, _: dict[str, Any]) -> None:
-        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
-            self._connected, self._doing = time.perf_counter(), _Doing.WAIT
-        elif event in {"connection.connect_tcp.started", "connection.start_tls.started"}:
-            self._doing = _Doing.CONNECT  # a kept connection may be found closed
-        elif event == "http11.receive_response_headers.complete":
-            self._first_byte = time.perf_counter()
+    def _make_request(self) -> httpx.Request:
+        # As it came: what is packed is only unpacked where a value of it is asked for, and then to a limit.
+        headers = {"user-agent": "switchyard-health", "accept": "*/*", "accept-encoding": "identity"}
+        return httpx.Request("GET", self._url, headers=headers)
 
     async def _renew_lookup(self) -> None:
         """Look the host up. While it has a connection, a name server that is away or slow is no fault of the target."""
@@ -242,7 +203,7 @@ class Line:
 
     async def _look_up(self) -> None:
         """Find the addresses of the host that are allowed. A connection to one that is still among them stays."""
-        self._doing = _Doing.LOOK_UP
+        self._progress.doing = Doing.LOOK_UP
         host = self._url.host
         found = [host] if _is_address(host) else await self._resolve(host)
         refusals = {address: self._shared.networks.refusal(address) for address in found}
@@ -274,11 +235,11 @@ class Line:
 
     def _too_slow(self) -> str:
         limit = f"within {self.target.timeout:g} s"
-        if self._status is not None:
+        if self._progress.first_byte:
             return f"no complete answer {limit}"
-        if self._doing is _Doing.LOOK_UP:
+        if self._progress.doing is Doing.LOOK_UP:
             return f"no address found for {self._url.host} {limit}"
-        return f"{'no answer' if self._doing is _Doing.WAIT else 'no connection'} {limit}"
+        return f"{'no answer' if self._progress.doing is Doing.WAIT else 'no connection'} {limit}"
 
     def _in_words(self, problem: Exception) -> str:
         """What went wrong, for people."""
@@ -288,12 +249,8 @@ class Line:
                 return words
         if isinstance(problem, httpx.ConnectError):
             return f"no connection to {where}: {problem}"
-        if isinstance(problem, httpx.RemoteProtocolError):
-            if not self._first_byte and "disconnected" in str(problem):
-                return "hung up without an answer"
-            if "complete message" in str(problem):
-                return "hung up in the middle of its answer"
-            return f"what came back is not HTTP ({problem})"
+        if isinstance(problem, httpx.RemoteProtocolError | AnswerTooLong):
+            return str(problem)
         return f"{type(problem).__name__}: {problem}"
 
 
@@ -370,6 +327,6 @@ def _known(cause: BaseException, where: str) -> str:
 
 def _came_back(problem: BaseException) -> bool:
     """Whether an error tells that somebody is there: nonsense, a broken off answer, a certificate."""
-    if isinstance(problem, httpx.RemoteProtocolError):
+    if isinstance(problem, httpx.RemoteProtocolError | AnswerTooLong):
         return True
     return any(isinstance(cause, ssl.SSLError | ConnectionResetError) for cause in _causes(problem))
