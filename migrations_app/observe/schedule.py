@@ -14,6 +14,7 @@ from migrations_app.observe.polls import Line, Lines, PollResult, Target
 
 # Seconds between the moments at which polls begin. To wake up for each of 500 a second costs more than the polls.
 GRID = 0.02
+SOON = 0.001  # seconds; what is due by then is due: moments on the grid are not exact, nor are clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,16 @@ class Schedule:
     def _begin_due(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and self._heap[0][0] <= now + SOON:
             _, _, entry = heapq.heappop(self._heap)
             if entry.gone:
                 continue
             if entry.poll is None:
-                entry.poll = loop.create_task(self._poll(entry, now - entry.due))
+                entry.poll = loop.create_task(self._poll(entry, max(0.0, now - entry.due)))
             else:
                 self.skipped += 1
             # One that was missed altogether is not made up for.
-            entry.due += entry.target.interval * (1 + math.floor((now - entry.due) / entry.target.interval))
+            entry.due += entry.target.interval * (1 + math.floor((now + SOON - entry.due) / entry.target.interval))
             self._push(entry)
 
     async def _until_next(self) -> None:
