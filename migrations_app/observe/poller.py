@@ -141,7 +141,7 @@ class Judge:
     def _tell(self, waiting: list[Ended], keys: set[str]) -> list[tuple[Target, PollResult]]:
         told, self._doubted = [], list[Ended]()
         for one in waiting:
-            if one.result.answered:
+            if one.result.answered or not one.result.asked:
                 told.append((one.target, one.result))
                 continue
             word = self._seen.judge(one.target.key, one.begun, keys)

@@ -60,6 +60,7 @@ class PollResult:
 
     Times are milliseconds from the beginning of the poll: until connected (0 on a kept connection), until the answer
     began and until it was read whole; None for what did not come. `answered`: something came back, be it nonsense.
+    `asked`: there was somebody to ask; not so when no address of the target may be connected to.
     """
 
     target: str
@@ -71,6 +72,7 @@ class PollResult:
     connect_ms: float | None = None
     first_byte_ms: float | None = None
     answered: bool = True
+    asked: bool = True
 
 
 class _Refused(Exception):
@@ -92,7 +94,12 @@ class Line:
     def __init__(self, target: Target, shared: Lines) -> None:
         self.target = target
         self._shared = shared
-        self._url = httpx.URL(target.url)
+        self._invalid = ""
+        try:
+            self._url = httpx.URL(target.url)
+        except httpx.InvalidURL as problem:
+            # A host such as 999.1.1.1: of this target alone.
+            self._url, self._invalid = httpx.URL("http://invalid"), f"{target.url} is no address: {problem}"
         self._port = self._url.port or (443 if self._url.scheme == "https" else 80)
         self._addresses: list[str] = []
         self._looked_up = float("-inf")
@@ -114,7 +121,7 @@ class Line:
         polled_at = datetime.now(UTC)
         self._begun = time.perf_counter()
         self._progress = progress = Progress()
-        whole, answered = False, True
+        whole, answered, asked = False, True, True
         try:
             # Around the whole poll: a trickling answer passes every per-operation timeout.
             async with asyncio.timeout(self.target.timeout):
@@ -123,8 +130,8 @@ class Line:
         except TimeoutError:
             error, answered = self._too_slow(), progress.first_byte > 0
         except _Refused as problem:
-            error, answered = str(problem), False
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as problem:
+            error, answered, asked = str(problem), False, False
+        except (httpx.HTTPError, OSError) as problem:
             error, answered = self._in_words(problem), _came_back(problem)
         except Exception as problem:
             # Of ours, and of this target alone.
@@ -144,6 +151,7 @@ class Line:
             (self._after(progress.connected) if progress.connected else 0.0) if progress.doing is Doing.WAIT else None,
             self._after(progress.first_byte) if progress.first_byte else None,
             answered,
+            asked,
         )
 
     def _after(self, moment: float) -> float:
@@ -151,6 +159,8 @@ class Line:
 
     async def _ask(self) -> str:
         """One answer, judged. Raises what httpx raises, _Refused and OSError."""
+        if self._invalid:
+            raise _Refused(self._invalid)
         if self._wire is not None and self._wire.closed:
             self._wire = None
         if self._wire is None or time.monotonic() - self._looked_up > LOOKED_UP_FOR:
@@ -221,6 +231,8 @@ class Line:
             self._lookup = asyncio.get_running_loop().run_in_executor(
                 self._shared.lookups, functools.partial(socket.getaddrinfo, host, self._port, type=socket.SOCK_STREAM)
             )
+            # Nobody may be left to hear of its failure.
+            self._lookup.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         lookup = self._lookup
         await asyncio.wait([lookup])
         self._lookup = None

@@ -42,6 +42,7 @@ def test_production_settings_pass_the_deployment_check(clean_environ: dict[str, 
         ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is open or empty"),
         ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
         ({"SWITCHYARD_MODE": "staging"}, "SWITCHYARD_MODE is 'staging'"),
+        ({"HEALTH_NETWORKS": "10.0.0.0/8,inside"}, "HEALTH_NETWORKS has 'inside', which is not a network"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

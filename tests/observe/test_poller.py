@@ -102,6 +102,13 @@ def test_answers_that_are_wrong_are_answers():
     assert told(judge, poll_of("auth", 10.0), poll_of("rag", 10.0, answered=True)) == [("auth", False), ("rag", False)]
 
 
+def test_a_target_that_may_not_be_asked_is_told_at_once():
+    gateway = Gateway(answers=False)
+    refused = PollResult("auth", NOW, False, error="8.8.8.8 is in none of the networks", answered=False, asked=False)
+    assert told(Judge(gateway), Ended(target("auth"), refused, 10.0, 10.0, 0.0)) == [("auth", False)]
+    assert gateway.asked == 0
+
+
 def test_a_gateway_that_answers_again_ends_it():
     gateway = Gateway(answers=False)
     judge = Judge(gateway)
@@ -184,10 +191,9 @@ def test_the_networks_of_the_settings_hold(plan_of, settings):
     settings.HEALTH_NETWORKS = ["10.0.0.0/8"]
     asked: list[bytes] = []
     with serving(OK, asked=asked.append) as good:
-        settings.GATEWAY_URL = f"http://127.0.0.1:{good}"
         plan_of(good, auth=good)
         run_until(lambda: len(states()) == 2)
-    assert not any(request.startswith(b"GET /health") and b"switchyard-health" in request for request in asked)
+    assert asked == []
     assert "HEALTH_NETWORKS" in HealthState.objects.get(target="auth").error
 
 

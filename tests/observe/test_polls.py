@@ -155,6 +155,12 @@ def test_a_name_that_is_not_known_is_said_in_words(monkeypatch):
     assert (result.error, result.answered) == ("no such host: auth.invalid", False)
 
 
+def test_a_host_that_can_be_none_is_said_in_words():
+    (result,) = poll(target(80, host="999.1.1.1"))
+    assert (result.healthy, result.asked) == (False, False)
+    assert result.error.startswith("http://999.1.1.1:80/health is no address")
+
+
 def test_a_reset_is_said_in_words():
     with serving(reset=True) as port:
         (result,) = poll(target(port))
