@@ -30,6 +30,11 @@ PRODUCTION = MODE == "production"
 # Who may read /metrics (web/metrics.py). As it is: a token that begins with $ names no other variable.
 METRICS_TOKEN = env.ENVIRON.get("METRICS_TOKEN", "").strip()
 _METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=[] if PRODUCTION else ["127.0.0.0/8", "::1"])
+# Networks that may be polled; link-local and metadata addresses never are (migrations_app.observe.networks).
+HEALTH_NETWORKS = env.list(
+    "HEALTH_NETWORKS",
+    default=["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"],
+)
 
 
 def _is_network(text: str) -> bool:
@@ -58,6 +63,11 @@ def _refusals() -> list[str]:
     found += [
         f"METRICS_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
         for network in _METRICS_NETWORKS
+        if not _is_network(network)
+    ]
+    found += [
+        f"HEALTH_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
+        for network in HEALTH_NETWORKS
         if not _is_network(network)
     ]
     if "DATABASE_URL" not in env.ENVIRON:
@@ -180,6 +190,7 @@ PORT_OFFSET = env.int("PORT_OFFSET", default=0)
 
 CONFIRM_WITHIN = env.float("CONFIRM_WITHIN", default=2.0)  # seconds that a click waits for the gateway's word
 WORKER_HEAD_START = env.float("WORKER_HEAD_START", default=0.5)  # seconds before the web process reconciles itself
+# Where the plan does not say otherwise:
 HEALTH_INTERVAL = env.float("HEALTH_INTERVAL", default=2.0)  # seconds between polls of a service
 HEALTH_TIMEOUT = env.float("HEALTH_TIMEOUT", default=1.5)  # seconds for a whole poll
 HEALTH_STALE_AFTER = env.float("HEALTH_STALE_AFTER", default=30.0)  # seconds after which a state counts as unknown
@@ -216,8 +227,9 @@ CELERY_BEAT_SCHEDULE = {
     },
     "poll health": {
         "task": "migrations_app.tasks.poll_health",
-        "schedule": HEALTH_INTERVAL,
-        "options": {"expires": HEALTH_INTERVAL, "queue": "observe"},
+        # It polls for minutes; whoever is sent meanwhile finds the lock taken, and goes.
+        "schedule": 1.0,
+        "options": {"expires": 1.0, "queue": "polls"},
     },
     "run checks": {
         "task": "migrations_app.tasks.run_checks",

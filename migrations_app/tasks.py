@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from celery import shared_task
+from celery.signals import worker_shutting_down
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, OperationalError, connection
 from django.db.models import QuerySet
@@ -17,7 +19,7 @@ from django.utils import timezone
 from migrations_app.actions import soaks
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway
-from migrations_app.observe import checks, health, partitions, rollups, traffic
+from migrations_app.observe import checks, partitions, poller, rollups, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
@@ -26,7 +28,9 @@ TRAFFIC_LOCK = 0x5357_5452
 CHECK_LOCK = 0x5357_434B
 DELETED_AT_ONCE = 10_000  # rows
 logger = logging.getLogger(__name__)
-_pollers: dict[int, health.Poller] = {}
+POLL_FOR = 600.0  # seconds; then another process of the pool may have its turn
+# One byte that a worker shares with the processes of its pool, which are forked when this module has been imported.
+_shutting_down = mmap.mmap(-1, 1)
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
@@ -35,13 +39,24 @@ def reconcile_all() -> None:
     loop.reconcile_all()
 
 
-@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+# Its own limits: it stays, while all other tasks are soon done.
+@shared_task(ignore_result=True, soft_time_limit=POLL_FOR + 20, time_limit=POLL_FOR + 30)  # type: ignore[untyped-decorator]  # Celery has no types
 def poll_health() -> None:
-    """Poll every target once. Skipped while the last round is still out."""
+    """Poll every target at its interval, for minutes. Ends at once while another worker does."""
     with _alone(POLL_LOCK) as alone:
         if alone:
-            health.poll_once(_poller())
-            soaks.watch_soaks()
+            parent = os.getppid()
+            poller.run(
+                lambda: _shutting_down[0] != 0 or os.getppid() != parent,
+                seconds=POLL_FOR,
+                after_write=soaks.watch_soaks,
+            )
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _tell_children(**_: Any) -> None:
+    """A worker that is asked to end waits for its tasks, and one of them stays."""
+    _shutting_down[0] = 1
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
@@ -102,18 +117,10 @@ def _delete(rows: QuerySet[Any]) -> None:
 def warm_up() -> None:
     """What a worker process does before its first task: the first of everything takes long, and clicks wait for it."""
     try:
-        _poller()
         loop.reconcile_all()
     except DatabaseError as error:
         # It may still be starting. The tasks find out for themselves.
         logger.warning("the database does not answer yet: %s", error)
-
-
-def _poller() -> health.Poller:
-    """This process's own: an event loop and its connections do not survive a fork."""
-    if os.getpid() not in _pollers:
-        _pollers[os.getpid()] = health.make_poller()
-    return _pollers[os.getpid()]
 
 
 @contextmanager

@@ -98,12 +98,14 @@ def test_a_round_of_checks_is_skipped_while_the_last_one_is_out_and_never_otherw
     assert CheckResult.objects.get(prerequisite__key="probe").state == CheckState.HELD
 
 
-def test_a_round_of_polls_watches_the_soaks(plan, monkeypatch):
+def test_polls_that_were_written_have_the_soaks_watched(plan, monkeypatch):
     put_behind(1)
 
-    def poll_once(_poller):
+    def run(_stopping, *, seconds, after_write):
+        assert seconds == tasks.POLL_FOR
         make_healthy(Health.UNHEALTHY, error="refused")
+        after_write()
 
-    monkeypatch.setattr("migrations_app.observe.health.poll_once", poll_once)
+    monkeypatch.setattr("migrations_app.observe.poller.run", run)
     tasks.poll_health()
     assert Week.objects.get(number=1).soak_started_at is None

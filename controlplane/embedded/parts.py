@@ -61,8 +61,8 @@ def worker(_: Installation) -> Part:
 
 
 def observer(_: Installation) -> Part:
-    """Polls health and reads traffic, out of the way of changes."""
-    return _celery_worker("observer", "observe", "--concurrency", "1")
+    """Polls health, reads traffic and runs checks, out of the way of changes: one process polls, two do the rest."""
+    return _celery_worker("observer", "observe,polls", "--concurrency", "3")
 
 
 def _celery_worker(name: str, queue: str, *pool: str) -> Part:

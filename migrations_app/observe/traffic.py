@@ -138,10 +138,14 @@ def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
 def recent_errors(now: datetime | None = None) -> dict[str, tuple[int, int]]:
     """Service key -> requests and errors of both sides within the last SHARE_WINDOW."""
     since = (now or timezone.now()) - SHARE_WINDOW
-    rows = (
-        TrafficSample.objects.filter(read_at__gt=since)
-        .values_list("service__key")
-        .annotate(Sum("requests"), Sum("errors"))
-        .order_by()
-    )
-    return {key: (requests, errors) for key, requests, errors in rows}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT key, requests, errors FROM (
+                SELECT service_id, sum(requests) AS requests, sum(errors) AS errors FROM migrations_app_trafficsample
+                WHERE read_at > %s GROUP BY service_id
+            ) AS sums JOIN migrations_app_service AS service ON service.id = service_id
+            """,
+            [since],
+        )
+        return {key: (int(requests), int(errors)) for key, requests, errors in cursor.fetchall()}

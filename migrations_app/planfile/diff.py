@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from migrations_app.durations import format_duration
+from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
 
 # What one entry of a list of sentences or words is called.
@@ -158,8 +159,8 @@ def _quote(key: str | int) -> str:
 
 
 def _show(value: object) -> str:
-    if isinstance(value, timedelta):
-        return format_duration(value)
+    if isinstance(value, timedelta | HealthPart):
+        return format_duration(value) if isinstance(value, timedelta) else value.words()
     if isinstance(value, ApprovalsPart):
         return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
     if isinstance(value, DonePart):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from django.db import models
+from django.db import connection, models
 from django.utils import timezone
 
-from migrations_app.choices import Phase
+from migrations_app.choices import Health, Phase
 from migrations_app.models import (
     Approval,
     ApprovalRequest,
     Flag,
     Gateway,
+    HealthChange,
     HealthState,
     Override,
     Prerequisite,
@@ -26,6 +27,9 @@ from migrations_app.models import Plan as PlanRow
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.planfile.diff import same_check, same_promise
 from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, split_address
+
+HEALTH_LOCK = 0x5357_4853  # held by who writes states of health, to the end of the transaction
+POLLED_OTHERWISE = "the plan has changed where or how it is polled"
 
 
 def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collection[int], actor: str) -> None:
@@ -64,9 +68,19 @@ def _save(instance: models.Model, values: dict[str, Any]) -> list[str]:
     return changed
 
 
-def _forget_health(target: str) -> None:
-    """What was seen at another address vouches for nothing: unknown until the next poll."""
-    HealthState.objects.filter(target=target).delete()
+def _forget_health(target: str, reason: str) -> None:
+    """What was seen at another address, or by other rules, vouches for nothing: unknown until the next poll.
+
+    From here to the end of the transaction no poll is stored, and then none that began under the old plan
+    (observe.health): one that is stored at this very moment would bring the old state back.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [HEALTH_LOCK])
+    for row in HealthState.objects.filter(target=target):
+        if row.state != Health.UNKNOWN:
+            change = HealthChange(target=target, at=timezone.now(), was=row.state, state=Health.UNKNOWN, reason=reason)
+            change.save(force_insert=True)
+        row.delete()
 
 
 def forget_results(prerequisites: models.QuerySet[Prerequisite]) -> None:
@@ -86,9 +100,10 @@ def _plan(row: PlanRow, plan: Plan) -> None:
         "monolith_host": host,
         "monolith_port": port,
         "monolith_health_path": plan.monolith.health_path,
+        "monolith_health": plan.monolith.health.row(),
     }
-    if {"monolith_host", "monolith_port", "monolith_health_path"} & set(_save(row, values)):
-        _forget_health(MONOLITH_TARGET)
+    if {"monolith_host", "monolith_port", "monolith_health_path", "monolith_health"} & set(_save(row, values)):
+        _forget_health(MONOLITH_TARGET, POLLED_OTHERWISE)
     row.gateways.exclude(key=plan.gateway.key).delete()
     gateway = row.gateways.filter(key=plan.gateway.key).first() or Gateway(plan=row, key=plan.gateway.key)
     _save(gateway, {"adapter": plan.gateway.adapter})
@@ -126,13 +141,14 @@ def _service(row: PlanRow, found: Service | None, service: ServicePart, position
         "host": host,
         "port": port,
         "health_path": service.health_path,
+        "health": service.health.row(),
         "strip": service.strip,
         "timeout": service.timeout,
         "new_side_only": service.new_side_only,
         "position": position,
     }
-    if {"host", "port", "health_path"} & set(_save(target, values)):
-        _forget_health(service.key)
+    if {"host", "port", "health_path", "health"} & set(_save(target, values)):
+        _forget_health(service.key, POLLED_OTHERWISE)
     return target
 
 
@@ -221,5 +237,5 @@ def _remove(row: PlanRow, plan: Plan) -> None:
     Override.objects.filter(week__in=gone).delete()
     gone.delete()
     for service in row.services.exclude(key__in=[service.key for service in plan.services]):
-        _forget_health(service.key)
+        _forget_health(service.key, "it is no longer in the plan")
         service.delete()

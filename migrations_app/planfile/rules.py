@@ -238,6 +238,9 @@ def _values(document: _Document) -> Iterator[tuple[Loc, str]]:
     places: list[tuple[Loc, Node, tuple[str, ...]]] = [(loc, week, ("approvals",)) for loc, week in document.weeks]
     places += [(loc, item, ("check", "valid_for")) for items in document.prerequisites for loc, item in items]
     places += [(loc, item, ("check", "key")) for items in document.done_when for loc, item in items]
+    polled = [(loc, service.get("health")) for loc, service in document.services]
+    polled.append((["monolith"], monolith.get("health") if (monolith := document.root.get("monolith")) else None))
+    places += [([*loc, "health"], health, ("interval", "timeout")) for loc, health in polled if health is not None]
     for loc, node, keys in places:
         for key in keys:
             value = node.get(key)

@@ -30,6 +30,8 @@ from pydantic.json_schema import models_json_schema
 
 from migrations_app.durations import format_duration
 from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matches
+from migrations_app.planfile.health import HealthPart
+from migrations_app.planfile.part import Part
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]
@@ -137,12 +139,6 @@ Validity = Annotated[Span, PlainSerializer(format_duration)]
 Parameters = Annotated[dict[str, Any], AfterValidator(_lists)]
 
 
-class Part(BaseModel):
-    """The base of every part: unknown keys are refused, types are not guessed, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, str_strip_whitespace=True)
-
-
 class PlanHeader(Part):
     """What the plan is called, and what it is measured by."""
 
@@ -169,6 +165,9 @@ class MonolithPart(Part):
     title: Line = "Monolith"
     address: Annotated[AddressText, Field(description="host:port or http://host:port.")]
     health_path: UrlPath = "/health"
+    health: Annotated[HealthPart, Field(description="How it is polled.", json_schema_extra={"default": {}})] = (
+        HealthPart()
+    )
 
 
 class ServicePart(Part):
@@ -183,6 +182,9 @@ class ServicePart(Part):
     strip: Annotated[Strip, Field(description="Taken off the front of the path on the new side only.")] = "/api"
     upstream: Annotated[AddressText, Field(description="host:port or http://host:port.")]
     health_path: UrlPath = "/health"
+    health: Annotated[HealthPart, Field(description="How it is polled.", json_schema_extra={"default": {}})] = (
+        HealthPart()
+    )
     timeout: Annotated[float, Field(ge=0.1, le=3600, description="Seconds for a whole request, retries included.")] = (
         15.0
     )

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from migrations_app.durations import format_duration
+from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.nodes import reads_as_text
 from migrations_app.planfile.schema import DonePart, Plan
 
@@ -47,6 +48,8 @@ def write(plan: Plan) -> str:
 def _values(value: Any) -> Any:
     if isinstance(value, DonePart) and value.is_sentence:
         return value.title
+    if isinstance(value, HealthPart):
+        return value.row()
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {

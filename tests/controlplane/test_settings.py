@@ -44,6 +44,7 @@ def test_production_settings_pass_the_deployment_check(clean_environ: dict[str, 
         ({"SWITCHYARD_MODE": "staging"}, "SWITCHYARD_MODE is 'staging'"),
         ({"METRICS_TOKEN": "short"}, "METRICS_TOKEN is shorter than 20"),
         ({"METRICS_NETWORKS": "10.0.0.0/8,everywhere"}, "METRICS_NETWORKS has 'everywhere'"),
+        ({"HEALTH_NETWORKS": "10.0.0.0/8,inside"}, "HEALTH_NETWORKS has 'inside', which is not a network"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

@@ -1,233 +1,125 @@
-"""Health polls against real HTTP servers that misbehave in every way."""
+"""What the plan wants polled, what is kept of each poll, and the states and changes that follow."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from threading import Thread
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
+from migrations_app.actor import SYSTEM
 from migrations_app.choices import Health
 from migrations_app.gates.load import current_health
-from migrations_app.models import HealthSample, HealthState, Plan, Service
-from migrations_app.observe.health import BODY_LIMIT, Poller, PollResult, Target, poll_once, store, targets
-from tests.demo.clock import Clock
+from migrations_app.models import HealthChange, HealthSample, HealthState, Plan, Service
+from migrations_app.observe.health import advance, current_targets, cut_off, store, store_of_plan
+from migrations_app.observe.polls import PollResult, Target
+from migrations_app.planfile.load import load_plan
+from tests.factories import tracseq
 
-TIMEOUT = 60.0  # seconds; only ever waited for on a clock on which they pass at once
-GIVEN_UP = "no complete answer within 60 s"
-
-
-@contextmanager
-def serving(
-    *pieces: bytes, pause: float = 0.0, hold: bool = False, asked: Callable[[], object] = bool
-) -> Iterator[str]:
-    """A server that answers every connection with these bytes, slowly or not, and may never close.
-
-    `asked` is called for each request, before it is answered.
-    """
-    listener = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
-    open_sockets: list[socket.socket] = []
-
-    def answer(connection: socket.socket) -> None:
-        try:
-            connection.recv(65536)
-            asked()
-            for piece in pieces:
-                connection.sendall(piece)
-                if stop.wait(pause):
-                    break
-            if hold:
-                stop.wait()
-        except OSError:
-            pass  # the poller hung up, as it should
-        finally:
-            connection.close()
-
-    def accept() -> None:
-        while not stop.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            open_sockets.append(connection)
-            threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/health"
-    finally:
-        stop.set()
-        listener.close()
-        for connection in open_sockets:
-            connection.close()
+NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-def closed_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/health"
+def result(
+    healthy: bool | None, seconds: float = 0, *, target: str = "auth", error: str = "no connection"
+) -> PollResult:
+    at = NOON + timedelta(seconds=seconds)
+    return PollResult(target, at, healthy, 200 if healthy else None, 1.0, "" if healthy else error, 0.5, 0.8)
 
 
-def head(status: str, length: int | None = 2) -> bytes:
-    size = f"content-length: {length}\r\n" if length is not None else ""
-    return f"HTTP/1.1 {status}\r\n{size}\r\n".encode()
+def after(word: str, *, fail_after: int, recover_after: int) -> list[str]:
+    """The state after each poll: + is a good one, - a bad one, ? one that nobody can tell."""
+    state, states = None, []
+    for seconds, sign in enumerate(word):
+        told = {"+": True, "-": False, "?": None}[sign]
+        state = advance(state, result(told, seconds), fail_after=fail_after, recover_after=recover_after)
+        states.append(state.state.value)
+    return states
 
 
-@pytest.fixture
-def poller() -> Iterator[Poller]:
-    made = Poller(TIMEOUT)
-    yield made
-    made.close()
+@pytest.mark.parametrize(
+    ("word", "fail_after", "recover_after", "states"),
+    [
+        ("+-+", 1, 1, "healthy unhealthy healthy"),
+        ("-+", 1, 1, "unhealthy healthy"),
+        ("+--", 2, 1, "healthy healthy unhealthy"),
+        ("+-+-+", 2, 1, "healthy healthy healthy healthy healthy"),
+        ("+-+--", 2, 1, "healthy healthy healthy healthy unhealthy"),
+        ("-+-++", 1, 2, "unhealthy unhealthy unhealthy unhealthy healthy"),
+        ("+---+", 3, 1, "healthy healthy healthy unhealthy healthy"),
+        # From unknown the same numbers count, each in a row.
+        ("-+-+", 2, 2, "unknown unknown unknown unknown"),
+        ("--++", 2, 2, "unknown unhealthy unhealthy healthy"),
+        ("-++", 2, 2, "unknown unknown healthy"),
+        # Nobody can tell: at once, and counted anew afterwards.
+        ("+?+", 1, 1, "healthy unknown healthy"),
+        ("+??-", 1, 1, "healthy unknown unknown unhealthy"),
+        ("+-?--", 2, 1, "healthy healthy unknown unknown unhealthy"),
+    ],
+)
+def test_a_state_changes_after_so_many_polls_in_a_row(word, fail_after, recover_after, states):
+    assert after(word, fail_after=fail_after, recover_after=recover_after) == states.split()
 
 
-@contextmanager
-def clocked(outside: Callable[[], bool]) -> Iterator[tuple[Poller, Clock]]:
-    """A poller whose time stands still while `outside` says that something is to come, and else passes at once."""
-    made, clock = Poller(TIMEOUT), Clock(outside)
-    made._runner = asyncio.Runner(loop_factory=lambda: clock)
-    yield made, clock
-    made.close()
+def test_a_state_keeps_its_beginning_and_always_has_the_last_polls_error():
+    first = advance(None, result(True, 0), fail_after=3)
+    second = advance(first, result(False, 1, error="answered 503, expected 200"), fail_after=3)
+    assert (second.state, second.since, second.against) == (Health.HEALTHY, NOON, 1)
+    assert (second.error, second.polled_at) == ("answered 503, expected 200", NOON + timedelta(seconds=1))
 
 
-def poll(poller: Poller, url: str) -> PollResult:
-    (result,) = poller.poll([Target("auth", url)])
-    return result
+def test_every_result_is_stored_as_it_is(db):
+    bad = PollResult("auth", NOON, False, 503, 12.5, "answered 503, expected 200", 0.0, 11.5)
+    store([bad, cut_off(result(False, 1))])
+    first, second = HealthSample.objects.order_by("polled_at")
+    assert (first.target, first.polled_at, first.healthy, first.status_code) == ("auth", NOON, False, 503)
+    assert (first.connect_ms, first.first_byte_ms, first.milliseconds) == (0.0, 11.5, 12.5)
+    assert first.error == "answered 503, expected 200"
+    assert (second.healthy, second.status_code) == (None, None)
+    assert second.error == "nothing answers, not even the gateway: no connection"
 
 
-def test_200_is_healthy_and_timed(poller):
-    with serving(head("200 OK"), b"ok", pause=0.03) as url:
-        begun = time.perf_counter()
-        result = poll(poller, url)
-        whole = time.perf_counter() - begun
-    assert (result.healthy, result.status_code, result.error) == (True, 200, "")
-    assert 30 <= result.milliseconds <= whole * 1000
+def test_an_error_is_cut_to_what_the_column_holds(db):
+    store([result(False, error="ü" * 400)])
+    assert HealthSample.objects.get().error == HealthState.objects.get().error == "ü" * 300
 
 
-@pytest.mark.parametrize("status", ["204 No Content", "404 Not Found", "500 Oops", "503 Busy"])
-def test_any_other_status_is_unhealthy_and_named(poller, status):
-    with serving(head(status, 0)) as url:
-        result = poll(poller, url)
-    assert not result.healthy
-    assert result.error == f"answered {status[:3]}, expected 200"
-
-
-def test_a_redirect_is_not_followed(poller):
-    with serving(head("200 OK") + b"ok") as elsewhere:
-        redirect = f"HTTP/1.1 302 Found\r\nlocation: {elsewhere}\r\ncontent-length: 0\r\n\r\n".encode()
-        with serving(redirect) as url:
-            assert poll(poller, url).error == "answered 302, expected 200"
-
-
-def test_nothing_listening_is_said_in_words(poller):
-    result = poll(poller, closed_port())
-    assert (result.healthy, result.status_code) == (False, None)
-    assert result.error.startswith("no connection")
-
-
-def test_a_server_that_never_answers_is_given_up_on():
-    asked = threading.Event()
-    with serving(hold=True, asked=asked.set) as url, clocked(lambda: not asked.is_set()) as (poller, clock):
-        assert poll(poller, url).error == GIVEN_UP
-        assert clock.time() == TIMEOUT
-
-
-def test_a_trickling_answer_is_given_up_on_in_time():
-    """Each drop comes well within the timeout, and the next would come after it."""
-    asked, drops = threading.Event(), 0
-
-    async def trickle(_: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        nonlocal drops
-        client.write(head("200 OK", 1000))
-        asked.set()
-        try:
-            for drops in range(1, 101):  # noqa: B007
-                client.write(b".")
-                await asyncio.sleep(TIMEOUT / 4.5)
-        finally:
-            client.transport.abort()
-
-    with clocked(lambda: not asked.is_set()) as (poller, clock):
-        server = poller._runner.run(asyncio.start_server(trickle, "127.0.0.1", 0))
-        port = server.sockets[0].getsockname()[1]
-        assert poll(poller, f"http://127.0.0.1:{port}/health").error == GIVEN_UP
-        assert (clock.time(), drops) == (TIMEOUT, 5)
-        server.close()
-
-
-def test_a_huge_answer_is_cut_off(poller):
-    with serving(head("200 OK", 10**9), *([b"x" * BODY_LIMIT] * 4), hold=True) as url:
-        assert poll(poller, url).error == "the answer is longer than 64 kB"
-
-
-def test_garbage_is_an_error_of_that_target_only(poller):
-    with serving(b"\x00\x01 not http\r\n\r\n") as garbage, serving(head("200 OK") + b"ok") as good:
-        results = {r.target: r for r in poller.poll([Target("bad", garbage), Target("good", good)])}
-    assert "RemoteProtocolError" in results["bad"].error
-    assert results["good"].healthy
-
-
-def test_hanging_targets_delay_nobody():
-    """The good one is answered before any time passes, and the others are given up on together."""
-    asked: list[None] = []
-    ended: list[tuple[str, float]] = []
-
-    async def noted(target: Target) -> PollResult:
-        result = await ask(target)
-        ended.append((target.key, clock.time()))
-        return result
-
-    with (
-        serving(hold=True, asked=lambda: asked.append(None)) as hanging,
-        serving(head("200 OK") + b"ok") as good,
-        clocked(lambda: len(asked) < 10 or not ended) as (poller, clock),
-    ):
-        ask, poller._poll = poller._poll, noted
-        results = poller.poll([Target(f"h{n}", f"{hanging}/{n}") for n in range(10)] + [Target("good", good)])
-    assert [result.target for result in results if result.healthy] == ["good"]
-    assert [result.error for result in results] == [GIVEN_UP] * 10 + [""]
-    assert ended[0] == ("good", 0)
-    assert {moment for _, moment in ended[1:]} == {TIMEOUT}
-
-
-def test_a_server_that_comes_back_is_healthy_again(poller):
-    url = closed_port()
-    assert not poll(poller, url).healthy
-    port = int(url.split(":")[2].split("/")[0])
-    listener = socket.create_server(("127.0.0.1", port))
-
-    def answer() -> None:
-        connection, _ = listener.accept()
-        connection.recv(65536)
-        connection.sendall(head("200 OK") + b"ok")
-        connection.close()
-
-    threading.Thread(target=answer, daemon=True).start()
-    try:
-        assert poll(poller, url).healthy
-    finally:
-        listener.close()
-
-
-def test_every_result_is_stored_and_the_state_keeps_its_beginning(db):
-    now = timezone.now()
-
-    def at(seconds: int, healthy: bool) -> PollResult:
-        error = "" if healthy else "no connection"
-        return PollResult("auth", now + timedelta(seconds=seconds), healthy, 200 if healthy else None, 1.0, error)
-
-    for seconds, healthy in ((0, True), (1, True), (2, False), (3, False)):
-        store([at(seconds, healthy)])
+def test_the_state_keeps_its_beginning_and_each_change_is_kept(db):
+    for seconds, healthy in enumerate((True, True, False, False)):
+        store([result(healthy, seconds)])
     assert HealthSample.objects.count() == 4
     row = HealthState.objects.get(target="auth")
     assert (row.state, row.error) == (Health.UNHEALTHY, "no connection")
-    assert row.since == now + timedelta(seconds=2)
-    assert row.polled_at == now + timedelta(seconds=3)
+    assert row.since == NOON + timedelta(seconds=2)
+    assert row.polled_at == NOON + timedelta(seconds=3)
+    changes = [(change.was, change.state, change.reason) for change in HealthChange.objects.order_by("at")]
+    assert changes == [("unknown", "healthy", ""), ("healthy", "unhealthy", "no connection")]
+    assert HealthChange.objects.latest("at").at == row.since
+
+
+def test_the_numbers_of_the_target_count_over_batches_and_within_one(db):
+    patient = {"auth": Target("auth", "http://127.0.0.1:1/", fail_after=3, recover_after=2)}
+    store([result(True, 0), result(True, 1)], patient)
+    for seconds in (2, 3):
+        store([result(False, seconds)], patient)
+        assert HealthState.objects.get().state == Health.HEALTHY
+    store([result(False, 4)], patient)
+    assert HealthState.objects.get().state == Health.UNHEALTHY
+    assert store([result(True, 5), result(True, 6)], patient) == 1
+    row = HealthState.objects.get()
+    assert (row.state, row.since, row.against) == (Health.HEALTHY, NOON + timedelta(seconds=6), 0)
+    assert HealthChange.objects.count() == 3
+
+
+def test_a_change_and_its_samples_are_stored_together_or_not_at_all(db, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(HealthChange.objects, "bulk_create", refuse)
+    with pytest.raises(RuntimeError), transaction.atomic():
+        store([result(False)])
+    assert (HealthSample.objects.count(), HealthState.objects.count()) == (0, 0)
 
 
 def test_a_state_grows_old_and_unknown(plan, settings):
@@ -238,32 +130,89 @@ def test_a_state_grows_old_and_unknown(plan, settings):
     assert why.startswith("the last poll was 3")
 
 
-def test_the_targets_are_the_monolith_and_every_service(plan):
-    found = {target.key: target.url for target in targets(Plan.objects.get())}
+def test_a_state_that_nobody_can_tell_closes_gates_and_is_not_called_down(plan):
+    store([cut_off(result(False, target="auth"))])
+    HealthState.objects.update(polled_at=timezone.now())
+    assert current_health()["auth"] == (Health.UNKNOWN, "nothing answers, not even the gateway: no connection")
+
+
+def test_the_targets_are_the_monolith_and_every_service(plan, settings):
+    found = {target.key: target for target in current_targets()}
     assert len(found) == 11
-    assert found["monolith"] == "http://127.0.0.1:3000/health"
-    assert found["auth"] == "http://127.0.0.1:3010/health"
+    assert found["monolith"].url == "http://127.0.0.1:3000/health"
+    assert found["auth"].url == "http://127.0.0.1:3010/health"
+    assert {(it.interval, it.timeout) for it in found.values()} == {(settings.HEALTH_INTERVAL, settings.HEALTH_TIMEOUT)}
+    assert {(it.status, it.values, it.fail_after, it.recover_after) for it in found.values()} == {((200,), (), 1, 1)}
 
 
-def test_without_a_plan_there_is_nothing_to_poll(db, poller):
-    assert poll_once(poller) == []
+def test_a_target_is_polled_as_the_plan_says(plan):
+    how = {
+        "interval": "1s",
+        "timeout": "0.5s",
+        "status": [200, "3xx"],
+        "json": [{"path": "status", "equals": "ok"}],
+        "fail_after": 3,
+        "recover_after": 2,
+    }
+    Service.objects.filter(key="auth").update(health=how)
+    Plan.objects.update(monolith_health={"fail_after": 5})
+    found = {target.key: target for target in current_targets()}
+    wanted = (1.0, 0.5, (200, "3xx"), (("status", '"ok"'),), 3, 2)
+    auth = found["auth"]
+    assert (auth.interval, auth.timeout, auth.status, auth.values, auth.fail_after, auth.recover_after) == wanted
+    assert found["monolith"].fail_after == 5
+
+
+def test_without_a_plan_there_is_nothing_to_poll(db):
+    assert current_targets() == []
+    assert store_of_plan([]) == []
 
 
 def test_what_was_seen_at_an_address_that_the_plan_left_meanwhile_is_not_stored(plan):
-    class Slow:
-        def poll(self, wanted: list[Target]) -> list[PollResult]:
-            Service.objects.filter(key="rag").update(port=1)
-            HealthState.objects.filter(target="rag").delete()
-            return [PollResult(target.key, timezone.now(), healthy=True) for target in wanted]
+    polled = [(target, result(False, target=target.key)) for target in current_targets()]
+    Service.objects.filter(key="rag").update(port=1)
+    Service.objects.filter(key="auth").update(health={"fail_after": 2})
+    now = store_of_plan(polled)
+    assert {target.key for target in now} == {target.key for target, _ in polled}
+    stored = set(HealthSample.objects.values_list("target", flat=True))
+    assert stored == {target.key for target in now} - {"rag", "auth"}
 
-    poll_once(Slow())
-    assert current_health()["auth"] == (Health.HEALTHY, "")
-    assert "rag" not in current_health()
+
+@pytest.mark.django_db(transaction=True)
+def test_a_poll_that_is_stored_while_the_plan_leaves_its_address_does_not_bring_its_state_back():
+    """The load has forgotten the state and is not over yet: the poll waits, and is then held against the new plan."""
+    document = tracseq(adapter="memory")
+    load_plan(document, actor=SYSTEM, reason="for a test")
+    polled = [(target, result(True, target=target.key)) for target in current_targets()]
+    store_of_plan(polled)
+    services = tuple(
+        service.model_copy(update={"health_path": "/ready"}) if service.key == "auth" else service
+        for service in document.services
+    )
+
+    def write() -> None:
+        try:
+            store_of_plan(polled)
+        finally:
+            connection.close()
+
+    with transaction.atomic():
+        load_plan(document.model_copy(update={"services": services}), actor=SYSTEM, reason="for a test")
+        writer = Thread(target=write)
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+    writer.join()
+    assert not HealthState.objects.filter(target="auth").exists()
+    assert HealthState.objects.filter(target="rag").exists()
+    last = HealthChange.objects.filter(target="auth").latest("id")
+    assert (last.was, last.state) == ("healthy", "unknown")
+    assert last.reason == "the plan has changed where or how it is polled"
 
 
 def test_writing_takes_a_fixed_number_of_queries(db, django_assert_max_num_queries):
-    now = timezone.now()
-    for count in (5, 50):
-        results = [PollResult(f"s{n}", now, True, 200, 1.0) for n in range(count)]
-        with django_assert_max_num_queries(6):
+    for count in (5, 50, 50):
+        results = [result(True, target=f"s{n}") for n in range(count)]
+        with django_assert_max_num_queries(8):
             store(results)
+    assert HealthSample.objects.count() == 105

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 
 from migrations_app.choices import CheckState
-from migrations_app.gates.parameters import EndpointAnswers, JsonValue
+from migrations_app.gates.parameters import EndpointAnswers
 from migrations_app.gates.seen import Finding
 from migrations_app.models import Service
 
 from .asker import Answer, Asker, NoJson, url_of_monolith, url_of_service
-from .printable import printable
+from .json_values import NOTHING, equal, found_at, shown
 from .probe import Scene
-
-_NOTHING = object()
 
 
 def endpoint_answers(parameters: Mapping[str, Any], scene: Scene) -> Finding:
@@ -27,7 +24,7 @@ def endpoint_answers(parameters: Mapping[str, Any], scene: Scene) -> Finding:
     One GET of the path as it stands, past the gateway unless that is the target.
     """
     asked = EndpointAnswers.of(parameters)
-    limit = str(asked.status) + (f", {asked.json_value.path} is {_shown(_wanted(asked))}" if asked.json_value else "")
+    limit = str(asked.status) + (f", {asked.json_value.path} is {shown(_wanted(asked))}" if asked.json_value else "")
     url, who = _target(asked, scene)
     if url is None:
         return Finding(CheckState.UNKNOWN, f"the plan has no service {who}", limit, "Load a plan that has it.")
@@ -62,37 +59,13 @@ def _judge(asked: EndpointAnswers, answer: Answer) -> tuple[str, bool]:
     if asked.json_value is None:
         return value, holds
     try:
-        found = _found(answer.json(), asked.json_value)
+        found = found_at(answer.json(), asked.json_value.path)
     except NoJson:
         return f"{value}, and no JSON", False
-    if found is _NOTHING:
+    if found is NOTHING:
         return f"{value}, without {asked.json_value.path}", False
-    return f"{value}, {asked.json_value.path} is {_shown(found)}", holds and _equal(found, _wanted(asked))
-
-
-def _found(document: Any, value: JsonValue) -> Any:
-    """What stands at the path, _NOTHING when there is no such place."""
-    for step in value.path.split("."):
-        if isinstance(document, dict) and step in document:
-            document = document[step]
-        elif isinstance(document, list) and step.isascii() and step.isdigit() and int(step[:9]) < len(document):
-            document = document[int(step[:9])]
-        else:
-            return _NOTHING
-    return document
+    return f"{value}, {asked.json_value.path} is {shown(found)}", holds and equal(found, _wanted(asked))
 
 
 def _wanted(asked: EndpointAnswers) -> Any:
     return asked.json_value.equals if asked.json_value else None
-
-
-def _equal(found: Any, wanted: Any) -> bool:
-    """As JSON has it: 1 equals 1.0, and neither is true."""
-    return isinstance(found, bool) == isinstance(wanted, bool) and found == wanted
-
-
-def _shown(value: Any) -> str:
-    """For people, and short: an answer may hold anything."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    return printable(json.dumps(value, ensure_ascii=False))
