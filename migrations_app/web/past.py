@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import MONOLITH_WEIGHT, Side
@@ -26,13 +27,14 @@ RANGES = {
 }
 RANGE_WORDS = {"1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days", "90d": "90 days"}
 POINTS = 180  # as many as a phone can tell apart
-MOVES = (
-    AuditKind.WEEK_ENABLED,
-    AuditKind.WEEK_ROLLED_BACK,
-    AuditKind.FLAG_ENABLED,
-    AuditKind.FLAG_WEIGHT_SET,
-    AuditKind.FLAG_ROLLED_BACK,
-)
+# The kinds of events that move a flag, and how the page calls them.
+MOVES = {
+    AuditKind.WEEK_ENABLED: "Enabled with its week",
+    AuditKind.WEEK_ROLLED_BACK: "Rolled back with its week",
+    AuditKind.FLAG_ENABLED: "Enabled",
+    AuditKind.FLAG_WEIGHT_SET: "Weight set",
+    AuditKind.FLAG_ROLLED_BACK: "Rolled back",
+}
 MOST_MOVES = 30  # newest first; a chart with more of them could not be read
 NAMES = {Side.SERVICE: "new side", Side.MONOLITH: "old side"}
 KEYS = {Side.SERVICE: "new", Side.MONOLITH: "old"}
@@ -99,12 +101,26 @@ class DayBar:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """One move of the flag. Weights are per cent."""
+
+    event: int
+    at: datetime
+    words: str
+    before: int
+    after: int
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """`range` is a key of RANGES. Uptimes are in words: "99.98 %"."""
 
     range: str
+    zone: str
     figures: tuple[Figure, ...]
-    moves: tuple[AuditEvent, ...]
+    moves: tuple[Moved, ...]
     days: tuple[DayBar, ...]
     uptime_24h: str
     uptime_90d: str
@@ -121,19 +137,20 @@ class Past:
         return RANGE_WORDS[self.range]
 
 
-def past_of(flag: Flag, week: int, chosen: str, *, zone: tzinfo, now: datetime) -> Past:
+def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime) -> Past:
     """Six queries, however long the past is. An unknown range is the shortest one."""
     chosen = chosen if chosen in RANGES else next(iter(RANGES))
     since, service = now - RANGES[chosen], flag.service
     sides = [Side.SERVICE] if service.new_side_only else list(reversed(Side))
     points = {side: history.latency_series(service.key, side, since, now, POINTS) for side in sides}
     moves = moves_of(flag, week, since)
-    frame = _Frame(since, now, zone, [_event(flag, move) for move in moves])
+    frame = _Frame(since, now, zone, [_event(move) for move in moves])
     bars = history.bars(service.key, now=now)
     summary = HealthSummary.objects.filter(target=service.key).first()
     days = tuple(_day(index, bar) for index, bar in enumerate(bars))
     return Past(
         range=chosen,
+        zone=str(zone),
         figures=(
             _figure(LATENCY, points, frame),
             _figure(ERRORS, points, frame),
@@ -148,15 +165,26 @@ def past_of(flag: Flag, week: int, chosen: str, *, zone: tzinfo, now: datetime) 
     )
 
 
-def moves_of(flag: Flag, week: int, since: datetime) -> list[AuditEvent]:
-    """The audit events that moved this flag, newest first."""
-    rows = AuditEvent.objects.filter(week_number=week, kind__in=MOVES, after__has_key=flag.key, at__gte=since)
-    return list(rows.only("id", "at", "kind", "actor", "before", "after", "reason").order_by("-id")[:MOST_MOVES])
+def moves_of(flag: Flag, week: int, since: datetime) -> list[Moved]:
+    """What moved this flag, newest first."""
+    rows = AuditEvent.objects.filter(week_number=week, kind__in=list(MOVES), after__has_key=flag.key, at__gte=since)
+    return [
+        Moved(
+            row.pk,
+            row.at,
+            MOVES[AuditKind(row.kind)],
+            row.before.get(flag.key, MONOLITH_WEIGHT),
+            row.after[flag.key],
+            row.actor,
+            row.reason,
+        )
+        for row in rows.defer("verdict").order_by("-id")[:MOST_MOVES]
+    ]
 
 
-def _event(flag: Flag, move: AuditEvent) -> Event:
-    before, after = move.before.get(flag.key, MONOLITH_WEIGHT), move.after[flag.key]
-    return Event(move.at, "up" if after > before else "back", f"{before} % to {after} % by {move.actor}")
+def _event(move: Moved) -> Event:
+    key = "up" if move.after > move.before else "back"
+    return Event(move.at, key, f"{move.before} % to {move.after} % by {move.actor}")
 
 
 def _figure(quantity: _Quantity, points: Mapping[Side, Sequence[Point]], frame: _Frame) -> Figure:
