@@ -5,6 +5,8 @@ words for; a default partition takes what has no partition yet (observe.partitio
 want of one.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import django.contrib.postgres.fields
@@ -230,7 +232,7 @@ $$;
 UPTIME_BACK = "DROP FUNCTION switchyard_uptime(bigint, bigint, bigint, bigint);"
 
 
-def _health_fields(latency: Any) -> list[Any]:
+def _health_fields(latency: models.Field[Any, Any]) -> list[tuple[str, Any]]:
     return [
         ("pk", models.CompositePrimaryKey("target", "bucket", blank=True, editable=False, primary_key=True, serialize=False)),
         ("target", models.SlugField(db_index=False, max_length=80)),
@@ -245,7 +247,7 @@ def _health_fields(latency: Any) -> list[Any]:
     ]
 
 
-def _traffic_fields(latency: Any) -> list[Any]:
+def _traffic_fields(latency: models.Field[Any, Any]) -> list[tuple[str, Any]]:
     return [
         ("pk", models.CompositePrimaryKey("service", "side", "bucket", blank=True, editable=False, primary_key=True, serialize=False)),
         ("service", models.SlugField(db_index=False, max_length=80)),
@@ -257,7 +259,7 @@ def _traffic_fields(latency: Any) -> list[Any]:
     ]
 
 
-def _state(name: str, fields: list[Any]) -> migrations.CreateModel:
+def _state(name: str, fields: list[tuple[str, Any]]) -> migrations.CreateModel:
     return migrations.CreateModel(name=name, fields=fields, options={"default_permissions": ()})
 
 
