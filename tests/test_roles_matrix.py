@@ -158,6 +158,7 @@ ADDRESSES: dict[str, Address] = {
     "audit": Address(AUDIT, 200),
     "audit-event": Address(AUDIT, 200, arguments=lambda scene: {"event_id": scene.event}),
     "chrome-live": Address(SEE, 200),
+    "live": Address(SEE, 200),
     "healthz": Address(OPEN, 200),
 }
 # Signing in and out: open to all, and told by what they are for. A GET, and a POST, of (nobody, somebody signed in).

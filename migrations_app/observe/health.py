@@ -18,6 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from migrations_app.choices import Health
+from migrations_app.live import Topic, tell
 from migrations_app.models import HealthSample, HealthState, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
 
@@ -125,10 +126,12 @@ def _in_words(problem: Exception) -> str:
 def store(results: list[PollResult]) -> None:
     """Keep every result, and the state of each target with the moment it began."""
     states = {row.target: row for row in HealthState.objects.all()}
-    changed = []
+    changed, told = [], []
     for result in results:
         state = Health.HEALTHY if result.healthy else Health.UNHEALTHY
         row = states.get(result.target) or HealthState(target=result.target, since=result.polled_at)
+        if (row.state, row.error) != (state, result.error[:300]):
+            told.append(result.target)
         if row.state != state:
             row.state, row.since = state, result.polled_at
         row.polled_at, row.milliseconds, row.error = result.polled_at, result.milliseconds, result.error[:300]
@@ -151,6 +154,9 @@ def store(results: list[PollResult]) -> None:
             unique_fields=["target"],
             update_fields=["state", "since", "polled_at", "milliseconds", "error"],
         )
+        for topic, keys in ((Topic.POLL, [result.target for result in results]), (Topic.HEALTH, told)):
+            if keys:
+                tell(topic, *keys)
 
 
 def poll_once(poller: Poller) -> list[PollResult]:
