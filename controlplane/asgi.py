@@ -10,8 +10,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 os.environ.setdefault("DATABASE_POOL", "on")
 # WhiteNoise serves its few small files by synchronous iterators; Django would say so once in every log.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
-application = get_asgi_application()
+django = get_asgi_application()
 
 from migrations_app.actions import hints  # noqa: E402  # needs the settings that were loaded above
+from migrations_app.web.live import with_streams  # noqa: E402
+
+application = with_streams(django)
 
 hints.start()

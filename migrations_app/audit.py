@@ -12,6 +12,7 @@ from django.utils import timezone
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind
 from migrations_app.gates.verdict import Verdict
+from migrations_app.live import CHANNEL, Topic, messages
 from migrations_app.models import AuditEvent
 from migrations_app.models.audit import CHAIN_LOCK, GENESIS
 
@@ -36,8 +37,11 @@ def record(
     """
     if not connection.in_atomic_block:
         raise RuntimeError("an audit event belongs in the transaction of its change")
+    topic = Topic.ACCOUNT if kind.startswith("account.") else Topic.PLAN
+    (told,) = messages(topic, "" if week_number is None else str(week_number))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
+        # Live pages are told in the same question: this is on the way of every click.
+        cursor.execute("SELECT pg_advisory_xact_lock(%s), pg_notify(%s, %s)", [CHAIN_LOCK, CHANNEL, told])
     last = AuditEvent.objects.order_by("-id").values_list("digest", flat=True).first()
     event = AuditEvent(
         at=at or timezone.now(),

@@ -20,20 +20,85 @@
     }
   }
 
-  // -- The pulse: how old is what this page shows.
-  let lastSeen = performance.now();
-  const LATE = 6;
-  function beat() {
-    const pulse = find("#pulse");
-    if (!pulse) return;
-    const seconds = Math.round((performance.now() - lastSeen) / 1000);
-    const late = seconds > LATE;
-    pulse.textContent = late ? `Reconnecting: data ${seconds} s old` : `Live, ${seconds} s ago`;
-    pulse.classList.toggle("loud", late);
+  // -- Live: the server says that something has changed, and the page asks for its parts again. Without a stream it asks
+  // every other second. The pulse tells which, and how old the data are.
+  const LATE = 6; // seconds
+  const SAFETY = 20; // seconds between questions while a stream is open
+  const SILENT = 20; // seconds; a stream says something every 15
+  const TRIES = 2; // then the page is not reconnecting any more, but polling
+  const live = () => find("#live");
+  const now = () => performance.now() / 1000;
+  let stream = null;
+  let hears = false; // the stream is open, and the server hears of changes itself
+  let tries = 0;
+  let openAt = 0;
+  let heardAt = 0;
+  let askedAt = now();
+  let sentAt = now();
+  let trueAt = now(); // up to then the page showed what was so
+  let owed = false; // something has changed since the last question
+  let asking = false;
+  let quietUntil = 0; // a page that is shown again catches up at once, and need not tell how old it was
+  let over = false; // signed out
+
+  function openStream() {
+    if (stream || over || document.hidden || !live()?.dataset.stream || now() < openAt) return;
+    stream = new EventSource(live().dataset.stream);
+    heardAt = now();
+    stream.onerror = closeStream;
+    for (const kind of ["resync", "change", "beat", "lost", "end"]) stream.addEventListener(kind, onEvent);
+  }
+  function onEvent({ type }) {
+    heardAt = now();
+    if (type === "resync") {
+      hears = true;
+      tries = 0;
+    } else if (type === "lost") hears = false;
+    else if (type === "end") closeStream();
+    if (type !== "beat") refreshNow();
+    beat();
+  }
+  function closeStream() {
+    stream?.close();
+    stream = null;
+    hears = false;
+    tries += 1;
+    // Not all pages at once, after the server was away.
+    openAt = now() + Math.min(2 ** (tries - 1), 30) * (0.5 + Math.random());
   }
   function refreshNow() {
-    const live = find("#live");
-    if (live) htmx.trigger(live, "refresh");
+    owed = true;
+    askedAt = now();
+    if (live() && !over) htmx.trigger(live(), "refresh");
+  }
+  function answered(good, signedOut) {
+    asking = false;
+    if (good) trueAt = Math.max(trueAt, sentAt);
+    else owed = true;
+    if (!signedOut) return;
+    over = true;
+    closeStream();
+  }
+  function beat() {
+    if (stream && now() - heardAt > SILENT) closeStream();
+    openStream();
+    const every = hears && !owed ? SAFETY : Number(live()?.dataset.every ?? 2);
+    if (!document.hidden && now() - askedAt >= every) refreshNow();
+    if (hears && !owed && !asking) trueAt = now();
+    if (panel()) compareTokens();
+    showPulse();
+  }
+  function showPulse() {
+    const pulse = find("#pulse");
+    if (!pulse || now() < quietUntil || (!hears && tries === 0 && now() - trueAt <= LATE)) return;
+    const late = Math.round(now() - trueAt);
+    const way = over ? "over" : late > LATE ? "late" : hears ? "live" : tries > TRIES || !window.EventSource ? "polling" : "late";
+    const word = { over: "Signed out", late: "Reconnecting", live: "Live", polling: "Polling" }[way];
+    // What reads the page out must hear of the word, not of every second.
+    if (find("#pulse-word").textContent !== word) find("#pulse-word").textContent = word;
+    find("#pulse-age").textContent = way === "late" || way === "over" ? `: data ${late} s old` : "";
+    pulse.dataset.way = way;
+    pulse.classList.toggle("loud", late > LATE);
   }
 
   // -- What a poll cannot swap (forms) is shown anew when nobody is in the middle of something.
@@ -144,16 +209,22 @@
     }
   });
 
+  document.addEventListener("htmx:beforeSend", (event) => {
+    if (event.detail.elt.id !== "live") return;
+    owed = false;
+    asking = true;
+    sentAt = now();
+  });
   document.addEventListener("htmx:afterRequest", (event) => {
-    if (event.detail.elt.id === "live" && event.detail.successful) {
-      lastSeen = performance.now();
-      beat();
-      find("#gateway-chip")?.classList.toggle("loud", find("#gateway-state")?.dataset.loud === "yes");
-      compareTokens();
-    } else if (event.detail.elt.id !== "live" && event.detail.successful) {
-      lastSeen = performance.now();
+    const { elt, successful, xhr } = event.detail;
+    if (elt.id !== "live") {
+      // One that failed may mean that the dashboard is away: the next question tells.
       refreshNow();
+      return;
     }
+    answered(successful, xhr.status === 286);
+    if (successful) find("#gateway-chip")?.classList.toggle("loud", find("#gateway-state")?.dataset.loud === "yes");
+    beat();
   });
 
   for (const kind of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) {
@@ -195,7 +266,24 @@
   });
 
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) refreshNow(); });
+  // A hidden page needs no stream; a browser has but six connections for all its pages.
+  function pause() {
+    closeStream();
+    tries = openAt = 0;
+  }
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) {
+      pause();
+      return;
+    }
+    quietUntil = now() + 1.5;
+    refreshNow();
+    beat();
+  });
+  addEventListener("pagehide", pause);
+  addEventListener("offline", closeStream);
+  addEventListener("online", () => { tries = openAt = 0; refreshNow(); });
   setInterval(beat, 1000);
+  openStream();
   showTimes(document);
 })();

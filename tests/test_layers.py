@@ -20,7 +20,7 @@ LAYERS = [
     ["audit"],
     ["actor", "gates"],
     ["models", "roles"],
-    ["choices", "errors", "gateways", "durations"],
+    ["choices", "errors", "gateways", "durations", "live"],
 ]
 LEVEL = {name: level for level, names in enumerate(reversed(LAYERS)) for name in names}
 OUTSIDE = {"apps", "migrations", "templatetags", "__init__"}

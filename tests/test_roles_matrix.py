@@ -161,6 +161,7 @@ ADDRESSES: dict[str, Address] = {
     "service-past": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
     "status": Address(SEE, 200),
     "status-json": Address(SEE, 200),
+    "live": Address(SEE, 200),
     "healthz": Address(OPEN, 200),
     "metrics": Address(OPEN, 200),  # by address or token, whoever is signed in (tests/web/test_metrics.py)
 }

@@ -25,6 +25,7 @@ from migrations_app.gates.checks.probe import Scene
 from migrations_app.gates.parameters import CHECK_PARAMETERS
 from migrations_app.gates.seen import Finding, Snapshot
 from migrations_app.gates.target import NOTHING, digest_of, targets
+from migrations_app.live import Topic, tell
 from migrations_app.models import CheckResult, Plan, Prerequisite
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,8 @@ def store(runs: Iterable[Run]) -> list[CheckResult]:
             unique_fields=["prerequisite"],
             update_fields=["state", "value", "limit", "act", "asked", "since", "checked_at", "milliseconds"],
         )
+        if written:
+            tell(Topic.CHECK)
     return current + written
 
 

@@ -16,6 +16,7 @@ from django.db import connection, transaction
 
 from migrations_app.choices import Health
 from migrations_app.gateways.base import Address
+from migrations_app.live import Topic, tell
 from migrations_app.models import HealthChange, HealthState, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.polls import LONGEST_ERROR, PollResult, Target
@@ -151,6 +152,7 @@ def _store(results: list[PollResult], targets: Mapping[str, Target]) -> int:
         for target, new in states.items()
         if target not in known
     )
+    _tell(known, states)
     if changes:
         HealthChange.objects.bulk_create(changes)
     else:
@@ -158,6 +160,18 @@ def _store(results: list[PollResult], targets: Mapping[str, Target]) -> int:
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL synchronous_commit = off")
     return len(changes)
+
+
+def _tell(before: Mapping[str, State], after: Mapping[str, State]) -> None:
+    """Whom a page shows otherwise now, and who was polled."""
+    tell(Topic.POLL, *after)
+    told = [
+        target
+        for target, new in after.items()
+        if target not in before or (before[target].state, before[target].error) != (new.state, new.error)
+    ]
+    if told:
+        tell(Topic.HEALTH, *told)
 
 
 def _states(targets: set[str]) -> dict[str, State]:

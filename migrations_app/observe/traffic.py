@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
+from migrations_app.live import Topic, tell
 from migrations_app.models import Gateway, Service, TrafficCounter, TrafficSample
 from migrations_app.reconcile.adapters import adapter_for
 
@@ -61,6 +62,8 @@ def store(totals: dict[tuple[str, Side], SideTraffic], now: datetime) -> int:
             unique_fields=["service", "side"],
             update_fields=["requests", "errors", "latency", "read_at"],
         )
+        if samples:
+            tell(Topic.TRAFFIC)
     return len(samples)
 
 

@@ -21,6 +21,7 @@ from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import Applied, Observed, RoutingTable
 from migrations_app.gateways.base import Gateway as Adapter
 from migrations_app.gateways.errors import GatewayError, NotConfirmed, StaleGeneration
+from migrations_app.live import Topic, tell
 from migrations_app.models import Confirmation, Gateway, Plan
 
 from .adapters import adapter_for
@@ -29,6 +30,7 @@ from .desired import desired_table
 
 logger = logging.getLogger(__name__)
 
+LONG_AGO = timedelta(seconds=4)  # pages call a state old that is not much older
 CLOCKS_DIFFER = timedelta(seconds=1)  # between hosts, at most
 
 
@@ -128,6 +130,14 @@ def _write(gateway: Gateway, seen: Observed, applied: Applied | None, error: str
         # One from the future was written before a clock was put back; it would stop the loop until then.
         fresh |= Q(observed_at__gt=now + CLOCKS_DIFFER)
         Gateway.objects.filter(fresh, pk=gateway.pk).update(**values)
+        tell(Topic.LOOK if _as_before(gateway, values) else Topic.GATEWAY, gateway.key)
+
+
+def _as_before(gateway: Gateway, values: dict[str, Any]) -> bool:
+    """Whether nothing but the moment of the look is new. A first look, and one after a long silence, are news."""
+    if gateway.observed_at is None or values["observed_at"] - gateway.observed_at > LONG_AGO:
+        return False
+    return all(getattr(gateway, name) == value for name, value in values.items() if name != "observed_at")
 
 
 def _audit_drift(gateway: Gateway, table: RoutingTable, found: tuple[str, ...]) -> None:

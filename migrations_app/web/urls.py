@@ -13,6 +13,7 @@ from . import (
     freezes,
     gateway,
     healthz,
+    live,
     metrics,
     overrides,
     prerequisites,
@@ -25,6 +26,7 @@ from . import (
 
 urlpatterns: list[URLPattern] = [
     path("", timeline.timeline, name="timeline"),
+    path("live", live.live, name="live"),  # the stream; below it, what pages ask for when it has told them something
     path("live/", timeline.live, name="timeline-live"),
     path("weeks/<int:number>/", weeks.week, name="week"),
     path("weeks/<int:number>/live/", weeks.live, name="week-live"),

@@ -6,10 +6,12 @@ import re
 
 import psycopg
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import connection
 
 from migrations_app.actions.prerequisites import tick
 from migrations_app.choices import AuditKind, Health
+from migrations_app.live import Topic, tell
 from migrations_app.models import AuditEvent, Flag, HealthState, Prerequisite, SignOff
 from migrations_app.roles import Role
 from tests.browser.conftest import people_by_role
@@ -162,6 +164,7 @@ def test_health_refreshes_without_taking_the_focus_or_closing_the_dialog(dashboa
     page = dashboard.page(at="/weeks/1/")
     page.locator("#enable-week-1").focus()
     HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 503, expected 200")
+    tell(Topic.HEALTH, "rag")
     page.locator("#service-rag").get_by_text("answered 503, expected 200").wait_for()
     page.wait_for_timeout(2500)
     wait_for_focus(page, "enable-week-1")
@@ -211,7 +214,7 @@ def test_back_forward_and_reload_give_whole_pages(dashboard):
 
 def test_an_expired_session_never_puts_a_page_inside_the_panel(dashboard):
     page = dashboard.page(at="/weeks/1/")
-    page.context.clear_cookies(name="switchyard")
+    Session.objects.all().delete()
     page.get_by_text("Your session has ended.").wait_for()
     page.get_by_role("button", name="Enable week 1").click()
     page.wait_for_url("**/sign-in/**")
@@ -220,13 +223,13 @@ def test_an_expired_session_never_puts_a_page_inside_the_panel(dashboard):
 
 def test_a_dashboard_that_is_away_is_told_and_the_age_of_the_data_shown(dashboard):
     page = dashboard.page(at="/weeks/1/")
-    page.get_by_text(re.compile(r"Live, \d s ago")).wait_for()
+    page.locator("#pulse").get_by_text("Live", exact=True).wait_for()
     page.context.set_offline(True)
     page.get_by_role("button", name="Enable week 1").click()
     page.get_by_text("It is not known whether this was carried out.").wait_for()
     page.get_by_text(re.compile(r"Reconnecting: data \d+ s old")).wait_for()
     page.context.set_offline(False)
-    page.get_by_text(re.compile(r"Live, \d s ago")).wait_for()
+    page.locator("#pulse").get_by_text("Live", exact=True).wait_for()
 
 
 def test_the_share_on_the_timeline_moves_while_one_looks(dashboard):
@@ -239,8 +242,10 @@ def test_the_share_on_the_timeline_moves_while_one_looks(dashboard):
     TrafficSample.objects.create(
         service=Service.objects.get(key="rag"), side="service", read_at=timezone.now(), requests=40, errors=0
     )
+    tell(Topic.TRAFFIC)
     page.get_by_text("of 40 requests in the last minute").wait_for()
     make_healthy(Health.UNHEALTHY, error="down")
+    tell(Topic.HEALTH, "rag")
     page.get_by_text("Unhealthy").first.wait_for()
 
 

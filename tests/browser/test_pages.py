@@ -17,6 +17,7 @@ from migrations_app.actions.overrides import override_gate
 from migrations_app.actions.prerequisites import tick, untick
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, Health
+from migrations_app.live import Topic, tell
 from migrations_app.models import AuditEvent, HealthState, Plan, Prerequisite
 from migrations_app.roles import Role
 from tests.browser.conftest import people_by_role
@@ -177,14 +178,16 @@ def test_what_needs_you_is_reached_by_keyboard_and_stays_in_place_while_the_page
             break
     link = need.element_handle()
     page.evaluate("document.getElementById('total').dataset.old = ''")
+    tell(Topic.TRAFFIC)
     page.locator("#total:not([data-old])").wait_for()
-    # The poll brought the same words: the link is still the very one, for a click that is half done.
+    # The same words came anew: the link is still the very one, for a click that is half done.
     assert link.evaluate("(link) => link.isConnected && link === document.activeElement")
     put_behind(2)
     tick_all(3, manager)
     approve(3, people_by_role())
     set_weight(key="USE_AUTH_SERVICE", weight=100, actor=manager, reason="the backup is done")
     HealthState.objects.filter(target="auth").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
+    tell(Topic.HEALTH, "auth")
     page.locator("#need-service-auth").wait_for()
     assert page.locator("#need-sign-off:focus").count() == 1
     address = need.get_attribute("href")

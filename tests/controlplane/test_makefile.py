@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.environment import REPOSITORY
 
-TARGETS = ("demo", "up", "test", "lint", "bench", "bench-flip", "bench-gateway", "reset", "lock")
+TARGETS = ("demo", "up", "test", "lint", "bench", "bench-flip", "bench-gateway", "bench-live", "reset", "lock")
 
 
 def make(*arguments: str) -> str:
