@@ -18,7 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from migrations_app.choices import Health
-from migrations_app.live import Topic, tell
+from migrations_app.live import Topic, tell_all
 from migrations_app.models import HealthSample, HealthState, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
 
@@ -154,9 +154,7 @@ def store(results: list[PollResult]) -> None:
             unique_fields=["target"],
             update_fields=["state", "since", "polled_at", "milliseconds", "error"],
         )
-        for topic, keys in ((Topic.POLL, [result.target for result in results]), (Topic.HEALTH, told)):
-            if keys:
-                tell(topic, *keys)
+        tell_all({Topic.POLL: [result.target for result in results], Topic.HEALTH: told})
 
 
 def poll_once(poller: Poller) -> list[PollResult]:
