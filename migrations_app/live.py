@@ -7,6 +7,7 @@ and those ask who is asking. It is a hint: lost when nobody listens, and pages t
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from django.db import connection
@@ -29,9 +30,16 @@ class Topic(StrEnum):
 
 
 def tell(topic: Topic, *keys: str) -> None:
-    """Tell when the transaction commits, at once outside of one. One question to the database, about 0.2 ms."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) AS told", [CHANNEL, messages(topic, *keys)])
+    """Tell when the transaction commits, at once outside of one. No key: nobody knows which, it may be any."""
+    tell_all({topic: keys or ("",)})
+
+
+def tell_all(changes: Mapping[Topic, Collection[str]]) -> None:
+    """As `tell`, for several topics; one without keys is left out. One question to the database, about 0.2 ms."""
+    told = [message for topic, keys in changes.items() if keys for message in messages(topic, *keys)]
+    if told:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_notify(%s, told) FROM unnest(%s::text[]) AS told", [CHANNEL, told])
 
 
 def messages(topic: Topic, *keys: str) -> list[str]:

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from migrations_app.choices import Health
 from migrations_app.gateways.base import Address
-from migrations_app.live import Topic, tell
+from migrations_app.live import Topic, tell_all
 from migrations_app.models import HealthChange, HealthState, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.polls import LONGEST_ERROR, PollResult, Target
@@ -164,14 +164,12 @@ def _store(results: list[PollResult], targets: Mapping[str, Target]) -> int:
 
 def _tell(before: Mapping[str, State], after: Mapping[str, State]) -> None:
     """Whom a page shows otherwise now, and who was polled."""
-    tell(Topic.POLL, *after)
-    told = [
+    changed = [
         target
         for target, new in after.items()
         if target not in before or (before[target].state, before[target].error) != (new.state, new.error)
     ]
-    if told:
-        tell(Topic.HEALTH, *told)
+    tell_all({Topic.POLL: list(after), Topic.HEALTH: changed})
 
 
 def _states(targets: set[str]) -> dict[str, State]:
