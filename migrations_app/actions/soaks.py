@@ -11,19 +11,18 @@ from django.utils import timezone
 from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Health, WeekStatus
-from migrations_app.models import HealthSample, HealthState, Plan, Week
+from migrations_app.models import HealthChange, HealthState, Plan, Week
 
 CLOCKS_DIFFER = timedelta(seconds=1)  # between the host that polls and the one that enabled
-# It is called after every poll. To look further back costs more with every day that a week soaks, and finds nothing.
-LOOKS_BACK = timedelta(hours=1)
 JUST_NOW = timedelta(minutes=1)
 
 
 def watch_soaks(now: datetime | None = None) -> list[int]:
     """Stop the clock of each soaking week that had an unhealthy spell; start it again once all is healthy.
 
-    Level-triggered and safe to repeat: it looks at the polls of the last hour since the clock started, so a spell that
-    was over before this was called counts too. Returns the numbers of the weeks whose clock was touched.
+    Level-triggered and safe to repeat: it looks at the changes of state since the clock started, which are kept for
+    good, so a spell that was over before this was called counts too. How many bad polls make one is the plan's to say.
+    Returns the numbers of the weeks whose clock was touched.
     """
     now = now or timezone.now()
     if not Week.objects.filter(status=WeekStatus.SOAKING).exists():
@@ -46,13 +45,13 @@ def _touch(week: Week, states: dict[str, HealthState], now: datetime) -> bool:
         if well:
             _save(week, now, "")
         return well
-    since = max(week.soak_started_at + CLOCKS_DIFFER, now - LOOKS_BACK)
+    since = week.soak_started_at + CLOCKS_DIFFER
     if week.soak_started_at > now + CLOCKS_DIFFER:
         # The clock of the host was put back: what was polled just now came after the start all the same.
         since = now - JUST_NOW
     failed = (
-        HealthSample.objects.filter(target__in=services, healthy=False, polled_at__gt=since, polled_at__lte=now)
-        .order_by("-polled_at")
+        HealthChange.objects.filter(target__in=services, state=Health.UNHEALTHY, at__gt=since, at__lte=now)
+        .order_by("-at")
         .first()
     )
     if not ill and failed is None:

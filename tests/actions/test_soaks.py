@@ -10,13 +10,14 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from migrations_app.actions.flags import roll_back_flag, set_weight
-from migrations_app.actions.soaks import LOOKS_BACK, watch_soaks
+from migrations_app.actions.soaks import watch_soaks
 from migrations_app.actions.weeks import enable_week, finish_week, roll_back_week
 from migrations_app.choices import AuditKind, Health, Phase, WeekStatus
 from migrations_app.errors import GateClosed
 from migrations_app.gates.load import done_verdicts, verdicts
-from migrations_app.models import AuditEvent, HealthSample, HealthState, Plan, Week
-from migrations_app.observe.health import PollResult, store
+from migrations_app.models import AuditEvent, HealthChange, HealthState, Plan, Week
+from migrations_app.observe.health import store
+from migrations_app.observe.polls import PollResult, Target
 from tests.factories import load_tracseq, make_healthy, put_behind, tick_all
 from tests.faults.system import in_threads
 
@@ -32,6 +33,10 @@ def poll(at: datetime, *, ill: str = "") -> None:
             for key in ("monolith", "notification", "storage", "rag")
         ]
     )
+
+
+def fell_ill(target: str, at: datetime) -> None:
+    HealthChange.objects.create(target=target, at=at, was="healthy", state="unhealthy", reason="no connection")
 
 
 def week() -> Week:
@@ -110,7 +115,7 @@ def test_a_spell_before_the_week_was_on_does_not_count(plan, shell, time_machine
 
 def test_the_illness_of_another_weeks_service_or_of_the_monolith_does_not_count(started):
     HealthState.objects.filter(target__in=["auth", "monolith"]).update(state=Health.UNHEALTHY)
-    HealthSample.objects.create(target="auth", polled_at=started + 5 * SECOND, healthy=False, error="no connection")
+    fell_ill("auth", started + 5 * SECOND)
     assert watch_soaks(started + 6 * SECOND) == []
 
 
@@ -239,16 +244,28 @@ def test_a_demo_soaks_in_its_own_time(plan, shell, time_machine):
     assert finish_week(number=1, actor=shell).changed
 
 
-def test_a_look_asks_as_many_questions_however_long_the_soak_and_reads_an_hour_at_most(started):
-    later = started + timedelta(hours=40)
-    poll(later - LOOKS_BACK - SECOND, ill="rag")  # nobody looked for more than an hour
-    poll(later - LOOKS_BACK + SECOND)
+def test_a_spell_counts_however_long_nobody_looked_and_a_look_asks_as_many_questions(started):
+    for hours in (5, 10, 15):
+        poll(started + timedelta(hours=hours))
+    poll(started + timedelta(hours=20), ill="rag")
+    poll(started + timedelta(hours=20, seconds=2))
     with CaptureQueriesContext(connection) as asked:
-        assert watch_soaks(later) == []
+        assert watch_soaks(started + timedelta(hours=40)) == [1]
+    assert len(asked) <= 12
+    assert week().soak_started_at == started + timedelta(hours=40)
+    with CaptureQueriesContext(connection) as asked:
+        assert watch_soaks(started + timedelta(hours=41)) == []
     assert len(asked) <= 8
-    poll(later - LOOKS_BACK + 3 * SECOND, ill="rag")
-    poll(later - LOOKS_BACK + 5 * SECOND)
-    assert watch_soaks(later) == [1]
+
+
+def test_bad_polls_that_are_too_few_to_change_the_state_are_no_spell(started):
+    patient = {"rag": Target("rag", "http://127.0.0.1/health", fail_after=3)}
+    ill = {"healthy": False, "error": "answered 500"}
+    for seconds in (10, 12):
+        store([PollResult("rag", started + seconds * SECOND, **ill)], patient)
+        assert watch_soaks(started + seconds * SECOND) == []
+    store([PollResult("rag", started + 14 * SECOND, **ill)], patient)
+    assert watch_soaks(started + 14 * SECOND) == [1]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -261,7 +278,7 @@ def test_two_watchers_at_once_make_one_event(shell, over):
     since = timezone.now() - timedelta(minutes=1)
     for round_number in range(10):
         Week.objects.filter(number=1).update(soak_started_at=since, soak_stopped_because="")
-        HealthSample.objects.all().delete()
+        HealthChange.objects.all().delete()
         poll(timezone.now() - 10 * SECOND, ill="rag")
         if over:
             poll(timezone.now() - 5 * SECOND)
@@ -282,8 +299,6 @@ def test_a_watcher_beside_a_rollback_neither_starts_a_clock_of_a_week_that_is_of
             Week.objects.filter(number=1).update(soak_started_at=None, soak_stopped_because="it was ill")
         else:
             Week.objects.filter(number=1).update(soak_started_at=timezone.now() - timedelta(minutes=1))
-            HealthSample.objects.create(
-                target="rag", polled_at=timezone.now() - 10 * SECOND, healthy=False, error="ill"
-            )
+            fell_ill("rag", timezone.now() - 10 * SECOND)
         assert in_threads(watch_soaks, lambda: roll_back_week(number=1, actor=shell), watch_soaks) == []
         assert (week().status, week().soak_started_at) == (WeekStatus.ROLLED_BACK, None)

@@ -13,7 +13,7 @@ from migrations_app.durations import in_words
 from migrations_app.gates.parameters import WeekStable
 from migrations_app.gates.seen import Finding
 from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, HealthSample, HealthState, Week
+from migrations_app.models import Flag, HealthChange, HealthState, Week
 from migrations_app.models.traffic import requests_of, shortest_window
 
 from .probe import Scene
@@ -74,8 +74,9 @@ def _health(titles: Mapping[str, str], now: datetime, limit: str) -> tuple[datet
     last = max(states.values(), key=lambda row: row.since, default=None)
     if last is None:
         return None, ""
-    ill = HealthSample.objects.filter(target=last.target, polled_at__lt=last.since).order_by("-polled_at").first()
-    was = "was not polled before" if ill is None or ill.healthy else f"was unhealthy until then: {ill.error}"
+    ill = HealthChange.objects.filter(target=last.target, at__lt=last.since).order_by("-at").first()
+    was_ill = ill is not None and ill.state == Health.UNHEALTHY
+    was = f"was unhealthy until then: {ill.reason}" if ill and was_ill else "was not polled before"
     return last.since, f"{titles[last.target]} {was}"
 
 
