@@ -74,7 +74,8 @@ def who_may(permission: Permission) -> str:
 class RoleBackend(ModelBackend):
     """Accounts may what their roles may, and nothing by a grant of their own: one place to look.
 
-    The account of a request comes with its permissions, in one query: every page and every click asks for both.
+    The account of a request comes with its permissions and `roles`, in one query: every page and every click asks for
+    them.
     """
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
@@ -82,11 +83,13 @@ class RoleBackend(ModelBackend):
 
     def get_user(self, user_id: int) -> Any:
         """The account with its permissions, or None when there is none or it is not active."""
+        from django.contrib.auth.models import Group, User
         from django.contrib.auth.models import Permission as PermissionRow
-        from django.contrib.auth.models import User
 
         granted = PermissionRow.objects.filter(group__user=OuterRef("pk"), content_type__app_label="migrations_app")
-        user = User.objects.annotate(granted=ArraySubquery(granted.values("codename"))).filter(pk=user_id).first()
+        roles = Group.objects.filter(user=OuterRef("pk")).order_by("name")
+        both = {"granted": ArraySubquery(granted.values("codename")), "roles": ArraySubquery(roles.values("name"))}
+        user = User.objects.annotate(**both).filter(pk=user_id).first()
         if user is None or not self.user_can_authenticate(user):
             return None
         if not user.is_superuser:

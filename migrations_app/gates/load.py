@@ -44,19 +44,28 @@ from .target import NOTHING, digest_of
 from .verdict import Verdict, judge, judge_done
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a page has read already, and a verdict rests on too: all weeks, with their plan, and all health states."""
+
+    weeks: Sequence[Week]
+    health: Sequence[HealthState]
+
+
 def verdicts(
     *,
     weeks: Collection[int] | None = None,
     flags: Collection[str] | None = None,
     weight: int = SERVICE_WEIGHT,
     now: datetime | None = None,
+    read: Read | None = None,
 ) -> dict[int, Verdict]:
     """Week number -> verdict on starting it, for all weeks of the plan or the ones named.
 
     With `flags`, of the change that moves only these flags of the week: their services alone must be healthy, and an
     approval must be for just them. `weight`, in per cent, is what the change moves them to.
     """
-    found = snapshots(Phase.START, weeks=weeks, flags=flags, weight=weight, now=now)
+    found = snapshots(Phase.START, weeks=weeks, flags=flags, weight=weight, now=now, read=read)
     return {number: judge(snapshot, INSTANT) for number, snapshot in found.items()}
 
 
@@ -73,16 +82,19 @@ def snapshots(
     flags: Collection[str] | None = None,
     weight: int = SERVICE_WEIGHT,
     now: datetime | None = None,
+    read: Read | None = None,
 ) -> dict[int, Snapshot]:
     """Week number -> what its verdict rests on. Columns and few questions: a click waits for this."""
     now = now or timezone.now()
-    numbers = Q() if weeks is None else Q(number__in=weeks)
-    rows = list(Week.objects.select_related("plan").filter(numbers))
+    if read is None:
+        numbers = Q() if weeks is None else Q(number__in=weeks)
+        read = Read(list(Week.objects.select_related("plan").filter(numbers)), list(HealthState.objects.all()))
+    rows = [row for row in read.weeks if weeks is None or row.number in weeks]
     if not rows:
         return {}
     seldom = _seldom([row.pk for row in rows], phase, weight, now)
     whole = _flags()
-    health = _health(now, whole.titles)
+    health = _health(states_at(now, read.health), whole.titles)
     prerequisites = _prerequisites(phase, weeks)
     found = {}
     for row in rows:
@@ -116,13 +128,15 @@ def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]
 
     So is one that lies as far in the future, from before the clock was put back, until the next poll.
     """
-    return {target: (state, error) for target, (state, error, _) in _states(now or timezone.now()).items()}
+    found = states_at(now or timezone.now(), HealthState.objects.all())
+    return {target: (state, error) for target, (state, error, _) in found.items()}
 
 
-def _states(now: datetime) -> dict[str, tuple[Health, str, datetime]]:
+def states_at(now: datetime, rows: Iterable[HealthState]) -> dict[str, tuple[Health, str, datetime]]:
+    """As `current_health`, of rows that were read already, and since when it is so."""
     stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
     found = {}
-    for row in HealthState.objects.all():
+    for row in rows:
         if now - row.polled_at > stale:
             age = int((now - row.polled_at).total_seconds())
             found[row.target] = (Health.UNKNOWN, f"the last poll was {age} s ago", row.polled_at)
@@ -218,11 +232,11 @@ def _rows(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[
         return found
 
 
-def _health(now: datetime, titles: dict[str, str]) -> dict[str, SeenService]:
+def _health(states: Mapping[str, tuple[Health, str, datetime]], titles: dict[str, str]) -> dict[str, SeenService]:
     """Every target that was polled, and every service, by key."""
     found = {
         target: SeenService(target, titles.get(target, target), state, error, since)
-        for target, (state, error, since) in _states(now).items()
+        for target, (state, error, since) in states.items()
     }
     for key, title in titles.items():
         found.setdefault(key, SeenService(key, title, Health.UNKNOWN, "no poll yet"))

@@ -11,10 +11,10 @@ from django.utils import timezone
 
 from migrations_app.choices import Health, WeekStatus
 from migrations_app.durations import in_words
-from migrations_app.gates.load import current_health, verdicts
+from migrations_app.gates.load import Read, states_at, verdicts
 from migrations_app.gates.verdict import Line, LineKind, Verdict
 from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, Gateway, HealthState, Plan, Service, Week
+from migrations_app.models import Flag, Gateway, HealthState, Plan, Route, Service, Week
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.traffic import recent
 
@@ -260,30 +260,38 @@ class Board:
         return next(found, None)
 
 
-def load_board() -> Board | None:
-    """The board as it is now, None while no plan is loaded."""
-    gateways = list(Gateway.objects.select_related("plan").defer("plan__document"))
+def load_board(gateways: list[Gateway] | None = None) -> Board | None:
+    """The board as it is now, None while no plan is loaded. `gateways`: when they were read already, with the plan."""
+    if gateways is None:
+        gateways = list(Gateway.objects.select_related("plan").defer("plan__document"))
     plan = gateways[0].plan if gateways else Plan.objects.first()
     if plan is None:
         return None
     now = timezone.now()
     counted = recent(now)
-    health = _health(now)
+    weeks = list(Week.objects.all())
+    for week in weeks:
+        week.plan = plan
+    states = list(HealthState.objects.all())
+    health = _health(states, now)
+    prefixes = defaultdict(list)
+    for service, prefix in Route.objects.values_list("service_id", "prefix"):
+        prefixes[service].append(prefix)
     services: dict[int, list[ServiceRow]] = defaultdict(list)
-    for flag in Flag.objects.select_related("service").prefetch_related("service__routes"):
+    for flag in Flag.objects.select_related("service"):
         sides = counted.get(flag.service.key, {})
         services[flag.week_id].append(
             ServiceRow(
                 service=flag.service,
                 flag=flag,
-                prefixes=tuple(route.prefix for route in flag.service.routes.all()),
+                prefixes=tuple(prefixes[flag.service_id]),
                 health=health.get(flag.service.key, HealthCell(Health.UNKNOWN, "no poll yet")),
                 gateway=flag_state(flag, gateways, now),
                 traffic=Traffic(sides.get(Side.MONOLITH, 0), sides.get(Side.SERVICE, 0)),
             )
         )
-    found = verdicts()
-    weeks = [
+    found = verdicts(now=now, read=Read(weeks, states))
+    rows = [
         WeekRow(
             week,
             found.get(week.number, Verdict(week.number, ())),
@@ -291,12 +299,12 @@ def load_board() -> Board | None:
             now,
             plan.scaled(week.soak),
         )
-        for week in Week.objects.all()
+        for week in weeks
     ]
-    current = _current(weeks)
+    current = _current(rows)
     return Board(
         plan=plan,
-        weeks=tuple(replace(row, current=index == current) for index, row in enumerate(weeks)),
+        weeks=tuple(replace(row, current=index == current) for index, row in enumerate(rows)),
         monolith=health.get(MONOLITH_TARGET, HealthCell(Health.UNKNOWN, "no poll yet")),
         gateway=state_of(plan, gateways, now),
         now=now,
@@ -308,9 +316,9 @@ def _current(weeks: list[WeekRow]) -> int:
     return next((index for index, row in enumerate(weeks) if not row.done and not row.soaked), len(weeks) - 1)
 
 
-def _health(now: datetime) -> dict[str, HealthCell]:
-    times = {row.target: row.milliseconds for row in HealthState.objects.all()}
+def _health(rows: list[HealthState], now: datetime) -> dict[str, HealthCell]:
+    times = {row.target: row.milliseconds for row in rows}
     return {
         target: HealthCell(state, error, times.get(target) if state != Health.UNKNOWN else None)
-        for target, (state, error) in current_health(now).items()
+        for target, (state, error, _) in states_at(now, rows).items()
     }

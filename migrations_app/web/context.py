@@ -41,23 +41,24 @@ class Chrome:
     request: HttpRequest
 
     @cached_property
-    def _gateways(self) -> list[Gateway]:
+    def gateways(self) -> list[Gateway]:
+        """With their plan."""
         live = Exists(_live_overrides(self.now))
         rows = Gateway.objects.select_related("plan").defer("plan__document")
         return list(rows.annotate(overridden=live).order_by("key"))
 
     @cached_property
     def plan(self) -> Plan | None:
-        return self._gateways[0].plan if self._gateways else Plan.objects.first()
+        return self.gateways[0].plan if self.gateways else Plan.objects.first()
 
     @cached_property
     def gateway(self) -> GatewayState | None:
-        return state_of(self.plan, self._gateways) if self.plan else None
+        return state_of(self.plan, self.gateways) if self.plan else None
 
     @cached_property
     def overrides(self) -> list[OverrideRow]:
         """The gates that are overridden now."""
-        if not any(getattr(row, "overridden", False) for row in self._gateways):
+        if not any(getattr(row, "overridden", False) for row in self.gateways):
             return []
         found = list(_live_overrides(self.now).select_related("week").order_by("week__number"))
         asked = Prerequisite.objects.filter(week__in=[row.week_id for row in found])
@@ -96,8 +97,11 @@ class Chrome:
 
     @cached_property
     def role(self) -> str:
-        """The account's groups, in words."""
-        return ", ".join(group.name for group in self.request.user.groups.all()) or "no role"
+        """The account's groups, in words. As a rule they came with the account (roles.RoleBackend)."""
+        names = getattr(self.request.user, "roles", None)
+        if names is None:
+            names = [group.name for group in self.request.user.groups.all()]
+        return ", ".join(names) or "no role"
 
     @property
     def may(self) -> dict[str, bool]:
