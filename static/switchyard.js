@@ -174,6 +174,7 @@
     // The past is not swapped away under somebody who reads it.
     if (target.id === "past" && find("details[open], :focus, :hover", target)) event.detail.shouldSwap = false;
     if (target !== panel()) return;
+    swappedAt = performance.now(); // it is there at once, and settles a moment later
     trail = [];
     for (let node = document.activeElement; node && node !== document.body; node = node.parentElement) {
       if (node.id) trail.push(node.id);

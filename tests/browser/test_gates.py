@@ -8,6 +8,7 @@ import pytest
 
 from migrations_app.actions.overrides import end_override, override_gate
 from migrations_app.choices import Phase
+from migrations_app.live import Topic, tell
 from migrations_app.models import Approval, ApprovalRequest, Evidence, Freeze, Override, SignOff, Week
 from migrations_app.roles import Role
 from tests.browser.conftest import people_by_role
@@ -79,7 +80,8 @@ def test_an_open_page_learns_of_an_override_and_its_end_without_losing_the_focus
     page.get_by_text("The gate of week 3 is overridden").wait_for()
     page.locator("#end-override-3").focus()
     page.evaluate("document.getElementById('standing').dataset.old = ''")
-    page.locator("#standing:not([data-old])").wait_for()  # a poll has gone by
+    tell(Topic.CHECK)
+    page.locator("#standing:not([data-old])").wait_for()  # the parts of the page have been asked for anew
     assert page.evaluate("document.activeElement.id") == "end-override-3"
     end_override(number=3, actor=administrator)
     page.locator("#overrides .strip").wait_for(state="detached")
