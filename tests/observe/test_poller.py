@@ -228,7 +228,9 @@ def test_it_ends_when_its_time_is_over_and_writes_what_it_has(plan_of):
 def test_the_task_goes_while_another_worker_polls(plan_of, monkeypatch):
     ran = []
     monkeypatch.setattr(poller, "run", lambda *_, **how: ran.append(how["seconds"]))
-    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+    # Outside of a transaction: one that idles for long is ended by the server, and its lock with it.
+    known = connection.get_connection_params() | {"cursor_factory": None}
+    with psycopg.connect(**known, autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [tasks.POLL_LOCK])
         tasks.poll_health()
         assert ran == []
