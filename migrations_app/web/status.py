@@ -31,7 +31,7 @@ from migrations_app.observe.traffic import recent_errors
 from migrations_app.roles import Permission, who_may
 
 from .access import may
-from .gateway_state import flag_state
+from .gateway_state import OLD_AFTER, flag_state
 from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of
 
 KEPT_FOR = 5  # seconds that one reading answers everybody who asks
@@ -77,6 +77,8 @@ def load_status() -> Status | None:
     now = timezone.now()
     zone = ZoneInfo(plan.timezone)
     gateways = list(Gateway.objects.filter(plan=plan))
+    # What a gateway ran when it was last seen says nothing of now.
+    seen_lately = all(row.observed_at and now - row.observed_at <= OLD_AFTER for row in gateways)
     health = {target: state for target, (state, _) in current_health(now).items()}
     counted = recent_errors(now)
     areas = []
@@ -87,7 +89,7 @@ def load_status() -> Status | None:
         facts = Facts(
             area=service.area or service.title,
             owner=service.owner,
-            runs=state.runs,
+            runs=state.runs if seen_lately else None,
             asked=flag.weight,
             new=health.get(service.key, Health.UNKNOWN),
             old=health.get(MONOLITH_TARGET, Health.UNKNOWN),

@@ -37,6 +37,13 @@ def test_the_last_polls_are_listed_with_their_errors(manager):
     assert "fault 11!" not in said
 
 
+def test_a_poll_of_which_nobody_can_tell_is_not_listed_as_unhealthy(manager):
+    HealthSample.objects.create(target="auth", polled_at=timezone.now(), healthy=None, error="nothing answers")
+    polls = text_of(manager.get("/services/auth/")).split("Last polls")[1].split("Routes")[0]
+    assert "Unknown none nothing answers" in polls
+    assert "Unhealthy" not in polls
+
+
 def test_a_service_that_the_monolith_never_had_says_so(manager):
     assert "never had this" in text_of(manager.get("/services/reports/"))
 

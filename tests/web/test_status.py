@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from migrations_app.gateways.base import Side
-from migrations_app.models import HealthState, Plan, Service, TrafficSample
+from migrations_app.models import Gateway, HealthState, Plan, Service, TrafficSample
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from migrations_app.web import status
@@ -77,6 +77,19 @@ def test_what_moved_is_told_with_its_moment(plan, support):
     assert (moved["served_by"], moved["last_change"]) == ("The new system", "Moved to the new system")
     assert moved["last_change_at"] is not None
     assert areas(support)["Sign-in"]["served_by"] == "The old system"
+
+
+def test_what_a_gateway_ran_when_it_was_last_seen_is_not_told_as_what_it_runs(plan, support):
+    make_healthy()
+    reconcile_all()
+    assert areas(support)["Sign-in"]["served_by"] == "The old system"
+    Gateway.objects.update(observed_at=timezone.now() - timedelta(minutes=1))
+    status.kept.forget()
+    found = areas(support)["Sign-in"]
+    assert (found["standing"], found["served_by"]) == (
+        "unknown",
+        "It cannot be told just now which system serves it",
+    )
 
 
 def test_a_side_that_fails_and_requests_that_fail_are_told(plan, support):
