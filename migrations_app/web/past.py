@@ -206,7 +206,7 @@ def summary_of(series: Sequence[Series], say: Callable[[float], str]) -> str:
         if values:
             told.append(f"{one.name}: {say(values[-1])} last, {say(max(values))} at most")
         else:
-            told.append(f"{one.name}: no traffic")
+            told.append(f"{one.name}: nothing summed up")
     return "; ".join(told).capitalize() + "."
 
 
@@ -224,7 +224,7 @@ def _day(index: int, bar: Bar) -> DayBar:
 def _days_summary(bars: Sequence[Bar]) -> str:
     polled = [bar for bar in bars if bar.polls]
     if not polled:
-        return "It has not been polled yet."
+        return "Nothing is summed up yet; a minute is, once it is over."
     bad = sum(bool(bar.failed) for bar in polled)
     days = f"{len(polled)} day{'s' if len(polled) != 1 else ''}"
     return f"Polled on {days}, with failures on {bad}."

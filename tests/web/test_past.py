@@ -61,7 +61,7 @@ def test_both_sides_are_drawn_and_told_in_words_and_in_a_table(manager, minute):
 
 def test_a_range_is_chosen_by_a_link_and_nonsense_is_the_shortest(manager, minute):
     serve(minute, Side.MONOLITH, 5, ago=200)
-    assert "No traffic was counted in this time." in text_of(manager.get("/services/auth/"))
+    assert "No traffic is summed up for this time" in text_of(manager.get("/services/auth/"))
     page = manager.get("/services/auth/?range=6h")
     assert "The last 6 hours" in text_of(page)
     assert 'id="range-6h" aria-current="true"' in page.content.decode()
