@@ -124,7 +124,7 @@ def snapshots(
 
 
 def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]:
-    """Target -> (state, error). A state that no poll has confirmed for HEALTH_STALE_AFTER seconds is unknown.
+    """Target -> (state, error). A state that no poll has confirmed for HealthState.trusted_for is unknown.
 
     So is one that lies as far in the future, from before the clock was put back, until the next poll.
     """
@@ -134,9 +134,9 @@ def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]
 
 def states_at(now: datetime, rows: Iterable[HealthState]) -> dict[str, tuple[Health, str, datetime]]:
     """As `current_health`, of rows that were read already, and since when it is so."""
-    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
     found = {}
     for row in rows:
+        stale = row.trusted_for
         if now - row.polled_at > stale:
             age = int((now - row.polled_at).total_seconds())
             found[row.target] = (Health.UNKNOWN, f"the last poll was {age} s ago", row.polled_at)
