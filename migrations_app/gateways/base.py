@@ -43,6 +43,11 @@ class Route:
 
     `weight` is the share of requests, 0-100 %, that goes to the service at `upstream` with `strip` taken off the front
     of the path (`/api/auth/login` -> `/auth/login`); the rest goes to the monolith with the path unchanged.
+
+    With `failover` the monolith answers at once, with the path unchanged, what is meant for a service that is down:
+    that refuses the connection, does not answer within a third of `timeout`, or answers 5xx. A request that may change
+    something (any but GET and HEAD) is only answered so when it was not sent to the service before. `failover` is one
+    for all routes of a service.
     """
 
     service: str
@@ -53,6 +58,7 @@ class Route:
     strip: str = "/api"
     health_path: str = "/health"
     timeout: float = 15.0  # seconds for the whole request, retries included
+    failover: bool = True  # the gateway lets the monolith answer what the service does not
 
     def side(self) -> Side | None:
         """The one side that serves the route, or None while it is split."""
@@ -114,22 +120,41 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class SideTraffic:
-    """Counters since the gateway started (a restart resets them): requests sent to one side of one service.
+    """Counters since the gateway started (a restart resets them): requests meant for one side of one service.
 
-    `errors` are answers of 5xx and requests that got no answer. `latency` counts the answers by LATENCY_BOUNDS, one
-    more for what is above all; what got no answer from upstream is in none of them, and the counts may be a second or
-    two behind `requests`. Empty when the gateway counts by other bounds, or not at all.
+    Every request of a client is counted once, on the side that it was meant for. `errors` are answers of 5xx and
+    requests that got no answer, `client_errors` answers of 4xx, `retries` requests that were sent a second time.
+
+    `failovers` (new side only) are requests meant for the new side that the monolith answered instead, whether the
+    service was tried first or not, and whatever the monolith answered. Each is also one of the new side's `requests`
+    and one of its `errors`: what was meant for it and not answered by it counts as failed, also where the client never
+    noticed. It is in none of its `client_errors` and `latency`, and in nothing of the old side. So the service
+    answered `requests` less `failovers`, and the monolith the old side's `requests` and the new side's `failovers`.
+
+    `latency` counts the answers by LATENCY_BOUNDS, one more for what is above all; what got no answer from upstream is
+    in none of them, and the counts may be a second or two behind `requests`. Empty when the gateway counts by other
+    bounds, or not at all.
     """
 
     requests: int
     errors: int
     latency: tuple[int, ...] = NO_LATENCY
+    client_errors: int = 0
+    retries: int = 0
+    failovers: int = 0
 
     def __add__(self, other: SideTraffic) -> SideTraffic:
         """Both together. Response times that one of the two does not tell are not known of the sum either."""
         known = bool(self.latency and other.latency)
         latency = tuple(a + b for a, b in zip(self.latency, other.latency, strict=True)) if known else ()
-        return SideTraffic(self.requests + other.requests, self.errors + other.errors, latency)
+        return SideTraffic(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            latency,
+            self.client_errors + other.client_errors,
+            self.retries + other.retries,
+            self.failovers + other.failovers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +165,7 @@ class Capabilities:
     traffic: bool  # counters per service and side
     survives_restart: bool  # restarts from its last good configuration without us
     validates: bool = True  # asks the gateway's own validator before a configuration of a new shape is handed over
+    failover: bool = True  # answers from the monolith what a service does not, by itself
 
 
 class Gateway(ABC):
@@ -178,7 +204,15 @@ class Gateway(ABC):
 
     @abstractmethod
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
-        """Counters by (service key, side). Raises Unreachable."""
+        """Counters by (service key, side); ("", Side.MONOLITH) is what no route matches. Raises Unreachable."""
+
+    @abstractmethod
+    def failing_over(self) -> dict[str, str]:
+        """Service key -> in words why the gateway now sends the monolith what is meant for it. Raises Unreachable.
+
+        Empty when none does. Only of services that requests are meant for; a service of which single requests fail, and
+        are answered by the monolith, is not in it.
+        """
 
     def housekeep(self) -> bool:
         """Keep what the gateway and its writers leave behind from growing. To be called every minute or so.

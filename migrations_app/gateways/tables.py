@@ -39,6 +39,9 @@ def check(table: RoutingTable) -> None:
         first = services.setdefault(route.service, route)
         if (first.upstream, first.flag) != (route.upstream, route.flag):
             raise InvalidTable(f"{where}: service {route.service} has another upstream or flag on route {first.prefix}")
+        if (first.failover, first.health_path) != (route.failover, route.health_path):
+            told = f"service {route.service} has another failover or health_path on route {first.prefix}"
+            raise InvalidTable(f"{where}: {told}")
 
 
 def longest_first(routes: tuple[Route, ...]) -> list[Route]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from abc import ABC, abstractmethod
@@ -14,7 +15,9 @@ from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Address, Ga
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.errors import InvalidTable, NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.memory import MemoryGateway
-from tests.gateways.estate import wait_until
+from tests.gateways.estate import Upstream, wait_until
+
+_numbers = itertools.count(1)
 
 
 class Bench(ABC):
@@ -23,8 +26,16 @@ class Bench(ABC):
     gateway: Gateway
 
     @abstractmethod
-    def ask(self, path: str) -> tuple[str, str]:
-        """Send a request through the gateway: who answered, and the path that was seen there."""
+    def ask(self, path: str, method: str = "GET") -> tuple[str, str] | None:
+        """Send a request through the gateway: who answered, and the path that was seen there. None for an error."""
+
+    @abstractmethod
+    def kill(self, service: str) -> None:
+        """End the service of this name: from now on it takes no connections."""
+
+    @abstractmethod
+    def answer_with(self, service: str, status: int) -> None:
+        """What the service of this name answers from now on."""
 
     @abstractmethod
     def ask_slow(self, path: str, milliseconds: float) -> None:
@@ -59,11 +70,22 @@ class Bench(ABC):
 class MemoryBench(Bench):
     def __init__(self, estate) -> None:
         self.gateway = MemoryGateway()
-        self._names = {upstream.address: name for name, upstream in estate.items()}
+        self._estate = estate
+        self._statuses = {}
 
-    def ask(self, path):
-        served = self.gateway.serve(path)
-        return self._names[served.address], served.path
+    def ask(self, path, method="GET"):
+        status = next(
+            (status for name, status in self._statuses.items() if name in (path.split("/")[2], "monolith")), 200
+        )
+        served = self.gateway.serve(path, method=method, failed=status >= 500, status=status)
+        names = {upstream.address: name for name, upstream in self._estate.items()}
+        return None if served.failed else (names[served.address], served.path)
+
+    def kill(self, service):
+        self.gateway.down.add(service)
+
+    def answer_with(self, service, status):
+        self._statuses[service] = status
 
     def ask_slow(self, path, milliseconds):
         self.gateway.serve(path, milliseconds=milliseconds)
@@ -96,9 +118,15 @@ class EnvoyBench(Bench):
         self.envoy, self._estate = envoy, estate
         self.gateway = envoy.adapter()
 
-    def ask(self, path):
-        reply = self.envoy.ask(path)
-        return reply.who, reply.path
+    def ask(self, path, method="GET"):
+        reply = self.envoy.ask(path, method=method, body=b"x" * 2000 if method == "POST" else None)
+        return None if reply.status >= 500 else (reply.who, reply.path)
+
+    def kill(self, service):
+        self._estate[service].die()
+
+    def answer_with(self, service, status):
+        self._estate[service].status = status
 
     def ask_slow(self, path, milliseconds):
         for upstream in self._estate.values():
@@ -397,6 +425,131 @@ def test_traffic_counts_answers_by_how_long_they_took(bench, table):
     assert sum(found[bound] for bound in LATENCY_BOUNDS if bound <= 300) == 2
 
 
+@pytest.fixture
+def mortal(bench, table, estate):
+    """Apply a table with one route to a service of this test alone: `name = mortal(weight=100)`.
+
+    Its route is `/api/NAME`. Envoy remembers for a while that a service has failed, so every test has its own.
+    """
+    added = []
+
+    def make(*, weight: int = 100, **fields) -> str:
+        name = f"mortal-{next(_numbers)}"
+        estate[name] = Upstream(name)
+        added.append(name)
+        made = table()
+        route = replace(
+            made.routes[0], service=name, flag=f"USE_{name}", prefix=f"/api/{name}", weight=weight, **fields
+        )
+        applied = replace(made, routes=(replace(route, upstream=estate[name].address),))
+        bench.gateway.apply(bench.gateway.render(applied))
+        return name
+
+    yield make
+    for name in added:
+        upstream = estate.pop(name)
+        if not upstream.dead:
+            upstream.stop()
+
+
+@pytest.mark.parametrize("strip", ["/api", ""])
+def test_the_monolith_answers_at_once_for_a_service_that_died(bench, mortal, strip):
+    name = mortal(strip=strip)
+    assert bench.ask(f"/api/{name}/x")[0] == name
+    bench.kill(name)
+    for method in ("GET", "POST") * 10:
+        assert bench.ask(f"/api/{name}/x?a=%2F&b", method) == ("monolith", f"/api/{name}/x?a=%2F&b")
+    found = bench.gateway.traffic()
+    new = found[name, Side.SERVICE]
+    assert (new.requests, new.errors, new.failovers) == (21, 20, 20)
+    assert new.retries <= 20
+    assert found.get((name, Side.MONOLITH), SideTraffic(0, 0)) == SideTraffic(0, 0)
+
+
+def test_without_failover_a_service_that_died_is_an_error(bench, mortal):
+    name = mortal(failover=False)
+    bench.kill(name)
+    assert bench.ask(f"/api/{name}/x") is None
+    assert bench.ask(f"/api/{name}/x", "POST") is None
+    found = bench.gateway.traffic()[name, Side.SERVICE]
+    assert (found.requests, found.errors, found.failovers) == (2, 2, 0)
+
+
+def test_a_failed_read_is_answered_by_the_monolith_and_a_failed_write_is_not_sent_again(bench, mortal):
+    name = mortal()
+    bench.answer_with(name, 503)
+    assert bench.ask(f"/api/{name}/x") == ("monolith", f"/api/{name}/x")
+    assert bench.ask(f"/api/{name}/x", "POST") is None
+    found = bench.gateway.traffic()[name, Side.SERVICE]
+    assert (found.requests, found.errors, found.failovers, found.retries) == (2, 2, 1, 1)
+
+
+def test_only_what_the_service_answered_itself_counts_in_its_response_times(bench, mortal):
+    name = mortal()
+    bench.ask(f"/api/{name}/x")
+    bench.answer_with(name, 500)
+    bench.ask(f"/api/{name}/x")
+    bench.ask(f"/api/{name}/x")
+    wait_until(lambda: sum(bench.gateway.traffic()[name, Side.SERVICE].latency) >= 1)
+    found = bench.gateway.traffic()[name, Side.SERVICE]
+    assert (found.requests, found.failovers, sum(found.latency)) == (3, 2, 1)
+
+
+def test_a_split_fails_over_too_and_counts_each_request_once(bench, mortal):
+    name = mortal(weight=50)
+    bench.kill(name)
+    assert {bench.ask(f"/api/{name}/x") for _ in range(40)} == {("monolith", f"/api/{name}/x")}
+    found = bench.gateway.traffic()
+    new, old = found[name, Side.SERVICE], found[name, Side.MONOLITH]
+    assert new.requests + old.requests == 40
+    assert new.failovers == new.errors == new.requests > 0
+    assert (old.errors, old.failovers) == (0, 0)
+
+
+def test_the_gateway_tells_which_services_it_fails_over_for(bench, mortal):
+    name = mortal()
+    bench.ask(f"/api/{name}/x")
+    assert bench.gateway.failing_over() == {}
+    bench.kill(name)
+    for _ in range(5):
+        bench.ask(f"/api/{name}/x")
+    wait_until(bench.gateway.failing_over)
+    [(told, why)] = bench.gateway.failing_over().items()
+    assert told == name
+    assert why
+
+
+def test_a_service_that_is_down_and_that_no_request_is_meant_for_is_not_failed_over_for(bench, mortal):
+    name = mortal(weight=0)
+    bench.kill(name)
+    assert bench.ask(f"/api/{name}/x")[0] == "monolith"
+    assert bench.gateway.failing_over() == {}
+
+
+def test_a_gateway_that_does_not_answer_tells_of_no_failover(bench, run):
+    run()
+    bench.stop()
+    with pytest.raises(Unreachable):
+        bench.gateway.failing_over()
+
+
+@pytest.mark.parametrize(("weight", "side"), [(0, Side.MONOLITH), (100, Side.SERVICE)])
+def test_answers_of_4xx_are_told_apart_from_errors(bench, mortal, weight, side):
+    name = mortal(weight=weight)
+    bench.ask(f"/api/{name}/x")
+    bench.answer_with(name if side is Side.SERVICE else "monolith", 404)
+    bench.ask(f"/api/{name}/x", "POST")
+    found = bench.gateway.traffic()[name, side]
+    assert (found.requests, found.errors, found.client_errors, found.retries) == (2, 0, 1, 0)
+
+
+def test_what_no_route_matches_is_counted(bench, run):
+    run(auth=100)
+    before = bench.gateway.traffic()["", Side.MONOLITH]
+    assert bench.ask("/somewhere/else")[0] == "monolith"
+    assert bench.gateway.traffic()["", Side.MONOLITH].requests == before.requests + 1
+
+
 def test_check_takes_what_apply_takes_and_changes_nothing(bench, run, table):
     run(auth=100)
     before = bench.written()
@@ -451,6 +604,7 @@ def test_threads_that_race_end_at_the_highest_generation(bench, table):
 def test_capabilities_are_declared(bench):
     found = bench.gateway.capabilities
     assert (found.split, found.traffic, found.survives_restart, found.validates) == (True, True, True, True)
+    assert found.failover
 
 
 def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):

@@ -60,6 +60,10 @@ def test_a_bad_field_is_named(change, told):
         ({"prefix": "/api/x", "service": "x"}, "flag USE_AUTH has another weight or service"),
         ({"prefix": "/api/x", "flag": "USE_X"}, "service auth has another upstream or flag"),
         ({"prefix": "/api/x", "upstream": Address("x", 1)}, "service auth has another upstream or flag"),
+        (
+            {"prefix": "/api/x", "failover": False},
+            "service auth has another failover or health_path on route /api/auth",
+        ),
     ],
 )
 def test_two_routes_that_contradict_each_other_are_named(second, told):

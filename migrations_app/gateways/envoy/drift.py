@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from migrations_app.gateways.base import Side
-from migrations_app.gateways.envoy.bootstrap import METADATA
+from migrations_app.gateways.envoy.bootstrap import FAILOVER, METADATA
 
 Json = dict[str, Any]
 
@@ -32,7 +32,7 @@ def weights(routes: Json | None) -> dict[str, int]:
         flag = _dig(route, "metadata", "filter_metadata", METADATA, "flag")
         cluster = _dig(route, "route", "cluster")
         if isinstance(flag, str) and flag and isinstance(cluster, str):
-            share = _share(route) if cluster.endswith(f".{Side.SERVICE}") else 0
+            share = _share(route) if cluster.endswith((f".{Side.SERVICE}", f".{FAILOVER}")) else 0
             found.setdefault(flag, 100 if share is None else share)
     return found
 

@@ -26,6 +26,7 @@ from migrations_app.gateways.errors import NotConfirmed, Rejected, StaleGenerati
 from migrations_app.gateways.tables import check, longest_first
 
 TABLE_FILE = "table.json"
+_READS = ("GET", "HEAD")
 _GOLDEN_STEP = 0.6180339887498949  # spreads a split evenly and always in the same way
 
 
@@ -36,13 +37,15 @@ class Served:
     address: Address
     path: str
     service: str  # empty for what no route matched
-    side: Side
+    side: Side  # the one that it was meant for
+    failed: bool = False  # it got no good answer
 
 
 class MemoryGateway(Gateway):
     """Thread-safe. `answers` set to False is an outage: what is applied meanwhile runs once it is True again.
 
-    `refuses`, when not empty, is the reason for which the next tables are rejected.
+    `refuses`, when not empty, is the reason for which the next tables are rejected. `down` has the services that take
+    no connections at present.
     """
 
     def __init__(self) -> None:
@@ -54,6 +57,7 @@ class MemoryGateway(Gateway):
         self._counters: dict[tuple[str, Side], SideTraffic] = {}
         self._requests = 0
         self.refuses = ""
+        self.down: set[str] = set()
         self.writes = 0  # how often a table was written
 
     @property
@@ -123,11 +127,22 @@ class MemoryGateway(Gateway):
                 raise Unreachable("the gateway does not answer")
             routes = self._running.routes if self._running else ()
             silent = {(route.service, side): SideTraffic(0, 0) for route in routes for side in Side}
-            return silent | self._counters
+            return {("", Side.MONOLITH): SideTraffic(0, 0)} | silent | self._counters
 
-    def serve(self, path: str, *, failed: bool = False, milliseconds: float = 1.0) -> Served:
-        """Route one request and count it; `failed` counts it as an error. Raises Unreachable.
+    def failing_over(self) -> dict[str, str]:
+        with self._lock:
+            if not self._answers:
+                raise Unreachable("the gateway does not answer")
+            routes = self._running.routes if self._running else ()
+            meant = {route.service for route in routes if route.failover and route.weight > 0}
+            return dict.fromkeys(sorted(meant & self.down), "it takes no connections")
 
+    def serve(
+        self, path: str, *, method: str = "GET", failed: bool = False, status: int = 200, milliseconds: float = 1.0
+    ) -> Served:
+        """Route one request and count it. Raises Unreachable.
+
+        `failed`: the upstream answers with 5xx, which counts as an error; `status` is what it answers otherwise.
         `milliseconds` is how long the answer took.
         """
         with self._lock:
@@ -136,8 +151,10 @@ class MemoryGateway(Gateway):
             bare, question, query = path.partition("?")
             for route in longest_first(self._running.routes):
                 if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
-                    return self._serve(self._running, route, bare, question + query, _one(failed, milliseconds))
-            return Served(self._running.monolith, path, "", Side.MONOLITH)
+                    request = _Request(bare, question + query, method, failed, _one(failed, status, milliseconds))
+                    return self._serve(self._running, route, request)
+            self._count("", Side.MONOLITH, _one(failed, status, milliseconds))
+            return Served(self._running.monolith, path, "", Side.MONOLITH, failed)
 
     def tamper(self, weights: Mapping[str, int]) -> None:
         """Change what runs behind the control plane's back."""
@@ -163,19 +180,41 @@ class MemoryGateway(Gateway):
             except Rejected:
                 self._running = None
 
-    def _serve(self, table: RoutingTable, route: Route, path: str, query: str, one: SideTraffic) -> Served:
+    def _serve(self, table: RoutingTable, route: Route, request: _Request) -> Served:
         self._requests += 1
-        new = (self._requests * _GOLDEN_STEP) % 1 * 100 < route.weight
-        key = (route.service, Side.SERVICE if new else Side.MONOLITH)
-        self._counters[key] = self._counters.get(key, SideTraffic(0, 0)) + one
-        if not new:
-            return Served(table.monolith, path + query, route.service, Side.MONOLITH)
-        return Served(route.upstream, (path.removeprefix(route.strip) or "/") + query, route.service, Side.SERVICE)
+        if (self._requests * _GOLDEN_STEP) % 1 * 100 >= route.weight:
+            self._count(route.service, Side.MONOLITH, request.one)
+            whole = request.path + request.query
+            return Served(table.monolith, whole, route.service, Side.MONOLITH, request.failed)
+        return self._serve_new(table, route, request)
+
+    def _serve_new(self, table: RoutingTable, route: Route, request: _Request) -> Served:
+        down = route.service in self.down
+        if route.failover and (down or (request.failed and request.method in _READS)):
+            # A service that is known to be down is not tried first.
+            self._count(route.service, Side.SERVICE, SideTraffic(1, 1, retries=int(not down), failovers=1))
+            return Served(table.monolith, request.path + request.query, route.service, Side.SERVICE)
+        self._count(route.service, Side.SERVICE, SideTraffic(1, 1) if down else request.one)
+        path = (request.path.removeprefix(route.strip) or "/") + request.query
+        return Served(route.upstream, path, route.service, Side.SERVICE, down or request.failed)
+
+    def _count(self, service: str, side: Side, one: SideTraffic) -> None:
+        self._counters[service, side] = self._counters.get((service, side), SideTraffic(0, 0)) + one
 
 
-def _one(failed: bool, milliseconds: float) -> SideTraffic:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    path: str
+    query: str  # with its question mark
+    method: str
+    failed: bool
+    one: SideTraffic  # itself, as it counts when it is answered by whom it was meant for
+
+
+def _one(failed: bool, status: int, milliseconds: float) -> SideTraffic:
     own = bisect_left(LATENCY_BOUNDS, milliseconds)
-    return SideTraffic(1, int(failed), tuple(int(position == own) for position in range(len(LATENCY_BOUNDS) + 1)))
+    latency = tuple(int(position == own) for position in range(len(LATENCY_BOUNDS) + 1))
+    return SideTraffic(1, int(failed), latency, client_errors=int(not failed and 400 <= status < 500))
 
 
 def _parse(files: Mapping[str, bytes]) -> RoutingTable:

@@ -95,8 +95,8 @@ def test_a_body_arrives_whole_on_either_side(envoy, run, size):
         assert (reply.status, reply.json()["length"], reply.json()["method"]) == (200, size, "POST")
 
 
-def test_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
-    run(auth=100)
+def test_without_failover_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
+    run(auth=100, failover=False)
     estate["auth"].status, estate["auth"].hits = 503, 0
     assert envoy.ask("/api/auth/x").status == 503
     assert estate["auth"].hits == 2
@@ -105,8 +105,8 @@ def test_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
     assert estate["auth"].hits == 1
 
 
-def test_a_service_that_hangs_costs_the_client_the_routes_timeout_and_no_more(envoy, run, estate):
-    run(auth=100)
+def test_without_failover_a_service_that_hangs_costs_the_client_the_routes_timeout_and_no_more(envoy, run, estate):
+    run(auth=100, failover=False)
     estate["auth"].delay = 4.0
     estate["auth"].hits = 0
     assert envoy.ask("/api/auth/x").status == 504
@@ -128,8 +128,8 @@ def test_errors_are_counted_on_the_side_that_made_them(envoy, run, gateway, esta
     assert counted() == (requests + 2, errors + 1)
 
 
-def test_a_service_that_is_down_counts_as_errors(envoy, gateway, table):
-    made = table(auth=100)
+def test_without_failover_a_service_that_is_down_counts_as_errors(envoy, gateway, table):
+    made = table(auth=100, failover=False)
     gone = replace(made.routes[0], service="gone", flag="USE_GONE", upstream=Address("127.0.0.1", free_port()))
     gateway.apply(gateway.render(replace(made, routes=(gone,))))
     assert envoy.ask("/api/auth/x").status == 503
@@ -150,15 +150,16 @@ def test_the_access_log_has_one_json_object_for_each_request(envoy, run):
     assert entry["tries"] == 1
 
 
-def test_prometheus_metrics_are_labelled_with_service_and_side(envoy, run):
-    run(auth=100)
+@pytest.mark.parametrize(("failover", "side"), [(True, "failover"), (False, "service")])
+def test_prometheus_metrics_are_labelled_with_service_and_side(envoy, run, failover, side):
+    run(auth=100, failover=failover)
     envoy.ask("/api/auth/x")
     metrics = envoy.ask("/stats/prometheus", port=envoy.admin_port).text.splitlines()
     [line] = [
         line
         for line in metrics
         if line.startswith("envoy_cluster_upstream_rq_completed{")
-        and 'side="service"' in line
+        and f'side="{side}"' in line
         and 'envoy_cluster_name="auth"' in line
     ]
     assert int(line.rsplit(" ", 1)[1]) >= 1
