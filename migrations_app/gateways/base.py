@@ -45,9 +45,12 @@ class Route:
     of the path (`/api/auth/login` -> `/auth/login`); the rest goes to the monolith with the path unchanged.
 
     With `failover` the monolith answers at once, with the path unchanged, what is meant for a service that is down:
-    that refuses the connection, does not answer within a third of `timeout`, or answers 5xx. A request that may change
-    something (any but GET and HEAD) is only answered so when it was not sent to the service before. `failover` is one
-    for all routes of a service.
+    that refuses the connection, does not answer within a third of `timeout`, or answers 5xx. A write (any request but
+    GET and HEAD) is only answered so when it was not sent to the service before. `failover` is one for all routes of a
+    service.
+
+    `write_weight` is the share of writes that goes to the service, where it is not that of all requests: reads can move
+    before writes. None is the same as `weight`.
     """
 
     service: str
@@ -59,10 +62,22 @@ class Route:
     health_path: str = "/health"
     timeout: float = 15.0  # seconds for the whole request, retries included
     failover: bool = True  # the gateway lets the monolith answer what the service does not
+    write_weight: int | None = None  # per cent
+
+    @property
+    def writes(self) -> int:
+        """The share of writes, 0-100 %, that goes to the service."""
+        return self.weight if self.write_weight is None else self.write_weight
+
+    @property
+    def on(self) -> bool:
+        """Whether any request is meant for the service."""
+        return self.weight > MONOLITH_WEIGHT or self.writes > MONOLITH_WEIGHT
 
     def side(self) -> Side | None:
-        """The one side that serves the route, or None while it is split."""
-        return {MONOLITH_WEIGHT: Side.MONOLITH, SERVICE_WEIGHT: Side.SERVICE}.get(self.weight)
+        """The one side that serves the route, or None while it is split: also when reads and writes differ."""
+        sides = {MONOLITH_WEIGHT: Side.MONOLITH, SERVICE_WEIGHT: Side.SERVICE}
+        return sides.get(self.weight) if self.weight == self.writes else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +93,7 @@ class RoutingTable:
     routes: tuple[Route, ...]
 
     def weights(self) -> dict[str, int]:
-        """Flag key -> weight."""
+        """Flag key -> weight, of reads where writes have another."""
         return {route.flag: route.weight for route in self.routes}
 
 

@@ -34,7 +34,7 @@ def check(table: RoutingTable) -> None:
             raise InvalidTable(f"{where}: the prefix appears twice")
         prefixes.add(route.prefix)
         first = flags.setdefault(route.flag, route)
-        if (first.weight, first.service) != (route.weight, route.service):
+        if (first.weight, first.writes, first.service) != (route.weight, route.writes, route.service):
             raise InvalidTable(f"{where}: flag {route.flag} has another weight or service on route {first.prefix}")
         first = services.setdefault(route.service, route)
         if (first.upstream, first.flag) != (route.upstream, route.flag):
@@ -66,6 +66,8 @@ def _check_route(route: Route) -> None:
         raise InvalidTable(f"{where}: flag {route.flag!r} may have letters, digits, '_' and '-' only")
     if type(route.weight) is not int or not 0 <= route.weight <= 100:
         raise InvalidTable(f"{where}: weight {route.weight!r} is not a whole number from 0 to 100")
+    if route.write_weight is not None and (type(route.write_weight) is not int or not 0 <= route.write_weight <= 100):
+        raise InvalidTable(f"{where}: write_weight {route.write_weight!r} is not a whole number from 0 to 100")
     if route.strip and not (route.strip.startswith("/") and f"{route.prefix}/".startswith(f"{route.strip}/")):
         raise InvalidTable(f"{where}: strip {route.strip!r} is not the beginning of the prefix, in whole segments")
     if not MIN_TIMEOUT <= route.timeout <= MAX_TIMEOUT:

@@ -246,6 +246,29 @@ def test_a_split_sends_each_side_its_own_path_within_statistical_bounds(bench, r
     assert 74 <= seen["auth", "/auth/x"] <= 166
 
 
+def test_reads_can_move_before_writes_and_writes_before_reads(bench, table):
+    made = table(auth=100)
+    for weight, writes, side in ((100, 0, "auth"), (0, 100, "monolith")):
+        route = replace(made.routes[0], weight=weight, write_weight=writes)
+        bench.gateway.apply(bench.gateway.render(replace(table(), routes=(route,))))
+        other = {"auth": "monolith", "monolith": "auth"}[side]
+        for method in ("GET", "POST", "DELETE"):
+            answered = bench.ask("/api/auth/x", method)
+            assert answered[0] == (side if method == "GET" else other)
+            assert answered[1] == ("/auth/x" if answered[0] == "auth" else "/api/auth/x")
+        seen = bench.gateway.observe()
+        assert (seen.weights, seen.drift, seen.error) == ({"USE_AUTH_SERVICE": weight}, (), "")
+
+
+def test_a_share_of_writes_is_split_within_statistical_bounds(bench, table):
+    route = replace(table().routes[0], weight=100, write_weight=30)
+    bench.gateway.apply(bench.gateway.render(replace(table(), routes=(route,))))
+    seen = Counter(bench.ask("/api/auth/x", "POST") for _ in range(400))
+    assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+    assert 74 <= seen["auth", "/auth/x"] <= 166  # as above
+    assert {bench.ask("/api/auth/x") for _ in range(20)} == {("auth", "/auth/x")}
+
+
 def test_apply_tells_what_it_did_and_observe_agrees(bench, run, table):
     applied = run(auth=100, storage=40)
     assert applied.changed

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from migrations_app.gateways import answers
-from migrations_app.gateways.base import Address, Rendered, Route, RoutingTable, Side
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Address, Rendered, Route, RoutingTable, Side
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, stripped
@@ -124,7 +124,9 @@ def every_variant(table: RoutingTable) -> Json:
     """
     hosts = [_virtual_host(VIRTUAL_HOST, "*", _all_routes(table))]
     for weight, host in zip(_VARIANTS, VARIANT_HOSTS, strict=True):
-        varied = replace(table, routes=tuple(replace(route, weight=weight) for route in table.routes))
+        varied = replace(
+            table, routes=tuple(replace(route, weight=weight, write_weight=None) for route in table.routes)
+        )
         hosts.append(host | {"routes": _all_routes(varied)})
     return _route_config(hosts)
 
@@ -144,17 +146,22 @@ def _parts(route: Route) -> list[Json]:
     """The Envoy routes of one prefix, in order of matching.
 
     A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
-    its own way. Reads come apart from writes because only reads may be sent twice.
+    its own way. Reads come apart from writes: only reads may be sent twice, and they may have another weight.
     """
-    if route.weight == 0:
-        choices: list[tuple[Side, int | None]] = [(Side.MONOLITH, None)]
-    elif route.weight == 100:
-        choices = [(Side.SERVICE, None)]
-    else:
-        choices = [(Side.SERVICE, route.weight), (Side.MONOLITH, None)]
-    if len(choices) == 1:
-        return [_part(route, *choices[0], reads=True), _part(route, *choices[0], reads=False)]
-    return [_part(route, side, share, reads=reads) for reads in (True, False) for side, share in choices]
+    reads, writes = _choices(route.weight), _choices(route.writes)
+    return [
+        *(_part(route, side, share, reads=True) for side, share in reads),
+        *(_part(route, side, share, reads=False) for side, share in writes),
+    ]
+
+
+def _choices(weight: int) -> list[tuple[Side, int | None]]:
+    """Sides in order of matching, each with the share that it takes: None for all that is left."""
+    if weight == MONOLITH_WEIGHT:
+        return [(Side.MONOLITH, None)]
+    if weight == SERVICE_WEIGHT:
+        return [(Side.SERVICE, None)]
+    return [(Side.SERVICE, weight), (Side.MONOLITH, None)]
 
 
 def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:

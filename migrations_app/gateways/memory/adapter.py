@@ -134,7 +134,7 @@ class MemoryGateway(Gateway):
             if not self._answers:
                 raise Unreachable("the gateway does not answer")
             routes = self._running.routes if self._running else ()
-            meant = {route.service for route in routes if route.failover and route.weight > 0}
+            meant = {route.service for route in routes if route.failover and route.on}
             return dict.fromkeys(sorted(meant & self.down), "it takes no connections")
 
     def serve(
@@ -182,7 +182,8 @@ class MemoryGateway(Gateway):
 
     def _serve(self, table: RoutingTable, route: Route, request: _Request) -> Served:
         self._requests += 1
-        if (self._requests * _GOLDEN_STEP) % 1 * 100 >= route.weight:
+        weight = route.weight if request.method in _READS else route.writes
+        if (self._requests * _GOLDEN_STEP) % 1 * 100 >= weight:
             self._count(route.service, Side.MONOLITH, request.one)
             whole = request.path + request.query
             return Served(table.monolith, whole, route.service, Side.MONOLITH, request.failed)

@@ -353,6 +353,8 @@ def test_only_a_new_shape_is_validated(envoy, run, gateway, table, monkeypatch):
     monkeypatch.setattr(gateway._validator, "check", lambda **given: (asked.append(1), check(**given)))
     for weight in (100, 1, 99, 50, 0):
         gateway.apply(gateway.render(table(auth=weight, storage=100 - weight)))
+    split = table(auth=100)
+    gateway.apply(gateway.render(replace(split, routes=(replace(split.routes[0], write_weight=30), *split.routes[1:]))))
     assert asked == []
     made = table(auth=100)
     gateway.apply(gateway.render(replace(made, routes=(replace(made.routes[0], timeout=7.0),))))
@@ -574,6 +576,8 @@ def test_the_folder_holds_no_leftovers(envoy, run):
         {"failover": False, "weight": 100},
         {"failover": False, "weight": 30},
         {"health_path": "/healthz?full=1"},
+        {"weight": 100, "write_weight": 0},
+        {"weight": 10, "write_weight": 20},
     ],
     ids=str,
 )
