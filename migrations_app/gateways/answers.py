@@ -26,8 +26,9 @@ def routing_status(table: RoutingTable | None) -> str:
     """`/routing-status`: who serves what.
 
     A flag is true as soon as any of its traffic goes to the service (weight above 0); `weights` has the share in per
-    cent, and `write_weights` that of writes, only for flags where it is another one. A route's `side` is `monolith`,
-    `service` or `split`; a split route names both addresses. A route too has `write_weight` only where it is another.
+    cent, and `write_weights` that of writes, only for flags where it is another one. `sticky` names what tells users
+    apart, when anything does. A route's `side` is `monolith`, `service` or `split`; a split route names both addresses.
+    A route too has `write_weight` only where it is another.
     """
     routes = longest_first(table.routes) if table else []
     writes = {route.flag: route.writes for route in routes if route.writes != route.weight}
@@ -37,6 +38,7 @@ def routing_status(table: RoutingTable | None) -> str:
             "flags": {route.flag: route.on for route in routes},
             "weights": {route.flag: route.weight for route in routes},
             **({"write_weights": writes} if writes else {}),
+            **({"sticky": str(table.sticky)} if table and table.sticky else {}),
             "routes": {route.prefix: _route(table, route) for route in routes if table},
         }
     )

@@ -81,16 +81,35 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Sticky:
+    """What tells users apart: the value of a header, of a cookie, or of a claim of the bearer token. One of the three.
+
+    The token is not verified: it only chooses a side.
+    """
+
+    header: str = ""
+    cookie: str = ""
+    jwt_claim: str = ""
+
+    def __str__(self) -> str:
+        kinds = (("header", self.header), ("cookie", self.cookie), ("claim", self.jwt_claim))
+        return ", ".join(f"{kind} {name}" for kind, name in kinds if name)
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """All weights at one generation: everything a gateway needs to know. Routes are unique by prefix.
 
-    Everything that no route matches goes to the monolith.
+    Everything that no route matches goes to the monolith. With `sticky` a user stays on the same side of a split while
+    its weight is the same, and a higher weight moves nobody back; with None, and for requests that have not got what it
+    names, each request is split at random.
     """
 
     plan: str
     generation: int
     monolith: Address
     routes: tuple[Route, ...]
+    sticky: Sticky | None = None
 
     def weights(self) -> dict[str, int]:
         """Flag key -> weight, of reads where writes have another."""
@@ -181,6 +200,7 @@ class Capabilities:
     survives_restart: bool  # restarts from its last good configuration without us
     validates: bool = True  # asks the gateway's own validator before a configuration of a new shape is handed over
     failover: bool = True  # answers from the monolith what a service does not, by itself
+    sticky: bool = True  # keeps a user on one side of a split
 
 
 class Gateway(ABC):

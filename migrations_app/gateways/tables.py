@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from migrations_app.gateways.base import Address, Route, RoutingTable
+from migrations_app.gateways.base import Address, Route, RoutingTable, Sticky
 from migrations_app.gateways.errors import InvalidTable
 
 # Answered by the gateway itself: no route may take them over.
@@ -16,6 +16,9 @@ NAME = r"[A-Za-z0-9_-]+"  # no dot: names are parts of the names of counters, wh
 PREFIX = r"(/|(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+)"
 DOT_SEGMENT = r"/[.][.]?(/|$)"  # found anywhere: normalised away, so it would never match either
 HOST = r"[A-Za-z0-9._:-]+"
+HEADER_NAME = r"[A-Za-z0-9!#$&'*+.^_`|~-]{1,100}"  # also of cookies and claims
+# Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
+OWN_HEADERS = r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id|switchyard[-_]bucket)"
 MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 3600.0  # seconds; Envoy takes less than a millisecond for no limit at all
 
 
@@ -24,6 +27,8 @@ def check(table: RoutingTable) -> None:
     if table.generation < 0:
         raise InvalidTable(f"generation {table.generation} is negative")
     _check_address("the monolith", "address", table.monolith)
+    if table.sticky is not None:
+        _check_sticky(table.sticky)
     prefixes: set[str] = set()
     flags: dict[str, Route] = {}
     services: dict[str, Route] = {}
@@ -76,6 +81,16 @@ def _check_route(route: Route) -> None:
     if not route.health_path.startswith("/"):
         raise InvalidTable(f"{where}: health_path {route.health_path!r} does not begin with '/'")
     _check_address(where, "upstream", route.upstream)
+
+
+def _check_sticky(sticky: Sticky) -> None:
+    named = [name for name in (sticky.header, sticky.cookie, sticky.jwt_claim) if name]
+    if len(named) != 1:
+        raise InvalidTable(f"sticky: one of header, cookie and jwt_claim must be named, not {len(named)}")
+    if not re.fullmatch(HEADER_NAME, named[0]):
+        raise InvalidTable(f"sticky: {named[0]!r} may have letters, digits and !#$&'*+.^_`|~- only")
+    if sticky.header and re.match(OWN_HEADERS, sticky.header.lower()):
+        raise InvalidTable(f"sticky: header {sticky.header} is one that the gateway removes")
 
 
 def _check_address(where: str, field: str, address: Address) -> None:

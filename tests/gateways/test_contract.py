@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
+import json
 import random
 import threading
 from abc import ABC, abstractmethod
@@ -11,7 +13,16 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Address, Gateway, Rendered, Side, SideTraffic
+from migrations_app.gateways.base import (
+    LATENCY_BOUNDS,
+    NO_LATENCY,
+    Address,
+    Gateway,
+    Rendered,
+    Side,
+    SideTraffic,
+    Sticky,
+)
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.errors import InvalidTable, NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.memory import MemoryGateway
@@ -26,7 +37,7 @@ class Bench(ABC):
     gateway: Gateway
 
     @abstractmethod
-    def ask(self, path: str, method: str = "GET") -> tuple[str, str] | None:
+    def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[str, str] | None:
         """Send a request through the gateway: who answered, and the path that was seen there. None for an error."""
 
     @abstractmethod
@@ -73,11 +84,11 @@ class MemoryBench(Bench):
         self._estate = estate
         self._statuses = {}
 
-    def ask(self, path, method="GET"):
+    def ask(self, path, method="GET", headers=None):
         status = next(
             (status for name, status in self._statuses.items() if name in (path.split("/")[2], "monolith")), 200
         )
-        served = self.gateway.serve(path, method=method, failed=status >= 500, status=status)
+        served = self.gateway.serve(path, method=method, headers=headers, failed=status >= 500, status=status)
         names = {upstream.address: name for name, upstream in self._estate.items()}
         return None if served.failed else (names[served.address], served.path)
 
@@ -118,8 +129,9 @@ class EnvoyBench(Bench):
         self.envoy, self._estate = envoy, estate
         self.gateway = envoy.adapter()
 
-    def ask(self, path, method="GET"):
-        reply = self.envoy.ask(path, method=method, body=b"x" * 2000 if method == "POST" else None)
+    def ask(self, path, method="GET", headers=None):
+        body = b"x" * 2000 if method == "POST" else None
+        reply = self.envoy.ask(path, method=method, headers=headers, body=body)
         return None if reply.status >= 500 else (reply.who, reply.path)
 
     def kill(self, service):
@@ -267,6 +279,64 @@ def test_a_share_of_writes_is_split_within_statistical_bounds(bench, table):
     assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
     assert 74 <= seen["auth", "/auth/x"] <= 166  # as above
     assert {bench.ask("/api/auth/x") for _ in range(20)} == {("auth", "/auth/x")}
+
+
+def token(**claims: object) -> str:
+    """A bearer token that nobody has signed."""
+    parts = [json.dumps(part).encode() for part in ({"alg": "HS256"}, claims)]
+    return ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), "c2lnbmVk"])
+
+
+STICKY = {
+    "header": (Sticky(header="X-Account"), lambda user: {"x-account": user}),
+    "cookie": (Sticky(cookie="sid"), lambda user: {"cookie": f"theme=dark; sid={user}; sid2=same"}),
+    "claim": (
+        Sticky(jwt_claim="sub"),
+        lambda user: {"authorization": f"Bearer {token(act={'sub': 'same'}, scope='sub', sub=user, name='é')}"},
+    ),
+    "numeric claim": (
+        Sticky(jwt_claim="uid"),
+        lambda user: {"authorization": f"Bearer {token(uid=int(user.rpartition('-')[2]), exp=1)}"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STICKY)
+def test_a_user_stays_on_one_side_and_a_higher_weight_moves_nobody_back(bench, table, kind):
+    sticky, sent = STICKY[kind]
+    users = [f"user-{number}" for number in range(200)]
+    before: set[str] = set()
+    for weight in (10, 30, 60, 90):
+        bench.gateway.apply(bench.gateway.render(replace(table(auth=weight), sticky=sticky)))
+        turns = [{user: bench.ask("/api/auth/x", method, sent(user)) for user in users} for method in ("GET", "POST")]
+        assert turns[0] == turns[1]
+        assert set(turns[0].values()) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+        new = {user for user, (who, _) in turns[0].items() if who == "auth"}
+        assert before <= new
+        # Binomial with n=200: five standard deviations are 35 at most.
+        assert abs(len(new) - 2 * weight) <= 35
+        before = new
+        assert bench.gateway.observe().weights["USE_AUTH_SERVICE"] == weight
+        assert bench.gateway.observe().drift == ()
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-account": ""}, {"authorization": "Bearer"}, {"cookie": "x-account=1"}])
+def test_requests_without_the_key_are_split_at_random(bench, table, headers):
+    bench.gateway.apply(bench.gateway.render(replace(table(auth=30), sticky=Sticky(header="x-account"))))
+    seen = Counter(bench.ask("/api/auth/x", "GET", headers) for _ in range(200))
+    assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+    assert 28 <= seen["auth", "/auth/x"] <= 92  # n=200, p=0.3: five standard deviations are 32
+
+
+def test_users_stay_on_their_side_when_the_other_fails_over(bench, mortal):
+    name = mortal(weight=50, sticky=Sticky(header="x-account"))
+    users = [{"x-account": f"user-{number}"} for number in range(30)]
+    new = [user for user in users if bench.ask(f"/api/{name}/x", "GET", user)[0] == name]
+    assert 0 < len(new) < 30
+    bench.kill(name)
+    for user in users:
+        assert bench.ask(f"/api/{name}/x", "GET", user) == ("monolith", f"/api/{name}/x")
+    assert bench.gateway.traffic()[name, Side.SERVICE].failovers == len(new)
 
 
 def test_apply_tells_what_it_did_and_observe_agrees(bench, run, table):
@@ -456,7 +526,7 @@ def mortal(bench, table, estate):
     """
     added = []
 
-    def make(*, weight: int = 100, **fields) -> str:
+    def make(*, weight: int = 100, sticky: Sticky | None = None, **fields) -> str:
         name = f"mortal-{next(_numbers)}"
         estate[name] = Upstream(name)
         added.append(name)
@@ -464,7 +534,7 @@ def mortal(bench, table, estate):
         route = replace(
             made.routes[0], service=name, flag=f"USE_{name}", prefix=f"/api/{name}", weight=weight, **fields
         )
-        applied = replace(made, routes=(replace(route, upstream=estate[name].address),))
+        applied = replace(made, routes=(replace(route, upstream=estate[name].address),), sticky=sticky)
         bench.gateway.apply(bench.gateway.render(applied))
         return name
 
@@ -627,7 +697,7 @@ def test_threads_that_race_end_at_the_highest_generation(bench, table):
 def test_capabilities_are_declared(bench):
     found = bench.gateway.capabilities
     assert (found.split, found.traffic, found.survives_restart, found.validates) == (True, True, True, True)
-    assert found.failover
+    assert (found.failover, found.sticky) == (True, True)
 
 
 def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):

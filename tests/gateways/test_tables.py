@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import Address, Route, RoutingTable, Side
+from migrations_app.gateways.base import Address, Route, RoutingTable, Side, Sticky
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, stripped
 
@@ -90,6 +90,22 @@ def test_one_side_serves_a_route_only_when_reads_and_writes_agree():
     assert replace(AUTH, weight=0, write_weight=0).side() is replace(AUTH, weight=0).side() is Side.MONOLITH
     assert replace(AUTH, weight=0, write_weight=1).on
     assert not AUTH.on
+
+
+@pytest.mark.parametrize(
+    ("sticky", "told"),
+    [
+        (Sticky(), "one of header, cookie and jwt_claim must be named, not 0"),
+        (Sticky(header="a", cookie="b"), "must be named, not 2"),
+        (Sticky(header="a b"), "'a b' may have"),
+        (Sticky(jwt_claim='a"b'), "may have"),
+        (Sticky(header="X-Envoy-Original-Path"), "one that the gateway removes"),
+        (Sticky(header="x-switchyard-bucket"), "one that the gateway removes"),
+    ],
+)
+def test_what_cannot_tell_users_apart_is_refused(sticky, told):
+    with pytest.raises(InvalidTable, match=f"sticky: .*{told}"):
+        check(replace(TABLE, sticky=sticky))
 
 
 def test_longer_prefixes_come_first():

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.base import LATENCY_BOUNDS
+from migrations_app.gateways.envoy import sticky
+from migrations_app.gateways.tables import OWN_HEADERS
 
 CDS_FILE = "cds/cds.json"
 RDS_FILE = "rds/rds.json"
@@ -26,8 +28,6 @@ ZONE_STATS = f".{FAILOVER}.zone.{ROUTE_TABLE}."  # within those of the cluster t
 LATENCY_BUCKETS = (*LATENCY_BOUNDS, 1_000_000_000)
 
 _V3 = "type.googleapis.com/envoy.extensions"
-# Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
-_FORBIDDEN_HEADERS = r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id)"
 _MAX_CONNECTIONS = 50_000
 _ROUTER = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_V3}.filters.http.router.v3.Router"}}
 _SIDE_TAG = r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service|failover)\.)"
@@ -143,7 +143,7 @@ def _connection_manager(seen: Path) -> dict[str, Any]:
                         "mutations": [
                             {
                                 "remove_on_match": {
-                                    "key_matcher": {"safe_regex": {"regex": _FORBIDDEN_HEADERS}, "ignore_case": False}
+                                    "key_matcher": {"safe_regex": {"regex": OWN_HEADERS}, "ignore_case": False}
                                 }
                             }
                         ],
@@ -158,7 +158,7 @@ def _connection_manager(seen: Path) -> dict[str, Any]:
             "request_headers_timeout": "10s",
             "rds": {"route_config_name": ROUTE_TABLE, "config_source": _watched(seen, RDS_FILE)},
             "access_log": [_access_log(seen)],
-            "http_filters": [_ROUTER],
+            "http_filters": [sticky.http_filter(), _ROUTER],
         },
     }
 

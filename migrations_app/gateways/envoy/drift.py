@@ -114,8 +114,12 @@ def _targets(routes: list[Json]) -> str:
 
 
 def _share(route: Json) -> int | None:
+    """Per cent of the requests that it matches, None for all that are left by the routes before it."""
     share = _dig(route, "match", "runtime_fraction")
-    return int(_dig(share, "default_value", "numerator") or 0) if isinstance(share, dict) else None
+    if isinstance(share, dict):
+        return int(_dig(share, "default_value", "numerator") or 0)
+    ranges = [header["range_match"] for header in _dig(route, "match", "headers") or [] if "range_match" in header]
+    return int(_dig(ranges[0], "end") or 0) if ranges else None
 
 
 def _address(cluster: Json) -> str:

@@ -14,7 +14,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from migrations_app.gateways import answers
-from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Address, Rendered, Route, RoutingTable, Side
+from migrations_app.gateways.base import (
+    MONOLITH_WEIGHT,
+    SERVICE_WEIGHT,
+    Address,
+    Rendered,
+    Route,
+    RoutingTable,
+    Side,
+    Sticky,
+)
+from migrations_app.gateways.envoy import sticky as filters
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, stripped
@@ -139,20 +149,40 @@ def _all_routes(table: RoutingTable) -> list[Json]:
         "metadata": _metadata(REST, "", Side.MONOLITH),
         "stat_prefix": REST,
     }
-    return [*_own_routes(table), *(part for route in longest_first(table.routes) for part in _parts(route)), rest]
+    return [
+        *_own_routes(table),
+        *(part for route in longest_first(table.routes) for part in _parts(route, table.sticky)),
+        rest,
+    ]
 
 
-def _parts(route: Route) -> list[Json]:
+def _parts(route: Route, sticky: Sticky | None) -> list[Json]:
     """The Envoy routes of one prefix, in order of matching.
 
     A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
     its own way. Reads come apart from writes: only reads may be sent twice, and they may have another weight.
     """
-    reads, writes = _choices(route.weight), _choices(route.writes)
-    return [
-        *(_part(route, side, share, reads=True) for side, share in reads),
-        *(_part(route, side, share, reads=False) for side, share in writes),
-    ]
+    found = []
+    for reads, weight in ((True, route.weight), (False, route.writes)):
+        if sticky is None or weight in {MONOLITH_WEIGHT, SERVICE_WEIGHT}:
+            found += [_part(route, side, share, reads=reads) for side, share in _choices(weight)]
+        else:
+            found += _sticky_parts(route, sticky, weight, reads=reads)
+    return found
+
+
+def _sticky_parts(route: Route, sticky: Sticky, weight: int, *, reads: bool) -> list[Json]:
+    """First who has a number below the weight, then of those without a number the same share at random, then the rest.
+
+    A request matches one of the last two at first, which gives it its number, if it can have one, and is matched anew.
+    """
+    known = _part(route, Side.SERVICE, None, reads=reads)
+    known["name"] += ":known"
+    known["match"].setdefault("headers", []).append(filters.below(weight))
+    unknown = _part(route, Side.SERVICE, weight, reads=reads)
+    unknown["match"].setdefault("headers", []).append(filters.without_number())
+    rest = _part(route, Side.MONOLITH, None, reads=reads)
+    return [known, *(part | {"typed_per_filter_config": filters.per_route(sticky)} for part in (unknown, rest))]
 
 
 def _choices(weight: int) -> list[tuple[Side, int | None]]:
@@ -240,6 +270,7 @@ def _route_config(hosts: list[Json]) -> Json:
         "@type": _ROUTES,
         "name": ROUTE_TABLE,
         "virtual_hosts": hosts,
+        "request_headers_to_remove": [filters.BUCKET_HEADER],
         "response_headers_to_remove": ["server", "x-powered-by", "x-envoy-upstream-service-time"],
         "validate_clusters": True,
         "max_direct_response_body_size_bytes": _MAX_BODY,

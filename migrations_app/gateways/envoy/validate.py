@@ -117,6 +117,10 @@ def _plain(resource: Json) -> Json:
 def _normal(route: Json) -> Json:
     """A route without what only carries data: a share between 0 and 100, and the body of an answer."""
     match route:
+        case {"match": {"headers": [*headers]}} if any("range_match" in header for header in headers):
+            example = {"range_match": {"end": str(SPLIT_EXAMPLE)}}
+            same = [header | example if "range_match" in header else header for header in headers]
+            return route | {"match": route["match"] | {"headers": same}}
         case {"match": {"runtime_fraction": {"default_value": {"numerator": int(share)}}}} if 0 < share < 100:
             fraction = route["match"]["runtime_fraction"]
             value = fraction["default_value"] | {"numerator": SPLIT_EXAMPLE}

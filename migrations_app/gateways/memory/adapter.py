@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
+import zlib
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from http.cookies import SimpleCookie
 
 from migrations_app.gateways.base import (
     LATENCY_BOUNDS,
@@ -21,6 +24,7 @@ from migrations_app.gateways.base import (
     RoutingTable,
     Side,
     SideTraffic,
+    Sticky,
 )
 from migrations_app.gateways.errors import NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.tables import check, longest_first
@@ -138,12 +142,19 @@ class MemoryGateway(Gateway):
             return dict.fromkeys(sorted(meant & self.down), "it takes no connections")
 
     def serve(
-        self, path: str, *, method: str = "GET", failed: bool = False, status: int = 200, milliseconds: float = 1.0
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        failed: bool = False,
+        status: int = 200,
+        milliseconds: float = 1.0,
     ) -> Served:
         """Route one request and count it. Raises Unreachable.
 
-        `failed`: the upstream answers with 5xx, which counts as an error; `status` is what it answers otherwise.
-        `milliseconds` is how long the answer took.
+        `headers` by name in lower case. `failed`: the upstream answers with 5xx, which counts as an error; `status` is
+        what it answers otherwise. `milliseconds` is how long the answer took.
         """
         with self._lock:
             if not self._answers or self._running is None:
@@ -151,7 +162,8 @@ class MemoryGateway(Gateway):
             bare, question, query = path.partition("?")
             for route in longest_first(self._running.routes):
                 if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
-                    request = _Request(bare, question + query, method, failed, _one(failed, status, milliseconds))
+                    one = _one(failed, status, milliseconds)
+                    request = _Request(bare, question + query, method, headers or {}, failed, one)
                     return self._serve(self._running, route, request)
             self._count("", Side.MONOLITH, _one(failed, status, milliseconds))
             return Served(self._running.monolith, path, "", Side.MONOLITH, failed)
@@ -183,7 +195,9 @@ class MemoryGateway(Gateway):
     def _serve(self, table: RoutingTable, route: Route, request: _Request) -> Served:
         self._requests += 1
         weight = route.weight if request.method in _READS else route.writes
-        if (self._requests * _GOLDEN_STEP) % 1 * 100 >= weight:
+        key = _key(table.sticky, request.headers) if table.sticky else ""
+        place = zlib.crc32(key.encode()) % 100 if key else (self._requests * _GOLDEN_STEP) % 1 * 100
+        if place >= weight:
             self._count(route.service, Side.MONOLITH, request.one)
             whole = request.path + request.query
             return Served(table.monolith, whole, route.service, Side.MONOLITH, request.failed)
@@ -208,8 +222,23 @@ class _Request:
     path: str
     query: str  # with its question mark
     method: str
+    headers: Mapping[str, str]
     failed: bool
     one: SideTraffic  # itself, as it counts when it is answered by whom it was meant for
+
+
+def _key(sticky: Sticky, headers: Mapping[str, str]) -> str:
+    """What tells the user apart, empty when the request has not got it."""
+    if sticky.header:
+        return headers.get(sticky.header.lower(), "")
+    if sticky.cookie:
+        found = SimpleCookie(headers.get("cookie", ""))
+        return found[sticky.cookie].value if sticky.cookie in found else ""
+    try:
+        payload = headers.get("authorization", "").split(".")[1]
+        return str(json.loads(base64.urlsafe_b64decode(payload + "=="))[sticky.jwt_claim])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _one(failed: bool, status: int, milliseconds: float) -> SideTraffic:
@@ -222,7 +251,8 @@ def _parse(files: Mapping[str, bytes]) -> RoutingTable:
     try:
         parsed = json.loads(files[TABLE_FILE])
         routes = tuple(Route(**(route | {"upstream": Address(**route["upstream"])})) for route in parsed["routes"])
-        table = RoutingTable(parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes)
+        sticky = Sticky(**parsed["sticky"]) if parsed["sticky"] else None
+        table = RoutingTable(parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes, sticky)
     except (KeyError, ValueError, TypeError) as error:
         raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
     return table
@@ -234,6 +264,8 @@ def _differences(running: RoutingTable, applied: RoutingTable) -> list[str]:
     for route in applied.routes:
         if now.get(route.prefix) != route:
             found.append(f"route {route.prefix} runs as {now.get(route.prefix)}, applied was {route}")
+    if running.sticky != applied.sticky:
+        found.append(f"users are told apart by {running.sticky}, applied was {applied.sticky}")
     if not found and running != applied:
         found.append(f"the gateway runs generation {running.generation}, applied was {applied.generation}")
     return found

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from migrations_app.gateways.base import Address, Rendered
+from migrations_app.gateways.base import Address, Rendered, Sticky
 from migrations_app.gateways.envoy import adapter, confirm, validate
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE, Folder
@@ -581,8 +581,9 @@ def test_the_folder_holds_no_leftovers(envoy, run):
     ],
     ids=str,
 )
-def test_envoy_dumps_what_was_rendered_letter_for_letter(envoy, gateway, table, change):
-    made = table()
+@pytest.mark.parametrize("sticky", [None, Sticky(header="x-a"), Sticky(cookie="a"), Sticky(jwt_claim="sub")])
+def test_envoy_dumps_what_was_rendered_letter_for_letter(envoy, gateway, table, change, sticky):
+    made = replace(table(), sticky=sticky)
     rendered = gateway.render(replace(made, routes=(replace(made.routes[0], **change),)))
     gateway.apply(rendered)
     seen = gateway.observe()

@@ -59,6 +59,8 @@ def test_leaving_the_root_is_refused_or_stays_inside(envoy, run):
         "x-envoy-upstream-alt-stat-name",
         "x_envoy_original_path",
         "x-user-id",
+        "x-switchyard-bucket",
+        "x_switchyard-bucket",
     ],
 )
 def test_headers_that_only_the_gateway_may_set_do_not_get_through(envoy, run, header):
