@@ -19,6 +19,10 @@ LATENCY_BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500
 NO_LATENCY = (0,) * (len(LATENCY_BOUNDS) + 1)  # one range more, for what took longer than all of them
 
 
+# A request with this header, its side and the table's secret, `service SECRET`, is sent to that side.
+TESTER_HEADER = "x-switchyard-side"
+
+
 class Side(StrEnum):
     """Which side of the migration serves a request."""
 
@@ -103,6 +107,10 @@ class RoutingTable:
     Everything that no route matches goes to the monolith. With `sticky` a user stays on the same side of a split while
     its weight is the same, and a higher weight moves nobody back; with None, and for requests that have not got what it
     names, each request is split at random.
+
+    With a `tester_secret` a request whose header TESTER_HEADER has a side and the secret is sent to that side, whatever
+    the weight. Every other value is ignored, and no upstream ever sees the header. The secret is told nowhere: neither
+    by the gateway's answers, nor in errors and sentences about drift.
     """
 
     plan: str
@@ -110,6 +118,7 @@ class RoutingTable:
     monolith: Address
     routes: tuple[Route, ...]
     sticky: Sticky | None = None
+    tester_secret: str = field(default="", repr=False)
 
     def weights(self) -> dict[str, int]:
         """Flag key -> weight, of reads where writes have another."""
@@ -121,7 +130,7 @@ class Rendered:
     """A routing table in the gateway's own language. `files`: path relative to the gateway's folder -> bytes."""
 
     generation: int
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +210,7 @@ class Capabilities:
     validates: bool = True  # asks the gateway's own validator before a configuration of a new shape is handed over
     failover: bool = True  # answers from the monolith what a service does not, by itself
     sticky: bool = True  # keeps a user on one side of a split
+    testers: bool = True  # sends testers to the side that they ask for
 
 
 class Gateway(ABC):

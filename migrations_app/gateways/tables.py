@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from migrations_app.gateways.base import Address, Route, RoutingTable, Sticky
+from migrations_app.gateways.base import TESTER_HEADER, Address, Route, RoutingTable, Sticky
 from migrations_app.gateways.errors import InvalidTable
 
 # Answered by the gateway itself: no route may take them over.
@@ -18,7 +18,11 @@ DOT_SEGMENT = r"/[.][.]?(/|$)"  # found anywhere: normalised away, so it would n
 HOST = r"[A-Za-z0-9._:-]+"
 HEADER_NAME = r"[A-Za-z0-9!#$&'*+.^_`|~-]{1,100}"  # also of cookies and claims
 # Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
-OWN_HEADERS = r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id|switchyard[-_]bucket)"
+OWN_HEADERS = (
+    r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id|switchyard[-_]bucket)",
+    r"x_switchyard[-_]side|x-switchyard_side",  # but not TESTER_HEADER itself, which routes ask for
+)
+HARD_TO_GUESS = r"[A-Za-z0-9._~-]{16,200}"
 MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 3600.0  # seconds; Envoy takes less than a millisecond for no limit at all
 
 
@@ -27,6 +31,8 @@ def check(table: RoutingTable) -> None:
     if table.generation < 0:
         raise InvalidTable(f"generation {table.generation} is negative")
     _check_address("the monolith", "address", table.monolith)
+    if table.tester_secret and not re.fullmatch(HARD_TO_GUESS, table.tester_secret):
+        raise InvalidTable("tester_secret must have 16 to 200 letters, digits and . _ ~ -")  # which does not tell it
     if table.sticky is not None:
         _check_sticky(table.sticky)
     prefixes: set[str] = set()
@@ -89,7 +95,8 @@ def _check_sticky(sticky: Sticky) -> None:
         raise InvalidTable(f"sticky: one of header, cookie and jwt_claim must be named, not {len(named)}")
     if not re.fullmatch(HEADER_NAME, named[0]):
         raise InvalidTable(f"sticky: {named[0]!r} may have letters, digits and !#$&'*+.^_`|~- only")
-    if sticky.header and re.match(OWN_HEADERS, sticky.header.lower()):
+    removed = (*OWN_HEADERS, TESTER_HEADER)
+    if sticky.header and any(re.fullmatch(pattern, sticky.header.lower()) for pattern in removed):
         raise InvalidTable(f"sticky: header {sticky.header} is one that the gateway removes")
 
 

@@ -339,6 +339,50 @@ def test_users_stay_on_their_side_when_the_other_fails_over(bench, mortal):
     assert bench.gateway.traffic()[name, Side.SERVICE].failovers == len(new)
 
 
+SECRET = "open-sesame_0123456789"
+
+
+@pytest.mark.parametrize("weight", [0, 40, 100])
+@pytest.mark.parametrize("sticky", [None, Sticky(header="x-account")])
+def test_a_tester_is_sent_to_the_side_that_was_asked_for(bench, table, weight, sticky):
+    bench.gateway.apply(bench.gateway.render(replace(table(auth=weight), tester_secret=SECRET, sticky=sticky)))
+    for method in ("GET", "POST") * 5:
+        for side, seen in (("service", ("auth", "/auth/x")), ("monolith", ("monolith", "/api/auth/x"))):
+            asked = {"x-switchyard-side": f"{side} {SECRET}", "x-account": f"user-{method}"}
+            assert bench.ask("/api/auth/x", method, asked) == seen
+    seen = bench.gateway.observe()
+    assert (seen.weights["USE_AUTH_SERVICE"], seen.drift, seen.error) == (weight, (), "")
+
+
+@pytest.mark.parametrize(
+    "value", ["service", "service ", f"service {SECRET}x", f"service  {SECRET}", SECRET, "service x"]
+)
+def test_any_other_value_is_ignored(bench, table, value):
+    bench.gateway.apply(bench.gateway.render(replace(table(auth=0), tester_secret=SECRET)))
+    assert bench.ask("/api/auth/x", "GET", {"x-switchyard-side": value})[0] == "monolith"
+
+
+def test_without_a_secret_nobody_can_choose(bench, run):
+    run(auth=0)
+    for value in ("service ", "service", f"service {SECRET}"):
+        assert bench.ask("/api/auth/x", "GET", {"x-switchyard-side": value})[0] == "monolith"
+
+
+def test_the_secret_of_testers_is_told_by_nobody(bench, table):
+    made = replace(table(auth=30), tester_secret=SECRET)
+    rendered = bench.gateway.render(made)
+    bench.gateway.apply(rendered)
+    assert SECRET not in f"{made!r}{made}{rendered!r}{rendered}"
+    bench.edit_running()
+    seen = bench.gateway.observe()
+    assert seen.drift
+    assert SECRET not in repr(seen)
+    with pytest.raises(InvalidTable) as refused:
+        bench.gateway.render(replace(made, tester_secret="short one!"))
+    assert "short one" not in str(refused.value)
+    bench.gateway.apply(bench.gateway.render(table()))
+
+
 def test_apply_tells_what_it_did_and_observe_agrees(bench, run, table):
     applied = run(auth=100, storage=40)
     assert applied.changed
@@ -697,7 +741,7 @@ def test_threads_that_race_end_at_the_highest_generation(bench, table):
 def test_capabilities_are_declared(bench):
     found = bench.gateway.capabilities
     assert (found.split, found.traffic, found.survives_restart, found.validates) == (True, True, True, True)
-    assert (found.failover, found.sticky) == (True, True)
+    assert (found.failover, found.sticky, found.testers) == (True, True, True)
 
 
 def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):

@@ -143,9 +143,10 @@ def _connection_manager(seen: Path) -> dict[str, Any]:
                         "mutations": [
                             {
                                 "remove_on_match": {
-                                    "key_matcher": {"safe_regex": {"regex": OWN_HEADERS}, "ignore_case": False}
+                                    "key_matcher": {"safe_regex": {"regex": pattern}, "ignore_case": False}
                                 }
                             }
+                            for pattern in OWN_HEADERS
                         ],
                     },
                 }

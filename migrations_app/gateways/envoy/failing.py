@@ -7,6 +7,7 @@ from typing import Any
 from migrations_app.gateways.base import Side
 from migrations_app.gateways.envoy.bootstrap import FAILOVER
 from migrations_app.gateways.envoy.render import cluster_name
+from migrations_app.gateways.envoy.testers import is_tester
 
 Json = dict[str, Any]
 
@@ -45,5 +46,6 @@ def _with_failover(routes: Json | None) -> set[str]:
         route.get("route", {}).get("cluster", "")
         for host in (routes or {}).get("virtual_hosts", [])
         for route in host.get("routes", [])
+        if not is_tester(route)
     }
     return {target.removesuffix(f".{FAILOVER}") for target in targets if target.endswith(f".{FAILOVER}")}

@@ -17,6 +17,7 @@ from migrations_app.gateways import answers
 from migrations_app.gateways.base import (
     MONOLITH_WEIGHT,
     SERVICE_WEIGHT,
+    TESTER_HEADER,
     Address,
     Rendered,
     Route,
@@ -25,6 +26,7 @@ from migrations_app.gateways.base import (
     Sticky,
 )
 from migrations_app.gateways.envoy import sticky as filters
+from migrations_app.gateways.envoy import testers
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, stripped
@@ -151,23 +153,40 @@ def _all_routes(table: RoutingTable) -> list[Json]:
     }
     return [
         *_own_routes(table),
-        *(part for route in longest_first(table.routes) for part in _parts(route, table.sticky)),
+        *(part for route in longest_first(table.routes) for part in _parts(route, table)),
         rest,
     ]
 
 
-def _parts(route: Route, sticky: Sticky | None) -> list[Json]:
+def _parts(route: Route, table: RoutingTable) -> list[Json]:
     """The Envoy routes of one prefix, in order of matching.
 
     A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
     its own way. Reads come apart from writes: only reads may be sent twice, and they may have another weight.
     """
-    found = []
+    found = _tester_parts(route, table.tester_secret) if table.tester_secret else []
     for reads, weight in ((True, route.weight), (False, route.writes)):
-        if sticky is None or weight in {MONOLITH_WEIGHT, SERVICE_WEIGHT}:
+        if table.sticky is None or weight in {MONOLITH_WEIGHT, SERVICE_WEIGHT}:
             found += [_part(route, side, share, reads=reads) for side, share in _choices(weight)]
         else:
-            found += _sticky_parts(route, sticky, weight, reads=reads)
+            found += _sticky_parts(route, table.sticky, weight, reads=reads)
+    return found
+
+
+def _tester_parts(route: Route, secret: str) -> list[Json]:
+    """For either side, whatever the weight.
+
+    The new side always by the cluster that has the monolith as well: Envoy refuses routes to a cluster whose name does
+    not resolve yet, and a service that no flag sends anybody to must not hold up the others.
+    """
+    found = []
+    for side in Side:
+        for reads in (True, False):
+            part = testers.forced(_part(route, side, None, reads=reads), side, secret)
+            if side is Side.SERVICE:
+                name = failover_name(route.service)
+                part |= {"route": part["route"] | {"cluster": name}, "stat_prefix": name}
+            found.append(part)
     return found
 
 
@@ -270,7 +289,7 @@ def _route_config(hosts: list[Json]) -> Json:
         "@type": _ROUTES,
         "name": ROUTE_TABLE,
         "virtual_hosts": hosts,
-        "request_headers_to_remove": [filters.BUCKET_HEADER],
+        "request_headers_to_remove": [filters.BUCKET_HEADER, TESTER_HEADER],
         "response_headers_to_remove": ["server", "x-powered-by", "x-envoy-upstream-service-time"],
         "validate_clusters": True,
         "max_direct_response_body_size_bytes": _MAX_BODY,

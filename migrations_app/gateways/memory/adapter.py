@@ -14,6 +14,7 @@ from http.cookies import SimpleCookie
 
 from migrations_app.gateways.base import (
     LATENCY_BOUNDS,
+    TESTER_HEADER,
     Address,
     Applied,
     Capabilities,
@@ -196,8 +197,10 @@ class MemoryGateway(Gateway):
         self._requests += 1
         weight = route.weight if request.method in _READS else route.writes
         key = _key(table.sticky, request.headers) if table.sticky else ""
+        chosen = request.headers.get(TESTER_HEADER) if table.tester_secret else None
+        forced = {f"{side} {table.tester_secret}": side for side in Side}.get(chosen or "")
         place = zlib.crc32(key.encode()) % 100 if key else (self._requests * _GOLDEN_STEP) % 1 * 100
-        if place >= weight:
+        if (forced or (Side.MONOLITH if place >= weight else Side.SERVICE)) is Side.MONOLITH:
             self._count(route.service, Side.MONOLITH, request.one)
             whole = request.path + request.query
             return Served(table.monolith, whole, route.service, Side.MONOLITH, request.failed)
@@ -252,7 +255,9 @@ def _parse(files: Mapping[str, bytes]) -> RoutingTable:
         parsed = json.loads(files[TABLE_FILE])
         routes = tuple(Route(**(route | {"upstream": Address(**route["upstream"])})) for route in parsed["routes"])
         sticky = Sticky(**parsed["sticky"]) if parsed["sticky"] else None
-        table = RoutingTable(parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes, sticky)
+        table = RoutingTable(
+            parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes, sticky, parsed["tester_secret"]
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
     return table

@@ -583,7 +583,7 @@ def test_the_folder_holds_no_leftovers(envoy, run):
 )
 @pytest.mark.parametrize("sticky", [None, Sticky(header="x-a"), Sticky(cookie="a"), Sticky(jwt_claim="sub")])
 def test_envoy_dumps_what_was_rendered_letter_for_letter(envoy, gateway, table, change, sticky):
-    made = replace(table(), sticky=sticky)
+    made = replace(table(), sticky=sticky, tester_secret="open-sesame_0123456789" if sticky else "")
     rendered = gateway.render(replace(made, routes=(replace(made.routes[0], **change),)))
     gateway.apply(rendered)
     seen = gateway.observe()
