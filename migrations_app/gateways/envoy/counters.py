@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
+from migrations_app.gateways.base import Side, SideTraffic
 from migrations_app.gateways.envoy.admin import Statistics
 from migrations_app.gateways.envoy.bootstrap import FAILOVER, ROUTE_STATS, ZONE_STATS
 from migrations_app.gateways.envoy.render import REST
@@ -26,15 +26,22 @@ PATTERN = rf"^(?:{_ROUTES}|{_ZONES})upstream_rq_(completed|4xx|5xx|retry|time|to
 def traffic(found: Statistics) -> dict[tuple[str, Side], SideTraffic]:
     """By (service key, side), and by REST_KEY."""
     sides: dict[tuple[str, Side], SideTraffic] = defaultdict(lambda: SideTraffic(0, 0))
+    by_route: dict[tuple[str, Side], SideTraffic] = defaultdict(lambda: SideTraffic(0, 0))
+    zoned = set()
     for name, value in found.counters.items():
         if part := re.match(PATTERN, name):
             key, kind, zone = _whose(part)
-            sides[key] += _counted(kind, zone, part[5], value)
+            (by_route if kind == FAILOVER and not zone else sides)[key] += _counted(zone, part[5], value)
+            if zone:
+                zoned.add(key)
     for name, counts in found.histograms.items():
         if part := re.match(PATTERN, name):
             key, kind, zone = _whose(part)
-            if kind != FAILOVER or zone == Side.SERVICE:
-                sides[key] += SideTraffic(0, 0, counts)
+            if zone != FAILOVER:
+                (by_route if kind == FAILOVER and not zone else sides)[key] += SideTraffic(0, 0, counts)
+    for key, counted in by_route.items():
+        # An Envoy that still runs an older bootstrap has no zones. It cannot fail over either: its routes tell all.
+        sides[key] += SideTraffic(0, 0, retries=counted.retries) if key in zoned else counted
     return dict(sorted(sides.items()))
 
 
@@ -47,15 +54,13 @@ def _whose(part: re.Match[str]) -> tuple[tuple[str, Side], str, str]:
     return (part[1], Side.MONOLITH if part[2] == Side.MONOLITH else Side.SERVICE), part[2], ""
 
 
-def _counted(kind: str, zone: str, name: str, value: int) -> SideTraffic:
-    if name == "retry":
-        return SideTraffic(0, 0, NO_LATENCY, retries=value)
-    if kind == FAILOVER and zone == FAILOVER and name == "completed":
-        return SideTraffic(value, value, NO_LATENCY, failovers=value)
-    if kind == FAILOVER and zone != Side.SERVICE:
-        return SideTraffic(0, 0)  # of the route: who answered is not told apart
+def _counted(zone: str, name: str, value: int) -> SideTraffic:
+    if zone == FAILOVER:
+        failed = value if name == "completed" else 0
+        return SideTraffic(failed, failed, failovers=failed)
     return SideTraffic(
         requests=value if name == "completed" else 0,
         errors=value if name == "5xx" else 0,
         client_errors=value if name == "4xx" else 0,
+        retries=value if name == "retry" else 0,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import Address, Side
+from migrations_app.gateways.base import Address, Side, Sticky
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE
 from tests.gateways.estate import Envoy, free_port, wait_until
 
@@ -216,6 +216,35 @@ def test_an_envoy_that_still_runs_an_older_bootstrap_tells_no_response_times(tmp
         older.start()
         older.ask("/api/auth/x")
         wait_until(lambda: sum(gateway.traffic()[key].latency) == 1)
+    finally:
+        older.close()
+
+
+def test_an_envoy_that_still_runs_a_bootstrap_without_failover_serves_and_counts(tmp_path, estate, table):
+    older = Envoy(tmp_path)
+    try:
+        older.prepare()
+        path = older.folder / BOOTSTRAP_FILE
+        bootstrap = json.loads(path.read_text())
+        del bootstrap["node"]["locality"], bootstrap["bootstrap_extensions"]
+        listeners = bootstrap["static_resources"]["listeners"]
+        listeners[1:] = []
+        del listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0]
+        path.write_text(json.dumps(bootstrap))
+        older.start(prepared=False)
+        gateway = older.adapter()
+        for weight, who in ((0, "monolith"), (100, "auth"), (0, "monolith"), (100, "auth")):
+            gateway.apply(gateway.render(table(auth=weight)))
+            assert older.ask("/api/auth/x").who == who
+            assert gateway.observe().drift == ()
+        estate["auth"].status = 500
+        assert older.ask("/api/auth/x", method="POST").status == 500
+        wait_until(lambda: sum(gateway.traffic()["auth", Side.SERVICE].latency) == 3)
+        found = gateway.traffic()["auth", Side.SERVICE]
+        assert (found.requests, found.errors, found.failovers) == (3, 1, 0)
+        gateway.apply(gateway.render(replace(table(auth=40), sticky=Sticky(header="x-a"))))
+        estate["auth"].status = 200
+        assert {older.ask("/api/auth/x", headers={"x-a": "1"}).who for _ in range(60)} == {"auth", "monolith"}
     finally:
         older.close()
 
