@@ -26,14 +26,20 @@ def routing_status(table: RoutingTable | None) -> str:
     """`/routing-status`: who serves what.
 
     A flag is true as soon as any of its traffic goes to the service (weight above 0); `weights` has the share in per
-    cent. A route's `side` is `monolith`, `service` or `split`; a split route names both addresses.
+    cent, and `write_weights` that of writes, only for flags where it is another one. `sticky` names what tells users
+    apart, when anything does, and `testers` is true when they can choose their side. A route's `side` is `monolith`,
+    `service` or `split`; a split route names both addresses. A route too has `write_weight` only where it is another.
     """
     routes = longest_first(table.routes) if table else []
+    writes = {route.flag: route.writes for route in routes if route.writes != route.weight}
     return compact(
         {
             **_identity(table),
-            "flags": {route.flag: route.weight > 0 for route in routes},
+            "flags": {route.flag: route.on for route in routes},
             "weights": {route.flag: route.weight for route in routes},
+            **({"write_weights": writes} if writes else {}),
+            **({"sticky": str(table.sticky)} if table and table.sticky else {}),
+            **({"testers": True} if table and table.tester_secret else {}),
             "routes": {route.prefix: _route(table, route) for route in routes if table},
         }
     )
@@ -76,4 +82,5 @@ def _route(table: RoutingTable, route: Route) -> dict[str, Any]:
         "service": route.service,
         "side": side or "split",
         "weight": route.weight,
+        **({"write_weight": route.writes} if route.writes != route.weight else {}),
     }

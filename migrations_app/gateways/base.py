@@ -19,6 +19,10 @@ LATENCY_BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 75, 100, 150, 200, 300, 500
 NO_LATENCY = (0,) * (len(LATENCY_BOUNDS) + 1)  # one range more, for what took longer than all of them
 
 
+# A request with this header, its side and the table's secret, `service SECRET`, is sent to that side.
+TESTER_HEADER = "x-switchyard-side"
+
+
 class Side(StrEnum):
     """Which side of the migration serves a request."""
 
@@ -43,6 +47,14 @@ class Route:
 
     `weight` is the share of requests, 0-100 %, that goes to the service at `upstream` with `strip` taken off the front
     of the path (`/api/auth/login` -> `/auth/login`); the rest goes to the monolith with the path unchanged.
+
+    With `failover` the monolith answers at once, with the path unchanged, what is meant for a service that is down:
+    that refuses the connection, does not answer within a third of `timeout`, or answers 5xx. A write (any request but
+    GET and HEAD) is only answered so when it was not sent to the service before. `failover` is one for all routes of a
+    service.
+
+    `write_weight` is the share of writes that goes to the service, where it is not that of all requests: reads can move
+    before writes. None is the same as `weight`.
     """
 
     service: str
@@ -53,26 +65,63 @@ class Route:
     strip: str = "/api"
     health_path: str = "/health"
     timeout: float = 15.0  # seconds for the whole request, retries included
+    failover: bool = True  # the gateway lets the monolith answer what the service does not
+    write_weight: int | None = None  # per cent
+
+    @property
+    def writes(self) -> int:
+        """The share of writes, 0-100 %, that goes to the service."""
+        return self.weight if self.write_weight is None else self.write_weight
+
+    @property
+    def on(self) -> bool:
+        """Whether any request is meant for the service."""
+        return self.weight > MONOLITH_WEIGHT or self.writes > MONOLITH_WEIGHT
 
     def side(self) -> Side | None:
-        """The one side that serves the route, or None while it is split."""
-        return {MONOLITH_WEIGHT: Side.MONOLITH, SERVICE_WEIGHT: Side.SERVICE}.get(self.weight)
+        """The one side that serves the route, or None while it is split: also when reads and writes differ."""
+        sides = {MONOLITH_WEIGHT: Side.MONOLITH, SERVICE_WEIGHT: Side.SERVICE}
+        return sides.get(self.weight) if self.weight == self.writes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """What tells users apart: the value of a header, of a cookie, or of a claim of the bearer token. One of the three.
+
+    The token is not verified: it only chooses a side.
+    """
+
+    header: str = ""
+    cookie: str = ""
+    jwt_claim: str = ""
+
+    def __str__(self) -> str:
+        kinds = (("header", self.header), ("cookie", self.cookie), ("claim", self.jwt_claim))
+        return ", ".join(f"{kind} {name}" for kind, name in kinds if name)
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
     """All weights at one generation: everything a gateway needs to know. Routes are unique by prefix.
 
-    Everything that no route matches goes to the monolith.
+    Everything that no route matches goes to the monolith. With `sticky` a user stays on the same side of a split while
+    its weight is the same, and a higher weight moves nobody back; with None, and for requests that have not got what it
+    names, each request is split at random.
+
+    With a `tester_secret` a request whose header TESTER_HEADER has a side and the secret is sent to that side, whatever
+    the weight. Every other value is ignored, and no upstream ever sees the header. The secret is told nowhere: neither
+    by the gateway's answers, nor in errors and sentences about drift.
     """
 
     plan: str
     generation: int
     monolith: Address
     routes: tuple[Route, ...]
+    sticky: Sticky | None = None
+    tester_secret: str = field(default="", repr=False)
 
     def weights(self) -> dict[str, int]:
-        """Flag key -> weight."""
+        """Flag key -> weight, of reads where writes have another."""
         return {route.flag: route.weight for route in self.routes}
 
 
@@ -81,7 +130,7 @@ class Rendered:
     """A routing table in the gateway's own language. `files`: path relative to the gateway's folder -> bytes."""
 
     generation: int
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +163,41 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class SideTraffic:
-    """Counters since the gateway started (a restart resets them): requests sent to one side of one service.
+    """Counters since the gateway started (a restart resets them): requests meant for one side of one service.
 
-    `errors` are answers of 5xx and requests that got no answer. `latency` counts the answers by LATENCY_BOUNDS, one
-    more for what is above all; what got no answer from upstream is in none of them, and the counts may be a second or
-    two behind `requests`. Empty when the gateway counts by other bounds, or not at all.
+    Every request of a client is counted once, on the side that it was meant for. `errors` are answers of 5xx and
+    requests that got no answer, `client_errors` answers of 4xx, `retries` requests that were sent a second time.
+
+    `failovers` (new side only) are requests meant for the new side that the monolith answered instead, whether the
+    service was tried first or not, and whatever the monolith answered. Each is also one of the new side's `requests`
+    and one of its `errors`: what was meant for it and not answered by it counts as failed, also where the client never
+    noticed. It is in none of its `client_errors` and `latency`, and in nothing of the old side. So the service
+    answered `requests` less `failovers`, and the monolith the old side's `requests` and the new side's `failovers`.
+
+    `latency` counts the answers by LATENCY_BOUNDS, one more for what is above all; what got no answer from upstream is
+    in none of them, and the counts may be a second or two behind `requests`. Empty when the gateway counts by other
+    bounds, or not at all.
     """
 
     requests: int
     errors: int
     latency: tuple[int, ...] = NO_LATENCY
+    client_errors: int = 0
+    retries: int = 0
+    failovers: int = 0
 
     def __add__(self, other: SideTraffic) -> SideTraffic:
         """Both together. Response times that one of the two does not tell are not known of the sum either."""
         known = bool(self.latency and other.latency)
         latency = tuple(a + b for a, b in zip(self.latency, other.latency, strict=True)) if known else ()
-        return SideTraffic(self.requests + other.requests, self.errors + other.errors, latency)
+        return SideTraffic(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            latency,
+            self.client_errors + other.client_errors,
+            self.retries + other.retries,
+            self.failovers + other.failovers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +208,9 @@ class Capabilities:
     traffic: bool  # counters per service and side
     survives_restart: bool  # restarts from its last good configuration without us
     validates: bool = True  # asks the gateway's own validator before a configuration of a new shape is handed over
+    failover: bool = True  # answers from the monolith what a service does not, by itself
+    sticky: bool = True  # keeps a user on one side of a split
+    testers: bool = True  # sends testers to the side that they ask for
 
 
 class Gateway(ABC):
@@ -178,7 +249,15 @@ class Gateway(ABC):
 
     @abstractmethod
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
-        """Counters by (service key, side). Raises Unreachable."""
+        """Counters by (service key, side); ("", Side.MONOLITH) is what no route matches. Raises Unreachable."""
+
+    @abstractmethod
+    def failing_over(self) -> dict[str, str]:
+        """Service key -> in words why the gateway now sends the monolith what is meant for it. Raises Unreachable.
+
+        Empty when none does. Only of services that requests are meant for; a service of which single requests fail, and
+        are answered by the monolith, is not in it.
+        """
 
     def housekeep(self) -> bool:
         """Keep what the gateway and its writers leave behind from growing. To be called every minute or so.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from migrations_app.gateways.base import Address, Route, RoutingTable
+from migrations_app.gateways.base import TESTER_HEADER, Address, Route, RoutingTable, Sticky
 from migrations_app.gateways.errors import InvalidTable
 
 # Answered by the gateway itself: no route may take them over.
@@ -16,6 +16,13 @@ NAME = r"[A-Za-z0-9_-]+"  # no dot: names are parts of the names of counters, wh
 PREFIX = r"(/|(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+)"
 DOT_SEGMENT = r"/[.][.]?(/|$)"  # found anywhere: normalised away, so it would never match either
 HOST = r"[A-Za-z0-9._:-]+"
+HEADER_NAME = r"[A-Za-z0-9!#$&'*+.^_`|~-]{1,100}"  # also of cookies and claims
+# Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
+OWN_HEADERS = (
+    r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id|switchyard[-_]bucket)",
+    r"x_switchyard[-_]side|x-switchyard_side",  # but not TESTER_HEADER itself, which routes ask for
+)
+HARD_TO_GUESS = r"[A-Za-z0-9._~-]{16,200}"
 MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 3600.0  # seconds; Envoy takes less than a millisecond for no limit at all
 
 
@@ -24,6 +31,10 @@ def check(table: RoutingTable) -> None:
     if table.generation < 0:
         raise InvalidTable(f"generation {table.generation} is negative")
     _check_address("the monolith", "address", table.monolith)
+    if table.tester_secret and not re.fullmatch(HARD_TO_GUESS, table.tester_secret):
+        raise InvalidTable("tester_secret must have 16 to 200 letters, digits and . _ ~ -")  # which does not tell it
+    if table.sticky is not None:
+        _check_sticky(table.sticky)
     prefixes: set[str] = set()
     flags: dict[str, Route] = {}
     services: dict[str, Route] = {}
@@ -34,11 +45,14 @@ def check(table: RoutingTable) -> None:
             raise InvalidTable(f"{where}: the prefix appears twice")
         prefixes.add(route.prefix)
         first = flags.setdefault(route.flag, route)
-        if (first.weight, first.service) != (route.weight, route.service):
+        if (first.weight, first.writes, first.service) != (route.weight, route.writes, route.service):
             raise InvalidTable(f"{where}: flag {route.flag} has another weight or service on route {first.prefix}")
         first = services.setdefault(route.service, route)
         if (first.upstream, first.flag) != (route.upstream, route.flag):
             raise InvalidTable(f"{where}: service {route.service} has another upstream or flag on route {first.prefix}")
+        if (first.failover, first.health_path) != (route.failover, route.health_path):
+            told = f"service {route.service} has another failover or health_path on route {first.prefix}"
+            raise InvalidTable(f"{where}: {told}")
 
 
 def longest_first(routes: tuple[Route, ...]) -> list[Route]:
@@ -63,6 +77,8 @@ def _check_route(route: Route) -> None:
         raise InvalidTable(f"{where}: flag {route.flag!r} may have letters, digits, '_' and '-' only")
     if type(route.weight) is not int or not 0 <= route.weight <= 100:
         raise InvalidTable(f"{where}: weight {route.weight!r} is not a whole number from 0 to 100")
+    if route.write_weight is not None and (type(route.write_weight) is not int or not 0 <= route.write_weight <= 100):
+        raise InvalidTable(f"{where}: write_weight {route.write_weight!r} is not a whole number from 0 to 100")
     if route.strip and not (route.strip.startswith("/") and f"{route.prefix}/".startswith(f"{route.strip}/")):
         raise InvalidTable(f"{where}: strip {route.strip!r} is not the beginning of the prefix, in whole segments")
     if not MIN_TIMEOUT <= route.timeout <= MAX_TIMEOUT:
@@ -71,6 +87,17 @@ def _check_route(route: Route) -> None:
     if not route.health_path.startswith("/"):
         raise InvalidTable(f"{where}: health_path {route.health_path!r} does not begin with '/'")
     _check_address(where, "upstream", route.upstream)
+
+
+def _check_sticky(sticky: Sticky) -> None:
+    named = [name for name in (sticky.header, sticky.cookie, sticky.jwt_claim) if name]
+    if len(named) != 1:
+        raise InvalidTable(f"sticky: one of header, cookie and jwt_claim must be named, not {len(named)}")
+    if not re.fullmatch(HEADER_NAME, named[0]):
+        raise InvalidTable(f"sticky: {named[0]!r} may have letters, digits and !#$&'*+.^_`|~- only")
+    removed = (*OWN_HEADERS, TESTER_HEADER)
+    if sticky.header and any(re.fullmatch(pattern, sticky.header.lower()) for pattern in removed):
+        raise InvalidTable(f"sticky: header {sticky.header} is one that the gateway removes")
 
 
 def _check_address(where: str, field: str, address: Address) -> None:

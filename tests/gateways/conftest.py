@@ -38,10 +38,18 @@ def module_envoy(tmp_path_factory) -> Iterator[Envoy]:
 def table(estate) -> Callable[..., RoutingTable]:
     """Make a table of the next generation: `table(auth=100)`. What is not named has weight 0."""
 
-    def make(*, generation: int | None = None, **weights: int) -> RoutingTable:
+    def make(*, generation: int | None = None, failover: bool = True, **weights: int) -> RoutingTable:
         prefixes = [("auth", "/api/auth"), ("users", "/api/auth/users"), ("storage", "/api/storage")]
         routes = tuple(
-            Route(key, f"USE_{key.upper()}_SERVICE", prefix, estate[key].address, weights.get(key, 0), timeout=2.0)
+            Route(
+                key,
+                f"USE_{key.upper()}_SERVICE",
+                prefix,
+                estate[key].address,
+                weights.get(key, 0),
+                timeout=2.0,
+                failover=failover,
+            )
             for key, prefix in prefixes
         )
         chosen = next(_generations) if generation is None else generation

@@ -46,10 +46,15 @@ class Reply:
 
 
 class Upstream:
-    """One HTTP server on a free port. Set `status` or `delay` (seconds) to make it misbehave."""
+    """One HTTP server on a free port. Set `status` or `delay` (seconds) to make it misbehave; `die` ends it at once.
 
-    def __init__(self, name: str) -> None:
-        self.name, self.status, self.delay, self.hits = name, 200, 0.0, 0
+    `hits` counts requests; those for its health, which the gateway sends by itself, are in `polls`.
+    """
+
+    def __init__(self, name: str, port: int = 0) -> None:
+        self.name, self.status, self.delay, self.hits, self.polls = name, 200, 0.0, 0, 0
+        self.dead = False
+        self._connections: set[socket.socket] = set()
         upstream = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -57,8 +62,24 @@ class Upstream:
             # Without this the second packet of an answer waits 40 ms for the client's acknowledgement.
             disable_nagle_algorithm = True
 
+            def setup(self) -> None:
+                super().setup()
+                upstream._connections.add(self.connection)
+
+            def finish(self) -> None:
+                upstream._connections.discard(self.connection)
+                with contextlib.suppress(ConnectionError):
+                    super().finish()
+
+            def handle(self) -> None:
+                with contextlib.suppress(ConnectionError):  # Envoy resets connections that it has given up on
+                    super().handle()
+
             def answer(self) -> None:
-                upstream.hits += 1
+                if self.path == "/health":
+                    upstream.polls += 1
+                else:
+                    upstream.hits += 1
                 length = int(self.headers.get("content-length") or 0)
                 got = len(self.rfile.read(length))
                 time.sleep(upstream.delay)
@@ -85,7 +106,7 @@ class Upstream:
 
             def log_message(self, *_: object) -> None: ...
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self.address = Address("127.0.0.1", self._server.server_address[1])
@@ -96,6 +117,14 @@ class Upstream:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def die(self) -> None:
+        """As a killed process does: nothing listens any more, and every connection is cut off."""
+        self.dead = True
+        self.stop()
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

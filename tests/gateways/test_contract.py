@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import itertools
+import json
 import random
 import threading
 from abc import ABC, abstractmethod
@@ -10,11 +13,22 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Address, Gateway, Rendered, Side, SideTraffic
+from migrations_app.gateways.base import (
+    LATENCY_BOUNDS,
+    NO_LATENCY,
+    Address,
+    Gateway,
+    Rendered,
+    Side,
+    SideTraffic,
+    Sticky,
+)
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.errors import InvalidTable, NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.memory import MemoryGateway
-from tests.gateways.estate import wait_until
+from tests.gateways.estate import Upstream, wait_until
+
+_numbers = itertools.count(1)
 
 
 class Bench(ABC):
@@ -23,8 +37,16 @@ class Bench(ABC):
     gateway: Gateway
 
     @abstractmethod
-    def ask(self, path: str) -> tuple[str, str]:
-        """Send a request through the gateway: who answered, and the path that was seen there."""
+    def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[str, str] | None:
+        """Send a request through the gateway: who answered, and the path that was seen there. None for an error."""
+
+    @abstractmethod
+    def kill(self, service: str) -> None:
+        """End the service of this name: from now on it takes no connections."""
+
+    @abstractmethod
+    def answer_with(self, service: str, status: int) -> None:
+        """What the service of this name answers from now on."""
 
     @abstractmethod
     def ask_slow(self, path: str, milliseconds: float) -> None:
@@ -59,11 +81,22 @@ class Bench(ABC):
 class MemoryBench(Bench):
     def __init__(self, estate) -> None:
         self.gateway = MemoryGateway()
-        self._names = {upstream.address: name for name, upstream in estate.items()}
+        self._estate = estate
+        self._statuses = {}
 
-    def ask(self, path):
-        served = self.gateway.serve(path)
-        return self._names[served.address], served.path
+    def ask(self, path, method="GET", headers=None):
+        status = next(
+            (status for name, status in self._statuses.items() if name in (path.split("/")[2], "monolith")), 200
+        )
+        served = self.gateway.serve(path, method=method, headers=headers, failed=status >= 500, status=status)
+        names = {upstream.address: name for name, upstream in self._estate.items()}
+        return None if served.failed else (names[served.address], served.path)
+
+    def kill(self, service):
+        self.gateway.down.add(service)
+
+    def answer_with(self, service, status):
+        self._statuses[service] = status
 
     def ask_slow(self, path, milliseconds):
         self.gateway.serve(path, milliseconds=milliseconds)
@@ -96,9 +129,16 @@ class EnvoyBench(Bench):
         self.envoy, self._estate = envoy, estate
         self.gateway = envoy.adapter()
 
-    def ask(self, path):
-        reply = self.envoy.ask(path)
-        return reply.who, reply.path
+    def ask(self, path, method="GET", headers=None):
+        body = b"x" * 2000 if method == "POST" else None
+        reply = self.envoy.ask(path, method=method, headers=headers, body=body)
+        return None if reply.status >= 500 else (reply.who, reply.path)
+
+    def kill(self, service):
+        self._estate[service].die()
+
+    def answer_with(self, service, status):
+        self._estate[service].status = status
 
     def ask_slow(self, path, milliseconds):
         for upstream in self._estate.values():
@@ -216,6 +256,131 @@ def test_a_split_sends_each_side_its_own_path_within_statistical_bounds(bench, r
     assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
     # Binomial with n=400, p=0.3: five standard deviations are 46.
     assert 74 <= seen["auth", "/auth/x"] <= 166
+
+
+def test_reads_can_move_before_writes_and_writes_before_reads(bench, table):
+    made = table(auth=100)
+    for weight, writes, side in ((100, 0, "auth"), (0, 100, "monolith")):
+        route = replace(made.routes[0], weight=weight, write_weight=writes)
+        bench.gateway.apply(bench.gateway.render(replace(table(), routes=(route,))))
+        other = {"auth": "monolith", "monolith": "auth"}[side]
+        for method in ("GET", "POST", "DELETE"):
+            answered = bench.ask("/api/auth/x", method)
+            assert answered[0] == (side if method == "GET" else other)
+            assert answered[1] == ("/auth/x" if answered[0] == "auth" else "/api/auth/x")
+        seen = bench.gateway.observe()
+        assert (seen.weights, seen.drift, seen.error) == ({"USE_AUTH_SERVICE": weight}, (), "")
+
+
+def test_a_share_of_writes_is_split_within_statistical_bounds(bench, table):
+    route = replace(table().routes[0], weight=100, write_weight=30)
+    bench.gateway.apply(bench.gateway.render(replace(table(), routes=(route,))))
+    seen = Counter(bench.ask("/api/auth/x", "POST") for _ in range(400))
+    assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+    assert 74 <= seen["auth", "/auth/x"] <= 166  # as above
+    assert {bench.ask("/api/auth/x") for _ in range(20)} == {("auth", "/auth/x")}
+
+
+def token(**claims: object) -> str:
+    """A bearer token that nobody has signed."""
+    parts = [json.dumps(part).encode() for part in ({"alg": "HS256"}, claims)]
+    return ".".join([*(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts), "c2lnbmVk"])
+
+
+STICKY = {
+    "header": (Sticky(header="X-Account"), lambda user: {"x-account": user}),
+    "cookie": (Sticky(cookie="sid"), lambda user: {"cookie": f"theme=dark; sid={user}; sid2=same"}),
+    "claim": (
+        Sticky(jwt_claim="sub"),
+        lambda user: {"authorization": f"Bearer {token(act={'sub': 'same'}, scope='sub', sub=user, name='é')}"},
+    ),
+    "numeric claim": (
+        Sticky(jwt_claim="uid"),
+        lambda user: {"authorization": f"Bearer {token(uid=int(user.rpartition('-')[2]), exp=1)}"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STICKY)
+def test_a_user_stays_on_one_side_and_a_higher_weight_moves_nobody_back(bench, table, kind):
+    sticky, sent = STICKY[kind]
+    users = [f"user-{number}" for number in range(200)]
+    before: set[str] = set()
+    for weight in (10, 30, 60, 90):
+        bench.gateway.apply(bench.gateway.render(replace(table(auth=weight), sticky=sticky)))
+        turns = [{user: bench.ask("/api/auth/x", method, sent(user)) for user in users} for method in ("GET", "POST")]
+        assert turns[0] == turns[1]
+        assert set(turns[0].values()) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+        new = {user for user, (who, _) in turns[0].items() if who == "auth"}
+        assert before <= new
+        # Binomial with n=200: five standard deviations are 35 at most.
+        assert abs(len(new) - 2 * weight) <= 35
+        before = new
+        assert bench.gateway.observe().weights["USE_AUTH_SERVICE"] == weight
+        assert bench.gateway.observe().drift == ()
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-account": ""}, {"authorization": "Bearer"}, {"cookie": "x-account=1"}])
+def test_requests_without_the_key_are_split_at_random(bench, table, headers):
+    bench.gateway.apply(bench.gateway.render(replace(table(auth=30), sticky=Sticky(header="x-account"))))
+    seen = Counter(bench.ask("/api/auth/x", "GET", headers) for _ in range(200))
+    assert set(seen) == {("auth", "/auth/x"), ("monolith", "/api/auth/x")}
+    assert 28 <= seen["auth", "/auth/x"] <= 92  # n=200, p=0.3: five standard deviations are 32
+
+
+def test_users_stay_on_their_side_when_the_other_fails_over(bench, mortal):
+    name = mortal(weight=50, sticky=Sticky(header="x-account"))
+    users = [{"x-account": f"user-{number}"} for number in range(30)]
+    new = [user for user in users if bench.ask(f"/api/{name}/x", "GET", user)[0] == name]
+    assert 0 < len(new) < 30
+    bench.kill(name)
+    for user in users:
+        assert bench.ask(f"/api/{name}/x", "GET", user) == ("monolith", f"/api/{name}/x")
+    assert bench.gateway.traffic()[name, Side.SERVICE].failovers == len(new)
+
+
+SECRET = "open-sesame_0123456789"
+
+
+@pytest.mark.parametrize("weight", [0, 40, 100])
+@pytest.mark.parametrize("sticky", [None, Sticky(header="x-account")])
+def test_a_tester_is_sent_to_the_side_that_was_asked_for(bench, table, weight, sticky):
+    bench.gateway.apply(bench.gateway.render(replace(table(auth=weight), tester_secret=SECRET, sticky=sticky)))
+    for method in ("GET", "POST") * 5:
+        for side, seen in (("service", ("auth", "/auth/x")), ("monolith", ("monolith", "/api/auth/x"))):
+            asked = {"x-switchyard-side": f"{side} {SECRET}", "x-account": f"user-{method}"}
+            assert bench.ask("/api/auth/x", method, asked) == seen
+    seen = bench.gateway.observe()
+    assert (seen.weights["USE_AUTH_SERVICE"], seen.drift, seen.error) == (weight, (), "")
+
+
+@pytest.mark.parametrize(
+    "value", ["service", "service ", f"service {SECRET}x", f"service  {SECRET}", SECRET, "service x"]
+)
+def test_any_other_value_is_ignored(bench, table, value):
+    bench.gateway.apply(bench.gateway.render(replace(table(auth=0), tester_secret=SECRET)))
+    assert bench.ask("/api/auth/x", "GET", {"x-switchyard-side": value})[0] == "monolith"
+
+
+def test_without_a_secret_nobody_can_choose(bench, run):
+    run(auth=0)
+    for value in ("service ", "service", f"service {SECRET}"):
+        assert bench.ask("/api/auth/x", "GET", {"x-switchyard-side": value})[0] == "monolith"
+
+
+def test_the_secret_of_testers_is_told_by_nobody(bench, table):
+    made = replace(table(auth=30), tester_secret=SECRET)
+    rendered = bench.gateway.render(made)
+    bench.gateway.apply(rendered)
+    assert SECRET not in f"{made!r}{made}{rendered!r}{rendered}"
+    bench.edit_running()
+    seen = bench.gateway.observe()
+    assert seen.drift
+    assert SECRET not in repr(seen)
+    with pytest.raises(InvalidTable) as refused:
+        bench.gateway.render(replace(made, tester_secret="short one!"))
+    assert "short one" not in str(refused.value)
+    bench.gateway.apply(bench.gateway.render(table()))
 
 
 def test_apply_tells_what_it_did_and_observe_agrees(bench, run, table):
@@ -397,6 +562,131 @@ def test_traffic_counts_answers_by_how_long_they_took(bench, table):
     assert sum(found[bound] for bound in LATENCY_BOUNDS if bound <= 300) == 2
 
 
+@pytest.fixture
+def mortal(bench, table, estate):
+    """Apply a table with one route to a service of this test alone: `name = mortal(weight=100)`.
+
+    Its route is `/api/NAME`. Envoy remembers for a while that a service has failed, so every test has its own.
+    """
+    added = []
+
+    def make(*, weight: int = 100, sticky: Sticky | None = None, **fields) -> str:
+        name = f"mortal-{next(_numbers)}"
+        estate[name] = Upstream(name)
+        added.append(name)
+        made = table()
+        route = replace(
+            made.routes[0], service=name, flag=f"USE_{name}", prefix=f"/api/{name}", weight=weight, **fields
+        )
+        applied = replace(made, routes=(replace(route, upstream=estate[name].address),), sticky=sticky)
+        bench.gateway.apply(bench.gateway.render(applied))
+        return name
+
+    yield make
+    for name in added:
+        upstream = estate.pop(name)
+        if not upstream.dead:
+            upstream.stop()
+
+
+@pytest.mark.parametrize("strip", ["/api", ""])
+def test_the_monolith_answers_at_once_for_a_service_that_died(bench, mortal, strip):
+    name = mortal(strip=strip)
+    assert bench.ask(f"/api/{name}/x")[0] == name
+    bench.kill(name)
+    for method in ("GET", "POST") * 10:
+        assert bench.ask(f"/api/{name}/x?a=%2F&b", method) == ("monolith", f"/api/{name}/x?a=%2F&b")
+    found = bench.gateway.traffic()
+    new = found[name, Side.SERVICE]
+    assert (new.requests, new.errors, new.failovers) == (21, 20, 20)
+    assert new.retries <= 20
+    assert found.get((name, Side.MONOLITH), SideTraffic(0, 0)) == SideTraffic(0, 0)
+
+
+def test_without_failover_a_service_that_died_is_an_error(bench, mortal):
+    name = mortal(failover=False)
+    bench.kill(name)
+    assert bench.ask(f"/api/{name}/x") is None
+    assert bench.ask(f"/api/{name}/x", "POST") is None
+    found = bench.gateway.traffic()[name, Side.SERVICE]
+    assert (found.requests, found.errors, found.failovers) == (2, 2, 0)
+
+
+def test_a_failed_read_is_answered_by_the_monolith_and_a_failed_write_is_not_sent_again(bench, mortal):
+    name = mortal()
+    bench.answer_with(name, 503)
+    assert bench.ask(f"/api/{name}/x") == ("monolith", f"/api/{name}/x")
+    assert bench.ask(f"/api/{name}/x", "POST") is None
+    found = bench.gateway.traffic()[name, Side.SERVICE]
+    assert (found.requests, found.errors, found.failovers, found.retries) == (2, 2, 1, 1)
+
+
+def test_only_what_the_service_answered_itself_counts_in_its_response_times(bench, mortal):
+    name = mortal()
+    bench.ask(f"/api/{name}/x")
+    bench.answer_with(name, 500)
+    bench.ask(f"/api/{name}/x")
+    bench.ask(f"/api/{name}/x")
+    wait_until(lambda: sum(bench.gateway.traffic()[name, Side.SERVICE].latency) >= 1)
+    found = bench.gateway.traffic()[name, Side.SERVICE]
+    assert (found.requests, found.failovers, sum(found.latency)) == (3, 2, 1)
+
+
+def test_a_split_fails_over_too_and_counts_each_request_once(bench, mortal):
+    name = mortal(weight=50)
+    bench.kill(name)
+    assert {bench.ask(f"/api/{name}/x") for _ in range(40)} == {("monolith", f"/api/{name}/x")}
+    found = bench.gateway.traffic()
+    new, old = found[name, Side.SERVICE], found[name, Side.MONOLITH]
+    assert new.requests + old.requests == 40
+    assert new.failovers == new.errors == new.requests > 0
+    assert (old.errors, old.failovers) == (0, 0)
+
+
+def test_the_gateway_tells_which_services_it_fails_over_for(bench, mortal):
+    name = mortal()
+    bench.ask(f"/api/{name}/x")
+    assert bench.gateway.failing_over() == {}
+    bench.kill(name)
+    for _ in range(5):
+        bench.ask(f"/api/{name}/x")
+    wait_until(bench.gateway.failing_over)
+    [(told, why)] = bench.gateway.failing_over().items()
+    assert told == name
+    assert why
+
+
+def test_a_service_that_is_down_and_that_no_request_is_meant_for_is_not_failed_over_for(bench, mortal):
+    name = mortal(weight=0)
+    bench.kill(name)
+    assert bench.ask(f"/api/{name}/x")[0] == "monolith"
+    assert bench.gateway.failing_over() == {}
+
+
+def test_a_gateway_that_does_not_answer_tells_of_no_failover(bench, run):
+    run()
+    bench.stop()
+    with pytest.raises(Unreachable):
+        bench.gateway.failing_over()
+
+
+@pytest.mark.parametrize(("weight", "side"), [(0, Side.MONOLITH), (100, Side.SERVICE)])
+def test_answers_of_4xx_are_told_apart_from_errors(bench, mortal, weight, side):
+    name = mortal(weight=weight)
+    bench.ask(f"/api/{name}/x")
+    bench.answer_with(name if side is Side.SERVICE else "monolith", 404)
+    bench.ask(f"/api/{name}/x", "POST")
+    found = bench.gateway.traffic()[name, side]
+    assert (found.requests, found.errors, found.client_errors, found.retries) == (2, 0, 1, 0)
+
+
+def test_what_no_route_matches_is_counted(bench, run):
+    run(auth=100)
+    before = bench.gateway.traffic()["", Side.MONOLITH]
+    assert bench.ask("/somewhere/else")[0] == "monolith"
+    assert bench.gateway.traffic()["", Side.MONOLITH].requests == before.requests + 1
+
+
 def test_check_takes_what_apply_takes_and_changes_nothing(bench, run, table):
     run(auth=100)
     before = bench.written()
@@ -451,6 +741,7 @@ def test_threads_that_race_end_at_the_highest_generation(bench, table):
 def test_capabilities_are_declared(bench):
     found = bench.gateway.capabilities
     assert (found.split, found.traffic, found.survives_restart, found.validates) == (True, True, True, True)
+    assert (found.failover, found.sticky, found.testers) == (True, True, True)
 
 
 def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):

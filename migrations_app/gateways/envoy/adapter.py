@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.base import (
-    NO_LATENCY,
     Applied,
     Capabilities,
     Gateway,
@@ -22,15 +20,16 @@ from migrations_app.gateways.base import (
     Side,
     SideTraffic,
 )
-from migrations_app.gateways.envoy import render
+from migrations_app.gateways.envoy import counters, failing, render
 from migrations_app.gateways.envoy.admin import AdminClient
-from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE, ROUTE_STATS
+from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.confirm import LONGEST_PAUSE, Confirmer
 from migrations_app.gateways.envoy.edits import edits
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, clear_up
 from migrations_app.gateways.envoy.readback import look, running_for
 from migrations_app.gateways.envoy.validate import NoVerdict, Shapes, Validator, default_bootstrap
-from migrations_app.gateways.envoy.wanted import Wanted, generation_of, parse_files
+from migrations_app.gateways.envoy.wanted import Wanted, parse_files
 from migrations_app.gateways.errors import (
     FolderBusy,
     FolderUnusable,
@@ -43,10 +42,6 @@ from migrations_app.gateways.errors import (
 Json = dict[str, Any]
 logger = logging.getLogger(__name__)
 
-_FIRST_PAUSE = 0.001  # seconds between two looks at the gateway; Envoy takes a new route file in 2-4 ms
-_LONGEST_PAUSE = 0.02
-# `total` is there, at 0, for every side that has a route; the others only come with the first answer.
-_TRAFFIC = rf"^{re.escape(ROUTE_STATS)}([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx|time|total)$"
 _VERDICT_WITHIN = 0.8  # seconds that the validator gets for a shape that another Envoy has passed
 _SETTLING = 5  # looks, 20 ms apart, before a difference counts as drift and not as an apply that is under way
 
@@ -78,8 +73,7 @@ class EnvoyGateway(Gateway):
         self._folder = Folder(folder)
         self._client = AdminClient(gateway_url=gateway_url, admin_url=admin_url, timeout=http_timeout)
         self._validator = Validator(Path(envoy_binary), timeout=validate_timeout) if envoy_binary else None
-        self._confirm_timeout = confirm_timeout
-        self._down_timeout = down_timeout
+        self._confirm = Confirmer(self._folder, self._client, confirm_timeout, down_timeout)
         self._lock_timeout = lock_timeout
         self._log_limit = log_limit
         self._parsed: tuple[Mapping[str, bytes], Wanted] | None = None
@@ -125,7 +119,7 @@ class EnvoyGateway(Gateway):
                 seen = self._look()
                 if not seen.drift:
                     return seen
-                time.sleep(_LONGEST_PAUSE)
+                time.sleep(LONGEST_PAUSE)
             with self._locked():
                 return self._look()
         except FolderBusy:
@@ -139,20 +133,11 @@ class EnvoyGateway(Gateway):
         Measured on two busy cores, with both sides of each service used: 4 ms with 10 services, 75 ms with 100. Two
         thirds of that are the response times.
         """
-        found = self._client.statistics(_TRAFFIC)
-        sides: dict[tuple[str, Side], dict[str, int]] = {}
-        for name, value in found.counters.items():
-            if part := re.match(_TRAFFIC, name):
-                sides.setdefault((part[1], Side(part[2])), {})[part[3]] = value
-        latency = {
-            (part[1], Side(part[2])): counts
-            for name, counts in found.histograms.items()
-            if (part := re.match(_TRAFFIC, name))
-        }
-        return {
-            key: SideTraffic(counts.get("completed", 0), counts.get("5xx", 0), latency.get(key, NO_LATENCY))
-            for key, counts in sorted(sides.items())
-        }
+        return counters.traffic(self._client.statistics(counters.PATTERN))
+
+    def failing_over(self) -> dict[str, str]:
+        routes = self._client.routes()
+        return failing.failing_over(routes, self._client.cluster_statuses())
 
     def housekeep(self) -> bool:
         """See Gateway.housekeep: sets a long access log aside, removes what killed writers left."""
@@ -182,7 +167,7 @@ class EnvoyGateway(Gateway):
                 if former != (state := AppliedState(rendered.generation, rendered.files)):
                     self._folder.note_applied(state)
                 leaving, up, seen = self._write(rendered, wanted, former)
-            self._confirm(rendered.generation, wanted, leaving, answered=up, clusters=seen)
+            self._confirm.all(rendered.generation, wanted, leaving, answered=up, clusters=seen)
         except NotConfirmed as error:
             self._put_back_if_refused(rendered, former, refused_before, error)
             raise
@@ -261,9 +246,8 @@ class EnvoyGateway(Gateway):
         if self._folder.read(CDS_FILE) != clusters or (up and now != target):
             self._folder.write(CDS_FILE, clusters)
             if up:
-                self._await_clusters(
-                    rendered.generation, {name: target[name] for name in wanted.needed & target.keys()}
-                )
+                needed = {name: target[name] for name in wanted.needed & target.keys()}
+                self._confirm.clusters(rendered.generation, needed)
         # A gateway that is up gets the same file again too: it may have missed it, or run something else since.
         if up or self._folder.read(RDS_FILE) != routes:
             self._folder.write(RDS_FILE, routes)
@@ -279,63 +263,13 @@ class EnvoyGateway(Gateway):
             and self._folder.read(RDS_FILE) != rendered.files[RDS_FILE]
         )
 
-    def _await_clusters(self, generation: int, needed: dict[str, Json]) -> None:
-        def look() -> str:
-            clusters = self._client.clusters()
-            late = [name for name in needed if clusters.get(name) != needed[name]]
-            return f"clusters {', '.join(late[:5])} are not in yet" if late else ""
-
-        self._poll(generation, look, answered=True)
-
-    def _confirm(
-        self,
-        generation: int,
-        wanted: Wanted,
-        leaving: frozenset[str],
-        *,
-        answered: bool,
-        clusters: dict[str, Json] | None = None,
-    ) -> None:
-        def look() -> str:
-            status = self._client.status()
-            if status != wanted.status:
-                if (current := self._folder.generation()) > generation:
-                    raise StaleGeneration(generation, current)
-                return f"it runs generation {generation_of(status)}"
-            running = running_for(wanted, self._client, routes_changed=True, clusters=clusters)
-            return "; ".join(wanted.differences(running, ignoring=leaving))
-
-        self._poll(generation, look, answered=answered)
-
-    def _poll(self, generation: int, look: Callable[[], str], *, answered: bool) -> None:
-        """Look until nothing is wrong. Raises NotConfirmed with what was seen last.
-
-        An Envoy that has `answered` lately and now does not is busy loading; one that has not is down.
-        """
-        started = time.monotonic()
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                wrong = look()
-                answered = True
-            except Unreachable as error:
-                wrong = str(error)
-            if not wrong:
-                return
-            waited = time.monotonic() - started
-            if waited > (self._confirm_timeout if answered else self._down_timeout):
-                told = f"generation {generation} is written, but not confirmed after {waited:.1f} s: {wrong}"
-                raise NotConfirmed(told if answered else f"{told}. It runs it as soon as it starts")
-            time.sleep(pause)
-            pause = min(pause * 1.3, _LONGEST_PAUSE)
-
     def _remove(self, rendered: Rendered, wanted: Wanted) -> None:
         """Take away the clusters that no route needs any more, unless another apply has come in between."""
         with self._locked():
             if self._folder.applied() != AppliedState(rendered.generation, rendered.files):
                 return
             self._folder.write(CDS_FILE, rendered.files[CDS_FILE])
-        self._confirm(rendered.generation, wanted, frozenset(), answered=True)
+        self._confirm.all(rendered.generation, wanted, frozenset(), answered=True)
 
     def _refusals(self, wanted: Wanted) -> int | None:
         """Only counted for what nobody has passed before: Envoy's own refusal is then the first word on it."""

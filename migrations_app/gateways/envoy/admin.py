@@ -92,6 +92,12 @@ class AdminClient:
             self._last_routes = known
         return known[1]
 
+    def cluster_statuses(self) -> list[Json]:
+        """What Envoy thinks of the hosts of each cluster."""
+        url = f"{self.admin_url}/clusters"
+        parsed = _parse(self._get(url, {"format": "json"}, _STATISTICS_TIMEOUT), "/clusters")
+        return [status for status in parsed.get("cluster_statuses", []) if isinstance(status, dict)]
+
     def counters(self, pattern: str) -> dict[str, int]:
         """Counters whose full name matches the regular expression."""
         return self._stats({"type": "Counters", "filter": pattern}).counters

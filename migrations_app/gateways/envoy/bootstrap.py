@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.base import LATENCY_BOUNDS
+from migrations_app.gateways.envoy import sticky
+from migrations_app.gateways.tables import OWN_HEADERS
 
 CDS_FILE = "cds/cds.json"
 RDS_FILE = "rds/rds.json"
@@ -19,14 +21,30 @@ BOOTSTRAP_FILE = "bootstrap.json"
 ACCESS_LOG = "access.log"
 ROUTE_TABLE = "gateway"  # the name of the route configuration and the prefix of the listener's counters
 METADATA = "switchyard"  # the key of our own metadata on routes
+FAILOVER = "failover"  # the listener inside Envoy that asks the monolith, and the cluster that leads to it
 ROUTE_STATS = "vhost.gateway.route."  # how the names of the statistics of our routes begin
+ZONE_STATS = f".{FAILOVER}.zone.{ROUTE_TABLE}."  # within those of the cluster that is either side of a service
 # Envoy tells nothing of what is above its last bound, so there is one that no request reaches: eleven days.
 LATENCY_BUCKETS = (*LATENCY_BOUNDS, 1_000_000_000)
 
 _V3 = "type.googleapis.com/envoy.extensions"
-# Headers that only the gateway may set. Servers that fold '-' and '_' together would otherwise take `x_side` for ours.
-_FORBIDDEN_HEADERS = r"x[-_](envoy[-_].*|side|served[-_]by[-_]side|shadow|user[-_]id)"
 _MAX_CONNECTIONS = 50_000
+_ROUTER = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_V3}.filters.http.router.v3.Router"}}
+_SIDE_TAG = r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service|failover)\.)"
+# Statistics whose response times are counted by our bounds: those of routes, and of both members of a failover.
+_TIMED = r"vhost\.gateway\.route\..*|cluster\.[^.]+\.failover\.zone\..*"
+
+# In Lua, because Envoy's own filters may not set a path. The header is Envoy's: one that a client sends is removed.
+_RESTORE_PATH = """
+function envoy_on_request(request)
+  local headers = request:headers()
+  local path = headers:get("x-envoy-original-path")
+  if path then
+    headers:replace(":path", path)
+    headers:remove("x-envoy-original-path")
+  end
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +63,8 @@ def render_bootstrap(folder: Path, options: BootstrapOptions) -> bytes:
     """The bootstrap file as JSON, for an Envoy whose dynamic files are in `folder`."""
     seen = (options.seen_by_envoy or folder).absolute()
     bootstrap = {
-        "node": {"id": options.node, "cluster": "switchyard"},
+        # Envoy counts apart what was answered from another zone: the zones of upstreams are their sides.
+        "node": {"id": options.node, "cluster": "switchyard", "locality": {"zone": ROUTE_TABLE}},
         "admin": {
             "address": _socket(options.admin_bind, options.admin_port),
             # Reading only: nobody stops or drains the gateway through this port.
@@ -59,13 +78,21 @@ def render_bootstrap(folder: Path, options: BootstrapOptions) -> bytes:
             ],
             "ignore_global_conn_limit": True,
         },
+        "bootstrap_extensions": [
+            {
+                "name": "envoy.bootstrap.internal_listener",
+                "typed_config": {"@type": f"{_V3}.bootstrap.internal_listener.v3.InternalListener"},
+            }
+        ],
         "stats_flush_interval": "1s",
         "stats_config": {
             # `cluster.auth.service.x` becomes metric `cluster_x` with labels for the cluster and the side.
             "stats_tags": [
-                {"tag_name": "side", "regex": r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service)\.)"},
+                {"tag_name": "side", "regex": _SIDE_TAG},
             ],
-            "histogram_bucket_settings": [{"match": {"prefix": ROUTE_STATS}, "buckets": list(LATENCY_BUCKETS)}],
+            "histogram_bucket_settings": [
+                {"match": {"safe_regex": {"regex": _TIMED}}, "buckets": list(LATENCY_BUCKETS)}
+            ],
         },
         "overload_manager": {
             "resource_monitors": [
@@ -86,7 +113,13 @@ def render_bootstrap(folder: Path, options: BootstrapOptions) -> bytes:
                     "address": _socket(options.bind, options.port),
                     "per_connection_buffer_limit_bytes": 1048576,
                     "filter_chains": [{"filters": [_connection_manager(seen)]}],
-                }
+                },
+                {
+                    "name": FAILOVER,
+                    "internal_listener": {},
+                    "per_connection_buffer_limit_bytes": 1048576,
+                    "filter_chains": [{"filters": [_failover_manager()]}],
+                },
             ]
         },
     }
@@ -110,9 +143,10 @@ def _connection_manager(seen: Path) -> dict[str, Any]:
                         "mutations": [
                             {
                                 "remove_on_match": {
-                                    "key_matcher": {"safe_regex": {"regex": _FORBIDDEN_HEADERS}, "ignore_case": False}
+                                    "key_matcher": {"safe_regex": {"regex": pattern}, "ignore_case": False}
                                 }
                             }
+                            for pattern in OWN_HEADERS
                         ],
                     },
                 }
@@ -125,8 +159,36 @@ def _connection_manager(seen: Path) -> dict[str, Any]:
             "request_headers_timeout": "10s",
             "rds": {"route_config_name": ROUTE_TABLE, "config_source": _watched(seen, RDS_FILE)},
             "access_log": [_access_log(seen)],
+            "http_filters": [sticky.http_filter(), _ROUTER],
+        },
+    }
+
+
+def _failover_manager() -> dict[str, Any]:
+    """What was meant for a service that is down comes here, with the path that the service knows, and leaves for the
+    monolith with the path that the client asked for. Only a request that fails over pays for this way.
+    """
+    monolith = {"match": {"prefix": "/"}, "route": {"cluster": "monolith", "timeout": "0s"}}
+    return {
+        "name": "http",
+        "typed_config": {
+            "@type": f"{_V3}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            "stat_prefix": FAILOVER,
+            "generate_request_id": False,
+            "server_header_transformation": "PASS_THROUGH",
+            "route_config": {
+                "virtual_hosts": [{"name": FAILOVER, "domains": ["*"], "routes": [monolith]}],
+                "validate_clusters": False,  # it comes with the first table
+            },
             "http_filters": [
-                {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_V3}.filters.http.router.v3.Router"}}
+                {
+                    "name": "path",
+                    "typed_config": {
+                        "@type": f"{_V3}.filters.http.lua.v3.Lua",
+                        "default_source_code": {"inline_string": _RESTORE_PATH},
+                    },
+                },
+                _ROUTER,
             ],
         },
     }

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from migrations_app.gateways.base import Side
-from migrations_app.gateways.envoy.bootstrap import METADATA
+from migrations_app.gateways.envoy.bootstrap import FAILOVER, METADATA
+from migrations_app.gateways.envoy.testers import hidden, is_tester, secrets
 
 Json = dict[str, Any]
 
@@ -19,7 +20,11 @@ def differences(
     """Sentences, the most telling first; empty when the two are equal."""
     if clusters == wanted_clusters and routes == wanted_routes:
         return ()
+    if known := secrets(routes) | secrets(wanted_routes):
+        routes, wanted_routes = hidden(routes, known), hidden(wanted_routes, known)
     found = [*_routes(routes, wanted_routes), *_clusters(clusters, wanted_clusters)]
+    if known and not found:
+        found = ["the secret of testers runs as another one than was applied"]
     if len(found) > _MOST_SENTENCES:
         found[_MOST_SENTENCES:] = [f"and {len(found) - _MOST_SENTENCES} more differences"]
     return tuple(found)
@@ -32,7 +37,7 @@ def weights(routes: Json | None) -> dict[str, int]:
         flag = _dig(route, "metadata", "filter_metadata", METADATA, "flag")
         cluster = _dig(route, "route", "cluster")
         if isinstance(flag, str) and flag and isinstance(cluster, str):
-            share = _share(route) if cluster.endswith(f".{Side.SERVICE}") else 0
+            share = _share(route) if cluster.endswith((f".{Side.SERVICE}", f".{FAILOVER}")) else 0
             found.setdefault(flag, 100 if share is None else share)
     return found
 
@@ -103,7 +108,7 @@ def _by_prefix(routes: Json) -> dict[str, list[Json]]:
 def _targets(routes: list[Json]) -> str:
     """Where the routes of one prefix go, in order: `30 % auth.service, auth.monolith`."""
     found: list[str] = []
-    for route in routes:
+    for route in (route for route in routes if not is_tester(route)):
         cluster = _dig(route, "route", "cluster")
         target = (
             str(cluster) if cluster else next((key for key in ("direct_response", "redirect") if key in route), "?")
@@ -114,8 +119,12 @@ def _targets(routes: list[Json]) -> str:
 
 
 def _share(route: Json) -> int | None:
+    """Per cent of the requests that it matches, None for all that are left by the routes before it."""
     share = _dig(route, "match", "runtime_fraction")
-    return int(_dig(share, "default_value", "numerator") or 0) if isinstance(share, dict) else None
+    if isinstance(share, dict):
+        return int(_dig(share, "default_value", "numerator") or 0)
+    ranges = [header["range_match"] for header in _dig(route, "match", "headers") or [] if "range_match" in header]
+    return int(_dig(ranges[0], "end") or 0) if ranges else None
 
 
 def _address(cluster: Json) -> str:

@@ -15,10 +15,11 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.testers import holds_secret
 from migrations_app.gateways.errors import FolderBusy
 
 APPLIED_FILE = "applied.json"
@@ -31,7 +32,7 @@ class AppliedState:
     """What was last handed to the gateway: its generation and the bytes of its files by relative path."""
 
     generation: int
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes] = field(repr=False)
 
 
 class Folder:
@@ -75,7 +76,8 @@ class Folder:
     def write(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """Replace a file in one step: readers see the old bytes or the new ones, never a part.
 
-        `durable` also survives a power cut. The folder is synced after the rename, when Envoy is already at work.
+        What holds the secret of testers is for the owner's eyes alone. `durable` also survives a power cut. The folder
+        is synced after the rename, when Envoy is already at work.
         """
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,8 @@ class Folder:
         temporary = self.path / f".{target.name}.{os.getpid()}.{time.monotonic_ns()}.tmp"
         try:
             with temporary.open("wb") as file:
+                if holds_secret(content):
+                    os.fchmod(file.fileno(), 0o600)
                 if not durable and content:
                     # ext4 writes out blocks that are not allocated yet before it renames over a file: 3 ms. Where a
                     # file system cannot do this, it is only slower.

@@ -14,14 +14,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from migrations_app.gateways import answers
-from migrations_app.gateways.base import Address, Rendered, Route, RoutingTable, Side
-from migrations_app.gateways.envoy.bootstrap import CDS_FILE, METADATA, RDS_FILE, ROUTE_TABLE
+from migrations_app.gateways.base import (
+    MONOLITH_WEIGHT,
+    SERVICE_WEIGHT,
+    TESTER_HEADER,
+    Address,
+    Rendered,
+    Route,
+    RoutingTable,
+    Side,
+    Sticky,
+)
+from migrations_app.gateways.envoy import sticky as filters
+from migrations_app.gateways.envoy import testers
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, stripped
 
 Json = dict[str, Any]
 
 STATUS_ROUTE = "own.routing-status"
+REST = "rest"  # the route of what no other matches
 VIRTUAL_HOST = "gateway"
 SPLIT_EXAMPLE = 50  # per cent: stands for every weight between 0 and 100 where only the shape matters
 
@@ -31,10 +44,13 @@ VARIANT_HOSTS: tuple[Json, ...] = tuple(  # of `every_variant`, without their ro
 )
 _CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+_V3 = "type.googleapis.com/envoy.extensions"
 _MAX_BODY = 1048576  # bytes of an answer that the gateway gives by itself; Envoy's default is 4096
 _REST_TIMEOUT = 60.0  # seconds, for what no route matches
 _RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe for all methods: nothing was sent yet
 _RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
+_FAIL_OVER_READS = f"{_RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
+_KEPT_BODY = 16777216  # bytes of a write that are kept for the monolith until the service has taken them
 # Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
 _CIRCUIT_BREAKERS: Json = {
     "thresholds": [{"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096, "max_retries": 1000}]
@@ -58,7 +74,7 @@ def render(table: RoutingTable) -> EnvoyRendered:
 def render_empty() -> Rendered:
     """What a gateway runs before any plan is loaded: generation 0, its own answers, and 503 for everything else."""
     refusal = {
-        "name": "rest",
+        "name": REST,
         "match": {"prefix": "/"},
         "direct_response": {"status": 503, "body": {"inline_string": "no plan loaded yet\n"}},
     }
@@ -81,19 +97,31 @@ def clusters(table: RoutingTable) -> list[Json]:
     """Per service one cluster for its old and one for its new side, and `monolith` for what no route matches.
 
     The old sides share the monolith's address. They are separate so that counters are by service and side, and so
-    that a change of weight changes routes alone.
+    that a change of weight changes routes alone. A third one has the new side and, when that is down, the monolith, by
+    way of the cluster `failover`: see docs/decisions/0010-failover.md. It is there also for who does not use it: its
+    counters must not begin anew when somebody does.
     """
-    found = {"monolith": _cluster("monolith", table.monolith)}
+    found = {"monolith": _cluster("monolith", table.monolith), FAILOVER: _way_to_the_monolith()}
     for route in table.routes:
         for side, address in ((Side.MONOLITH, table.monolith), (Side.SERVICE, route.upstream)):
             name = cluster_name(route.service, side)
-            found[name] = _cluster(name, address)
+            found[name] = _cluster(name, address, zone=side.value)
+        name = failover_name(route.service)
+        found[name] = _either(name, cluster_name(route.service, Side.SERVICE))
+    for route in table.routes:
+        if route.failover:
+            found[cluster_name(route.service, Side.SERVICE)] |= _watched(route)
     return [found[name] for name in sorted(found)]
 
 
 def cluster_name(service: str, side: Side) -> str:
     """`auth.monolith` or `auth.service`. Also the prefix of the counters of that service and side."""
     return f"{service}.{side.value}"
+
+
+def failover_name(service: str) -> str:
+    """`auth.failover`: the new side, or else the monolith."""
+    return f"{service}.{FAILOVER}"
 
 
 def route_config(table: RoutingTable) -> Json:
@@ -108,37 +136,81 @@ def every_variant(table: RoutingTable) -> Json:
     """
     hosts = [_virtual_host(VIRTUAL_HOST, "*", _all_routes(table))]
     for weight, host in zip(_VARIANTS, VARIANT_HOSTS, strict=True):
-        varied = replace(table, routes=tuple(replace(route, weight=weight) for route in table.routes))
+        varied = replace(
+            table, routes=tuple(replace(route, weight=weight, write_weight=None) for route in table.routes)
+        )
         hosts.append(host | {"routes": _all_routes(varied)})
     return _route_config(hosts)
 
 
 def _all_routes(table: RoutingTable) -> list[Json]:
     rest = {
-        "name": "rest",
+        "name": REST,
         "match": {"prefix": "/"},
         "route": {"cluster": "monolith", "timeout": _duration(_REST_TIMEOUT)},
-        "metadata": _metadata("rest", "", Side.MONOLITH),
-        "stat_prefix": "rest",
+        "metadata": _metadata(REST, "", Side.MONOLITH),
+        "stat_prefix": REST,
     }
-    return [*_own_routes(table), *(part for route in longest_first(table.routes) for part in _parts(route)), rest]
+    return [
+        *_own_routes(table),
+        *(part for route in longest_first(table.routes) for part in _parts(route, table)),
+        rest,
+    ]
 
 
-def _parts(route: Route) -> list[Json]:
+def _parts(route: Route, table: RoutingTable) -> list[Json]:
     """The Envoy routes of one prefix, in order of matching.
 
     A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
-    its own way. Reads come apart from writes because only reads may be sent twice.
+    its own way. Reads come apart from writes: only reads may be sent twice, and they may have another weight.
     """
-    if route.weight == 0:
-        choices: list[tuple[Side, int | None]] = [(Side.MONOLITH, None)]
-    elif route.weight == 100:
-        choices = [(Side.SERVICE, None)]
-    else:
-        choices = [(Side.SERVICE, route.weight), (Side.MONOLITH, None)]
-    if len(choices) == 1:
-        return [_part(route, *choices[0], reads=True), _part(route, *choices[0], reads=False)]
-    return [_part(route, side, share, reads=reads) for reads in (True, False) for side, share in choices]
+    found = _tester_parts(route, table.tester_secret) if table.tester_secret else []
+    for reads, weight in ((True, route.weight), (False, route.writes)):
+        if table.sticky is None or weight in {MONOLITH_WEIGHT, SERVICE_WEIGHT}:
+            found += [_part(route, side, share, reads=reads) for side, share in _choices(weight)]
+        else:
+            found += _sticky_parts(route, table.sticky, weight, reads=reads)
+    return found
+
+
+def _tester_parts(route: Route, secret: str) -> list[Json]:
+    """For either side, whatever the weight.
+
+    The new side always by the cluster that has the monolith as well: Envoy refuses routes to a cluster whose name does
+    not resolve yet, and a service that no flag sends anybody to must not hold up the others.
+    """
+    found = []
+    for side in Side:
+        for reads in (True, False):
+            part = testers.forced(_part(route, side, None, reads=reads), side, secret)
+            if side is Side.SERVICE:
+                name = failover_name(route.service)
+                part |= {"route": part["route"] | {"cluster": name}, "stat_prefix": name}
+            found.append(part)
+    return found
+
+
+def _sticky_parts(route: Route, sticky: Sticky, weight: int, *, reads: bool) -> list[Json]:
+    """First who has a number below the weight, then of those without a number the same share at random, then the rest.
+
+    A request matches one of the last two at first, which gives it its number, if it can have one, and is matched anew.
+    """
+    known = _part(route, Side.SERVICE, None, reads=reads)
+    known["name"] += ":known"
+    known["match"].setdefault("headers", []).append(filters.below(weight))
+    unknown = _part(route, Side.SERVICE, weight, reads=reads)
+    unknown["match"].setdefault("headers", []).append(filters.without_number())
+    rest = _part(route, Side.MONOLITH, None, reads=reads)
+    return [known, *(part | {"typed_per_filter_config": filters.per_route(sticky)} for part in (unknown, rest))]
+
+
+def _choices(weight: int) -> list[tuple[Side, int | None]]:
+    """Sides in order of matching, each with the share that it takes: None for all that is left."""
+    if weight == MONOLITH_WEIGHT:
+        return [(Side.MONOLITH, None)]
+    if weight == SERVICE_WEIGHT:
+        return [(Side.SERVICE, None)]
+    return [(Side.SERVICE, weight), (Side.MONOLITH, None)]
 
 
 def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
@@ -147,24 +219,37 @@ def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
         match["headers"] = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
     if share is not None:
         match["runtime_fraction"] = {"default_value": {"numerator": share}}
-    action: Json = {"cluster": cluster_name(route.service, side), "timeout": _duration(route.timeout)}
+    fails_over = side is Side.SERVICE and route.failover
+    cluster = failover_name(route.service) if fails_over else cluster_name(route.service, side)
+    action: Json = {"cluster": cluster, "timeout": _duration(route.timeout)}
     if side is Side.SERVICE and route.strip:
         action |= _rewrite(route)
-    action["retry_policy"] = {
-        "retry_on": _RETRY_READS if reads else _RETRY_UNSENT,
-        "num_retries": 1,
-        "retry_back_off": {"base_interval": "0.005s"},
-    }
-    if reads:
-        # A read that hangs is tried again while there is time left for it; a write may not be sent twice.
-        action["retry_policy"]["per_try_timeout"] = _duration(route.timeout * 2 / 3)
+    action["retry_policy"] = _retries(route, reads=reads, fails_over=fails_over)
+    kept = {"request_body_buffer_limit": str(_KEPT_BODY)} if fails_over and not reads else {}
     return {
         "name": f"{cluster_name(route.service, side)}:{route.prefix}:{'reads' if reads else 'writes'}",
         "match": match,
         "route": action,
         "metadata": _metadata(route.service, route.flag, side),
-        "stat_prefix": cluster_name(route.service, side),
+        "stat_prefix": cluster,
+        **kept,
     }
+
+
+def _retries(route: Route, *, reads: bool, fails_over: bool) -> Json:
+    policy: Json = {
+        "retry_on": (_FAIL_OVER_READS if fails_over else _RETRY_READS) if reads else _RETRY_UNSENT,
+        "num_retries": 1,
+        "retry_back_off": {"base_interval": "0.005s"},
+    }
+    if fails_over:
+        name = "envoy.retry_priorities.previous_priorities"
+        config = {"@type": f"{_V3}.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"}
+        policy["retry_priority"] = {"name": name, "typed_config": config | {"update_frequency": 1}}
+    if reads:
+        # A read that hangs is tried again while there is time left for it; a write may not be sent twice.
+        policy["per_try_timeout"] = _duration(route.timeout * (1 / 3 if fails_over else 2 / 3))
+    return policy
 
 
 def _rewrite(route: Route) -> Json:
@@ -204,6 +289,7 @@ def _route_config(hosts: list[Json]) -> Json:
         "@type": _ROUTES,
         "name": ROUTE_TABLE,
         "virtual_hosts": hosts,
+        "request_headers_to_remove": [filters.BUCKET_HEADER, TESTER_HEADER],
         "response_headers_to_remove": ["server", "x-powered-by", "x-envoy-upstream-service-time"],
         "validate_clusters": True,
         "max_direct_response_body_size_bytes": _MAX_BODY,
@@ -214,7 +300,7 @@ def _virtual_host(name: str, domain: str, routes: list[Json]) -> Json:
     return {"name": name, "domains": [domain], "routes": routes}
 
 
-def _cluster(name: str, address: Address) -> Json:
+def _cluster(name: str, address: Address, *, zone: str = Side.MONOLITH.value) -> Json:
     try:
         ipaddress.ip_address(address.host)
         kind: Json = {"type": "STATIC"}
@@ -228,7 +314,77 @@ def _cluster(name: str, address: Address) -> Json:
         **kind,
         "connect_timeout": "1s",
         "circuit_breakers": _CIRCUIT_BREAKERS,
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": endpoint}]}]},
+        "load_assignment": _assignment(name, endpoint, zone=zone),
+    }
+
+
+def _assignment(name: str, endpoint: Json, *, zone: str) -> Json:
+    """One endpoint. Its zone tells it apart in the statistics of a cluster that has several."""
+    return {
+        "cluster_name": name,
+        "endpoints": [{"locality": {"zone": zone}, "lb_endpoints": [{"endpoint": endpoint}]}],
+    }
+
+
+def _watched(route: Route) -> Json:
+    """How Envoy learns that a service is down: from its requests, and from asking it.
+
+    Any answer to the question will do. Whether it is a good one is for the control plane: a service whose health page
+    says 503 while it serves must not lose its traffic unseen. A service that has had no request since Envoy started is
+    asked every 5 s while it answers, and every second while it does not, so that a flip finds it as it is.
+    """
+    return {
+        "health_checks": [
+            {
+                "timeout": "0.500s",
+                "interval": "0.500s",
+                "unhealthy_threshold": 2,
+                "healthy_threshold": 1,
+                "http_health_check": {
+                    "path": route.health_path,
+                    "expected_statuses": [{"start": "100", "end": "600"}],
+                },
+                "no_traffic_interval": "1s",
+                "no_traffic_healthy_interval": "5s",
+            }
+        ],
+        "outlier_detection": {
+            "consecutive_5xx": 5,
+            "interval": "0.500s",
+            "base_ejection_time": "2s",
+            "max_ejection_percent": 100,
+            "enforcing_consecutive_gateway_failure": 0,
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 3,
+            "max_ejection_time": "10s",
+            "successful_active_health_check_uneject_host": False,
+        },
+    }
+
+
+def _either(name: str, first: str) -> Json:
+    kind = {"@type": f"{_V3}.clusters.aggregate.v3.ClusterConfig", "clusters": [first, FAILOVER]}
+    return {
+        "@type": _CLUSTER,
+        "name": name,
+        "connect_timeout": "1s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "circuit_breakers": _CIRCUIT_BREAKERS,
+        "common_lb_config": {"healthy_panic_threshold": {}},
+        "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": kind},
+    }
+
+
+def _way_to_the_monolith() -> Json:
+    """Through the listener of the same name."""
+    endpoint = {"address": {"envoy_internal_address": {"server_listener_name": FAILOVER}}}
+    return {
+        "@type": _CLUSTER,
+        "name": FAILOVER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": _CIRCUIT_BREAKERS,
+        "load_assignment": _assignment(FAILOVER, endpoint, zone=FAILOVER),
     }
 
 

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from migrations_app.gateways.envoy import testers
 from migrations_app.gateways.envoy.bootstrap import RDS_FILE, BootstrapOptions, render_bootstrap
 from migrations_app.gateways.envoy.render import SPLIT_EXAMPLE, VARIANT_HOSTS
 from migrations_app.gateways.errors import Rejected
@@ -82,7 +83,7 @@ class Validator:
                 raise NoVerdict(f"Envoy's validator gave no verdict in {timeout:g} s") from error
             except OSError as error:
                 raise NoVerdict(f"Envoy's validator does not run: {error}") from error
-        said = done.stderr or done.stdout
+        said = testers.hidden(done.stderr or done.stdout, testers.secrets(routes))
         if done.returncode not in {0, 1}:
             raise NoVerdict(f"Envoy's validator ended with status {done.returncode}: {_reason(said, str(path))}")
         if done.returncode:
@@ -115,8 +116,13 @@ def _plain(resource: Json) -> Json:
 
 
 def _normal(route: Json) -> Json:
-    """A route without what only carries data: a share between 0 and 100, and the body of an answer."""
+    """A route without what only carries data: a share between 0 and 100, a secret, and the body of an answer."""
+    route = testers.hidden(route, testers.secrets({"virtual_hosts": [{"routes": [route]}]}))
     match route:
+        case {"match": {"headers": [*headers]}} if any("range_match" in header for header in headers):
+            example = {"range_match": {"end": str(SPLIT_EXAMPLE)}}
+            same = [header | example if "range_match" in header else header for header in headers]
+            return route | {"match": route["match"] | {"headers": same}}
         case {"match": {"runtime_fraction": {"default_value": {"numerator": int(share)}}}} if 0 < share < 100:
             fraction = route["match"]["runtime_fraction"]
             value = fraction["default_value"] | {"numerator": SPLIT_EXAMPLE}

@@ -11,6 +11,7 @@ from migrations_app.gateways.envoy import drift
 from migrations_app.gateways.envoy.admin import Running
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.render import STATUS_ROUTE
+from migrations_app.gateways.envoy.testers import is_tester
 from migrations_app.gateways.errors import Rejected
 
 Json = dict[str, Any]
@@ -47,10 +48,18 @@ def parse_files(files: Mapping[str, bytes]) -> Wanted:
         rules = [route for host in routes["virtual_hosts"] for route in host["routes"]]
         [status] = [route for route in rules if route.get("name") == STATUS_ROUTE]
         body = status["direct_response"]["body"]["inline_string"].encode()
-        needed = frozenset(route["route"]["cluster"] for route in rules if "route" in route)
+        # Nothing waits for a cluster that only testers are sent to.
+        targets = {route["route"]["cluster"] for route in rules if "route" in route and not is_tester(route)}
+        members = {one for name in targets for one in _members(clusters.get(name, {}))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
-    return Wanted(clusters=clusters, routes=routes, status=body, needed=needed)
+    return Wanted(clusters=clusters, routes=routes, status=body, needed=frozenset(targets | members))
+
+
+def _members(cluster: Json) -> list[str]:
+    """Of a cluster that stands for others."""
+    found: list[str] = cluster["cluster_type"]["typed_config"]["clusters"] if "cluster_type" in cluster else []
+    return found
 
 
 def generation_of(status: bytes) -> int | None:

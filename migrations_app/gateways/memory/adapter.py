@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
+import zlib
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from http.cookies import SimpleCookie
 
 from migrations_app.gateways.base import (
     LATENCY_BOUNDS,
+    TESTER_HEADER,
     Address,
     Applied,
     Capabilities,
@@ -21,11 +25,13 @@ from migrations_app.gateways.base import (
     RoutingTable,
     Side,
     SideTraffic,
+    Sticky,
 )
 from migrations_app.gateways.errors import NotConfirmed, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.tables import check, longest_first
 
 TABLE_FILE = "table.json"
+_READS = ("GET", "HEAD")
 _GOLDEN_STEP = 0.6180339887498949  # spreads a split evenly and always in the same way
 
 
@@ -36,13 +42,15 @@ class Served:
     address: Address
     path: str
     service: str  # empty for what no route matched
-    side: Side
+    side: Side  # the one that it was meant for
+    failed: bool = False  # it got no good answer
 
 
 class MemoryGateway(Gateway):
     """Thread-safe. `answers` set to False is an outage: what is applied meanwhile runs once it is True again.
 
-    `refuses`, when not empty, is the reason for which the next tables are rejected.
+    `refuses`, when not empty, is the reason for which the next tables are rejected. `down` has the services that take
+    no connections at present.
     """
 
     def __init__(self) -> None:
@@ -54,6 +62,7 @@ class MemoryGateway(Gateway):
         self._counters: dict[tuple[str, Side], SideTraffic] = {}
         self._requests = 0
         self.refuses = ""
+        self.down: set[str] = set()
         self.writes = 0  # how often a table was written
 
     @property
@@ -123,12 +132,30 @@ class MemoryGateway(Gateway):
                 raise Unreachable("the gateway does not answer")
             routes = self._running.routes if self._running else ()
             silent = {(route.service, side): SideTraffic(0, 0) for route in routes for side in Side}
-            return silent | self._counters
+            return {("", Side.MONOLITH): SideTraffic(0, 0)} | silent | self._counters
 
-    def serve(self, path: str, *, failed: bool = False, milliseconds: float = 1.0) -> Served:
-        """Route one request and count it; `failed` counts it as an error. Raises Unreachable.
+    def failing_over(self) -> dict[str, str]:
+        with self._lock:
+            if not self._answers:
+                raise Unreachable("the gateway does not answer")
+            routes = self._running.routes if self._running else ()
+            meant = {route.service for route in routes if route.failover and route.on}
+            return dict.fromkeys(sorted(meant & self.down), "it takes no connections")
 
-        `milliseconds` is how long the answer took.
+    def serve(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        failed: bool = False,
+        status: int = 200,
+        milliseconds: float = 1.0,
+    ) -> Served:
+        """Route one request and count it. Raises Unreachable.
+
+        `headers` by name in lower case. `failed`: the upstream answers with 5xx, which counts as an error; `status` is
+        what it answers otherwise. `milliseconds` is how long the answer took.
         """
         with self._lock:
             if not self._answers or self._running is None:
@@ -136,8 +163,11 @@ class MemoryGateway(Gateway):
             bare, question, query = path.partition("?")
             for route in longest_first(self._running.routes):
                 if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
-                    return self._serve(self._running, route, bare, question + query, _one(failed, milliseconds))
-            return Served(self._running.monolith, path, "", Side.MONOLITH)
+                    one = _one(failed, status, milliseconds)
+                    request = _Request(bare, question + query, method, headers or {}, failed, one)
+                    return self._serve(self._running, route, request)
+            self._count("", Side.MONOLITH, _one(failed, status, milliseconds))
+            return Served(self._running.monolith, path, "", Side.MONOLITH, failed)
 
     def tamper(self, weights: Mapping[str, int]) -> None:
         """Change what runs behind the control plane's back."""
@@ -163,26 +193,71 @@ class MemoryGateway(Gateway):
             except Rejected:
                 self._running = None
 
-    def _serve(self, table: RoutingTable, route: Route, path: str, query: str, one: SideTraffic) -> Served:
+    def _serve(self, table: RoutingTable, route: Route, request: _Request) -> Served:
         self._requests += 1
-        new = (self._requests * _GOLDEN_STEP) % 1 * 100 < route.weight
-        key = (route.service, Side.SERVICE if new else Side.MONOLITH)
-        self._counters[key] = self._counters.get(key, SideTraffic(0, 0)) + one
-        if not new:
-            return Served(table.monolith, path + query, route.service, Side.MONOLITH)
-        return Served(route.upstream, (path.removeprefix(route.strip) or "/") + query, route.service, Side.SERVICE)
+        weight = route.weight if request.method in _READS else route.writes
+        key = _key(table.sticky, request.headers) if table.sticky else ""
+        chosen = request.headers.get(TESTER_HEADER) if table.tester_secret else None
+        forced = {f"{side} {table.tester_secret}": side for side in Side}.get(chosen or "")
+        place = zlib.crc32(key.encode()) % 100 if key else (self._requests * _GOLDEN_STEP) % 1 * 100
+        if (forced or (Side.MONOLITH if place >= weight else Side.SERVICE)) is Side.MONOLITH:
+            self._count(route.service, Side.MONOLITH, request.one)
+            whole = request.path + request.query
+            return Served(table.monolith, whole, route.service, Side.MONOLITH, request.failed)
+        return self._serve_new(table, route, request)
+
+    def _serve_new(self, table: RoutingTable, route: Route, request: _Request) -> Served:
+        down = route.service in self.down
+        if route.failover and (down or (request.failed and request.method in _READS)):
+            # A service that is known to be down is not tried first.
+            self._count(route.service, Side.SERVICE, SideTraffic(1, 1, retries=int(not down), failovers=1))
+            return Served(table.monolith, request.path + request.query, route.service, Side.SERVICE)
+        self._count(route.service, Side.SERVICE, SideTraffic(1, 1) if down else request.one)
+        path = (request.path.removeprefix(route.strip) or "/") + request.query
+        return Served(route.upstream, path, route.service, Side.SERVICE, down or request.failed)
+
+    def _count(self, service: str, side: Side, one: SideTraffic) -> None:
+        self._counters[service, side] = self._counters.get((service, side), SideTraffic(0, 0)) + one
 
 
-def _one(failed: bool, milliseconds: float) -> SideTraffic:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    path: str
+    query: str  # with its question mark
+    method: str
+    headers: Mapping[str, str]
+    failed: bool
+    one: SideTraffic  # itself, as it counts when it is answered by whom it was meant for
+
+
+def _key(sticky: Sticky, headers: Mapping[str, str]) -> str:
+    """What tells the user apart, empty when the request has not got it."""
+    if sticky.header:
+        return headers.get(sticky.header.lower(), "")
+    if sticky.cookie:
+        found = SimpleCookie(headers.get("cookie", ""))
+        return found[sticky.cookie].value if sticky.cookie in found else ""
+    try:
+        payload = headers.get("authorization", "").split(".")[1]
+        return str(json.loads(base64.urlsafe_b64decode(payload + "=="))[sticky.jwt_claim])
+    except (IndexError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _one(failed: bool, status: int, milliseconds: float) -> SideTraffic:
     own = bisect_left(LATENCY_BOUNDS, milliseconds)
-    return SideTraffic(1, int(failed), tuple(int(position == own) for position in range(len(LATENCY_BOUNDS) + 1)))
+    latency = tuple(int(position == own) for position in range(len(LATENCY_BOUNDS) + 1))
+    return SideTraffic(1, int(failed), latency, client_errors=int(not failed and 400 <= status < 500))
 
 
 def _parse(files: Mapping[str, bytes]) -> RoutingTable:
     try:
         parsed = json.loads(files[TABLE_FILE])
         routes = tuple(Route(**(route | {"upstream": Address(**route["upstream"])})) for route in parsed["routes"])
-        table = RoutingTable(parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes)
+        sticky = Sticky(**parsed["sticky"]) if parsed["sticky"] else None
+        table = RoutingTable(
+            parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes, sticky, parsed["tester_secret"]
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
     return table
@@ -194,6 +269,8 @@ def _differences(running: RoutingTable, applied: RoutingTable) -> list[str]:
     for route in applied.routes:
         if now.get(route.prefix) != route:
             found.append(f"route {route.prefix} runs as {now.get(route.prefix)}, applied was {route}")
+    if running.sticky != applied.sticky:
+        found.append(f"users are told apart by {running.sticky}, applied was {applied.sticky}")
     if not found and running != applied:
         found.append(f"the gateway runs generation {running.generation}, applied was {applied.generation}")
     return found

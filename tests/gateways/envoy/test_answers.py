@@ -63,3 +63,20 @@ def test_a_long_status_is_answered_whole(envoy, gateway, table):
     status = envoy.ask("/routing-status").json()
     assert len(status["routes"]) == 150
     assert gateway.observe().weights == status["weights"]
+
+
+def test_routing_status_tells_of_writes_where_they_go_another_way(envoy, gateway, table):
+    from dataclasses import replace
+
+    made = table(storage=40)
+    reads_first = replace(made.routes[0], weight=100, write_weight=0)
+    gateway.apply(gateway.render(replace(made, routes=(reads_first, *made.routes[1:]))))
+    status = envoy.ask("/routing-status").json()
+    assert (status["weights"]["USE_AUTH_SERVICE"], status["flags"]["USE_AUTH_SERVICE"]) == (100, True)
+    assert status["write_weights"] == {"USE_AUTH_SERVICE": 0}
+    route = status["routes"]["/api/auth"]
+    assert (route["side"], route["weight"], route["write_weight"]) == ("split", 100, 0)
+    assert set(route["address"]) == {"monolith", "service"}
+    assert "write_weight" not in status["routes"]["/api/storage"]
+    gateway.apply(gateway.render(table(storage=40)))
+    assert "write_weights" not in envoy.ask("/routing-status").json()

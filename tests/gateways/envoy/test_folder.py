@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from migrations_app.gateways.base import Address, Rendered
-from migrations_app.gateways.envoy import adapter, validate
+from migrations_app.gateways.base import Address, Rendered, Sticky
+from migrations_app.gateways.envoy import adapter, confirm, validate
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE, Folder
 from migrations_app.gateways.errors import FolderBusy, FolderUnusable, NotConfirmed, Rejected, StaleGeneration
@@ -118,7 +118,7 @@ def test_a_forged_high_generation_in_the_route_file_does_not_lift_the_fence(envo
     ("change", "sentence"),
     [
         (
-            ('"cluster":"auth.service"', '"cluster":"auth.monolith"'),
+            ('"cluster":"auth.failover"', '"cluster":"auth.monolith"'),
             "route /api/auth runs to auth.monolith, applied was",
         ),
         (
@@ -126,7 +126,7 @@ def test_a_forged_high_generation_in_the_route_file_does_not_lift_the_fence(envo
             "prefix_rewrite runs as '/evil', applied was '/auth'",
         ),
         (('"path_separated_prefix":"/api/storage"', '"path_separated_prefix":"/api/other"'), "/api/storage is missing"),
-        (('"numerator":30', '"numerator":31'), "31 % users.service"),
+        (('"numerator":30', '"numerator":31'), "31 % users.failover"),
         (('"timeout":"2s"', '"timeout":"3s"'), "timeout runs as '3s', applied was '2s'"),
         (('\\"generation\\"', '\\"generatiom\\"'), "own.health"),
     ],
@@ -170,7 +170,7 @@ def test_a_hand_made_route_file_is_named_and_put_back(envoy, run, gateway):
     wait_until(lambda: envoy.ask("/api/auth").who == "monolith")
     seen = gateway.observe()
     assert seen.generation is None
-    assert "route /api/auth is missing, applied was auth.service" in seen.drift
+    assert "route /api/auth is missing, applied was auth.failover" in seen.drift
     assert gateway.apply(rendered).changed
     assert envoy.ask("/api/auth/x").path == "/auth/x"
 
@@ -224,7 +224,7 @@ def test_host_names_are_resolved(envoy, gateway, table, estate):
 
 def broken(rendered: Rendered) -> Rendered:
     """Files that are JSON and of ours, but that Envoy refuses."""
-    routes = rendered.files[RDS_FILE].replace(b'"cluster":"auth.service"', b'"cluster":"nowhere"')
+    routes = rendered.files[RDS_FILE].replace(b'"cluster":"auth.failover"', b'"cluster":"nowhere"')
     assert routes != rendered.files[RDS_FILE]
     return Rendered(rendered.generation, {**rendered.files, RDS_FILE: routes})
 
@@ -353,6 +353,8 @@ def test_only_a_new_shape_is_validated(envoy, run, gateway, table, monkeypatch):
     monkeypatch.setattr(gateway._validator, "check", lambda **given: (asked.append(1), check(**given)))
     for weight in (100, 1, 99, 50, 0):
         gateway.apply(gateway.render(table(auth=weight, storage=100 - weight)))
+    split = table(auth=100)
+    gateway.apply(gateway.render(replace(split, routes=(replace(split.routes[0], write_weight=30), *split.routes[1:]))))
     assert asked == []
     made = table(auth=100)
     gateway.apply(gateway.render(replace(made, routes=(replace(made.routes[0], timeout=7.0),))))
@@ -400,8 +402,8 @@ def test_a_flip_of_a_known_shape_asks_the_gateway_nothing_before_its_routes_are_
 
 def test_a_flip_puts_clusters_right_that_were_changed_since_they_were_last_seen(envoy, gateway, run, table):
     run(auth=0)
-    port = json.loads((envoy.folder / CDS_FILE).read_text())["resources"][0]["load_assignment"]
     right = (envoy.folder / CDS_FILE).read_text()
+    [port] = [one["load_assignment"] for one in json.loads(right)["resources"] if one["name"] == "auth.monolith"]
     number = port["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"]
     envoy.replace_file(CDS_FILE, (f'"port_value":{number}', '"port_value":7'))
     dump = "/config_dump?resource=dynamic_active_clusters"
@@ -420,7 +422,7 @@ def test_a_flip_brings_back_clusters_that_were_taken_away_since_they_were_last_s
     (envoy.folder / "edited").write_text(json.dumps({"version_info": "edited", "resources": left}))
     (envoy.folder / "edited").rename(envoy.folder / CDS_FILE)
     dump = "/config_dump?resource=dynamic_active_clusters"
-    wait_until(lambda: "auth.service" not in envoy.ask(dump, port=envoy.admin_port).text)
+    wait_until(lambda: '"name": "auth.service"' not in envoy.ask(dump, port=envoy.admin_port).text)
     (envoy.folder / CDS_FILE).write_text(right)
     assert gateway.apply(gateway.render(table(auth=100))).changed
     assert envoy.ask("/api/auth/x").path == "/auth/x"
@@ -471,7 +473,8 @@ def test_an_envoy_that_hangs_is_told_in_time(envoy, run, table, monkeypatch):
     run(auth=100)
     gateway, waited = envoy.adapter(), Waited()
     gateway._client._client().event_hooks = {"request": [waited.note]}
-    monkeypatch.setattr(adapter, "time", waited)
+    for module in (adapter, confirm):
+        monkeypatch.setattr(module, "time", waited)
     os.kill(envoy._process.pid, signal.SIGSTOP)
     try:
         # A thread that is at work on another processor may answer one more question before the signal reaches it.
@@ -570,11 +573,17 @@ def test_the_folder_holds_no_leftovers(envoy, run):
         {"upstream": Address("localhost", 9)},
         {"weight": 1},
         {"weight": 99},
+        {"failover": False, "weight": 100},
+        {"failover": False, "weight": 30},
+        {"health_path": "/healthz?full=1"},
+        {"weight": 100, "write_weight": 0},
+        {"weight": 10, "write_weight": 20},
     ],
     ids=str,
 )
-def test_envoy_dumps_what_was_rendered_letter_for_letter(envoy, gateway, table, change):
-    made = table()
+@pytest.mark.parametrize("sticky", [None, Sticky(header="x-a"), Sticky(cookie="a"), Sticky(jwt_claim="sub")])
+def test_envoy_dumps_what_was_rendered_letter_for_letter(envoy, gateway, table, change, sticky):
+    made = replace(table(), sticky=sticky, tester_secret="open-sesame_0123456789" if sticky else "")
     rendered = gateway.render(replace(made, routes=(replace(made.routes[0], **change),)))
     gateway.apply(rendered)
     seen = gateway.observe()

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from migrations_app.gateways.base import Address, Side
+from migrations_app.gateways.base import Address, Side, Sticky
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE
 from tests.gateways.estate import Envoy, free_port, wait_until
 
@@ -59,6 +59,8 @@ def test_leaving_the_root_is_refused_or_stays_inside(envoy, run):
         "x-envoy-upstream-alt-stat-name",
         "x_envoy_original_path",
         "x-user-id",
+        "x-switchyard-bucket",
+        "x_switchyard-bucket",
     ],
 )
 def test_headers_that_only_the_gateway_may_set_do_not_get_through(envoy, run, header):
@@ -95,8 +97,8 @@ def test_a_body_arrives_whole_on_either_side(envoy, run, size):
         assert (reply.status, reply.json()["length"], reply.json()["method"]) == (200, size, "POST")
 
 
-def test_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
-    run(auth=100)
+def test_without_failover_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
+    run(auth=100, failover=False)
     estate["auth"].status, estate["auth"].hits = 503, 0
     assert envoy.ask("/api/auth/x").status == 503
     assert estate["auth"].hits == 2
@@ -105,8 +107,8 @@ def test_a_read_is_tried_again_once_and_a_write_is_not(envoy, run, estate):
     assert estate["auth"].hits == 1
 
 
-def test_a_service_that_hangs_costs_the_client_the_routes_timeout_and_no_more(envoy, run, estate):
-    run(auth=100)
+def test_without_failover_a_service_that_hangs_costs_the_client_the_routes_timeout_and_no_more(envoy, run, estate):
+    run(auth=100, failover=False)
     estate["auth"].delay = 4.0
     estate["auth"].hits = 0
     assert envoy.ask("/api/auth/x").status == 504
@@ -128,8 +130,8 @@ def test_errors_are_counted_on_the_side_that_made_them(envoy, run, gateway, esta
     assert counted() == (requests + 2, errors + 1)
 
 
-def test_a_service_that_is_down_counts_as_errors(envoy, gateway, table):
-    made = table(auth=100)
+def test_without_failover_a_service_that_is_down_counts_as_errors(envoy, gateway, table):
+    made = table(auth=100, failover=False)
     gone = replace(made.routes[0], service="gone", flag="USE_GONE", upstream=Address("127.0.0.1", free_port()))
     gateway.apply(gateway.render(replace(made, routes=(gone,))))
     assert envoy.ask("/api/auth/x").status == 503
@@ -150,15 +152,16 @@ def test_the_access_log_has_one_json_object_for_each_request(envoy, run):
     assert entry["tries"] == 1
 
 
-def test_prometheus_metrics_are_labelled_with_service_and_side(envoy, run):
-    run(auth=100)
+@pytest.mark.parametrize(("failover", "side"), [(True, "failover"), (False, "service")])
+def test_prometheus_metrics_are_labelled_with_service_and_side(envoy, run, failover, side):
+    run(auth=100, failover=failover)
     envoy.ask("/api/auth/x")
     metrics = envoy.ask("/stats/prometheus", port=envoy.admin_port).text.splitlines()
     [line] = [
         line
         for line in metrics
         if line.startswith("envoy_cluster_upstream_rq_completed{")
-        and 'side="service"' in line
+        and f'side="{side}"' in line
         and 'envoy_cluster_name="auth"' in line
     ]
     assert int(line.rsplit(" ", 1)[1]) >= 1
@@ -213,6 +216,35 @@ def test_an_envoy_that_still_runs_an_older_bootstrap_tells_no_response_times(tmp
         older.start()
         older.ask("/api/auth/x")
         wait_until(lambda: sum(gateway.traffic()[key].latency) == 1)
+    finally:
+        older.close()
+
+
+def test_an_envoy_that_still_runs_a_bootstrap_without_failover_serves_and_counts(tmp_path, estate, table):
+    older = Envoy(tmp_path)
+    try:
+        older.prepare()
+        path = older.folder / BOOTSTRAP_FILE
+        bootstrap = json.loads(path.read_text())
+        del bootstrap["node"]["locality"], bootstrap["bootstrap_extensions"]
+        listeners = bootstrap["static_resources"]["listeners"]
+        listeners[1:] = []
+        del listeners[0]["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"][0]
+        path.write_text(json.dumps(bootstrap))
+        older.start(prepared=False)
+        gateway = older.adapter()
+        for weight, who in ((0, "monolith"), (100, "auth"), (0, "monolith"), (100, "auth")):
+            gateway.apply(gateway.render(table(auth=weight)))
+            assert older.ask("/api/auth/x").who == who
+            assert gateway.observe().drift == ()
+        estate["auth"].status = 500
+        assert older.ask("/api/auth/x", method="POST").status == 500
+        wait_until(lambda: sum(gateway.traffic()["auth", Side.SERVICE].latency) == 3)
+        found = gateway.traffic()["auth", Side.SERVICE]
+        assert (found.requests, found.errors, found.failovers) == (3, 1, 0)
+        gateway.apply(gateway.render(replace(table(auth=40), sticky=Sticky(header="x-a"))))
+        estate["auth"].status = 200
+        assert {older.ask("/api/auth/x", headers={"x-a": "1"}).who for _ in range(60)} == {"auth", "monolith"}
     finally:
         older.close()
 

@@ -1,0 +1,115 @@
+"""The filter that tells users apart, so that each stays on one side of a split. Pure.
+
+It gives a request with the key a number from 0 to 99, in a header that only the gateway may set and that no upstream
+sees. The routes of a split take the numbers below their weight to the new side: a higher weight moves nobody back.
+A request without the key gets no number, and is split at random.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from migrations_app.gateways.base import Sticky
+
+FILTER = "sticky"
+BUCKET_HEADER = "x-switchyard-bucket"
+
+_LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3"
+# Names are compared as plain text; a pattern in them has no meaning. Numbers are doubles: no product exceeds 2^53.
+_SCRIPT = r"""
+local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+local DIGITS = {}
+for position = 1, 64 do DIGITS[ALPHABET:byte(position)] = position - 1 end
+
+local function decoded(text)
+  local bytes, bits, value = {}, 0, 0
+  for position = 1, #text do
+    local digit = DIGITS[text:byte(position)]
+    if not digit then break end
+    value, bits = value * 64 + digit, bits + 6
+    if bits >= 8 then
+      bits = bits - 8
+      local high = math.floor(value / 2 ^ bits)
+      bytes[#bytes + 1] = string.char(high)
+      value = value - high * 2 ^ bits
+    end
+  end
+  return table.concat(bytes)
+end
+
+-- The value of a key of the outermost object: its text as it stands, of a string or a number.
+local function member(json, name)
+  local depth, position = 0, 1
+  while position <= #json do
+    local letter = json:sub(position, position)
+    if letter == '"' then
+      local stop = position + 1
+      while stop <= #json and json:sub(stop, stop) ~= '"' do
+        if json:sub(stop, stop) == "\\" then stop = stop + 1 end
+        stop = stop + 1
+      end
+      if depth == 1 and json:sub(position + 1, stop - 1) == name then
+        local value = json:match("^%s*:%s*(.+)", stop + 1)
+        if value then return value:match('^"([^"]+)"') or value:match("^(%-?%d[%d.eE+-]*)") end
+      end
+      position = stop
+    elseif letter == "{" or letter == "[" then
+      depth = depth + 1
+    elseif letter == "}" or letter == "]" then
+      depth = depth - 1
+    end
+    position = position + 1
+  end
+end
+
+local function key(headers, wanted)
+  if wanted:get("header") then return headers:get(wanted:get("header")) end
+  if wanted:get("cookie") then
+    for name, value in (headers:get("cookie") or ""):gmatch("([^=;,%s]+)=([^;,%s]*)") do
+      if name == wanted:get("cookie") then return value end
+    end
+    return nil
+  end
+  local token = (headers:get("authorization") or ""):match("^[Bb]earer%s+[^.]+%.([^.]+)")
+  if token and #token <= 8192 then return member(decoded(token), wanted:get("jwt_claim")) end
+end
+
+local function bucket(text)
+  local sum = 7
+  for position = 1, math.min(#text, 512) do sum = (sum * 1048583 + text:byte(position)) % 4294967291 end
+  for _ = 1, 4 do sum = (sum * 1048583 + 12345) % 4294967291 end
+  return math.floor(sum / 4294967291 * 100)
+end
+
+function envoy_on_request(request)
+  local headers = request:headers()
+  local found = key(headers, request:filterContext())
+  if found and found ~= "" then
+    headers:replace("x-switchyard-bucket", tostring(bucket(found)))
+    request:clearRouteCache()
+  end
+end
+"""
+
+
+def http_filter() -> dict[str, Any]:
+    """For the listener. It does nothing but for routes that ask for it."""
+    config = {"@type": f"{_LUA}.Lua", "default_source_code": {"inline_string": _SCRIPT}}
+    return {"name": FILTER, "typed_config": config, "disabled": True}
+
+
+def per_route(sticky: Sticky) -> dict[str, Any]:
+    """The `typed_per_filter_config` of a route that asks for it."""
+    named = {"header": sticky.header, "cookie": sticky.cookie, "jwt_claim": sticky.jwt_claim}
+    context = {key: value for key, value in named.items() if value}
+    return {FILTER: {"@type": f"{_LUA}.LuaPerRoute", "filter_context": context}}
+
+
+def below(weight: int) -> dict[str, Any]:
+    """Matches the requests with a number below the weight."""
+    return {"name": BUCKET_HEADER, "range_match": {"end": str(weight)}}
+
+
+def without_number() -> dict[str, Any]:
+    """Matches the requests without one."""
+    return {"name": BUCKET_HEADER, "present_match": False}

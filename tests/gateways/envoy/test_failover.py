@@ -1,0 +1,197 @@
+"""What Envoy does by itself, without a control plane, when a service is not what it should be."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import replace
+
+import pytest
+
+from migrations_app.gateways.base import Address, Side
+from tests.gateways.estate import Upstream, free_port, wait_until
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def service(gateway, table):
+    """A service of this test alone with a route of its own: `upstream = service(weight=100)`."""
+    started = []
+
+    def make(*, weight: int = 100, **fields) -> Upstream:
+        upstream = Upstream(f"service-{next(_numbers)}")
+        started.append(upstream)
+        route(upstream, weight=weight, **fields)
+        return upstream
+
+    def route(service: Upstream, **fields) -> None:
+        made = table()
+        named = {"service": service.name, "flag": f"USE_{service.name}", "prefix": f"/api/{service.name}"}
+        chosen = replace(made.routes[0], **({"upstream": service.address, **named} | fields))
+        gateway.apply(gateway.render(replace(made, routes=(chosen,))))
+
+    make.route = route
+    yield make
+    for upstream in started:
+        upstream.delay = 0.0
+        if not upstream.dead:
+            upstream.stop()
+
+
+def new_side(gateway, upstream):
+    return gateway.traffic()[upstream.name, Side.SERVICE]
+
+
+def test_a_read_to_a_service_that_hangs_is_answered_by_the_monolith_after_a_third_of_its_time(envoy, gateway, service):
+    slow = service(timeout=1.5)
+    slow.delay = 1.2
+    reply = envoy.ask(f"/api/{slow.name}/x")
+    assert (reply.status, reply.who, reply.path) == (200, "monolith", f"/api/{slow.name}/x")
+    found = new_side(gateway, slow)
+    assert (found.requests, found.errors, found.failovers, found.retries) == (1, 1, 1, 1)
+
+
+def test_a_write_that_was_sent_is_not_sent_again(envoy, gateway, service, estate):
+    slow = service(timeout=0.5)
+    slow.delay = 1.0
+    before = estate["monolith"].hits
+    assert envoy.ask(f"/api/{slow.name}/x", method="POST", body=b"once").status == 504
+    assert estate["monolith"].hits == before
+    found = new_side(gateway, slow)
+    assert (found.requests, found.errors, found.failovers) == (1, 1, 0)
+
+
+def test_once_it_is_known_to_hang_writes_go_to_the_monolith_and_come_back_when_it_answers(envoy, gateway, service):
+    slow = service(timeout=1.5)
+    assert envoy.ask(f"/api/{slow.name}/x").who == slow.name
+    slow.delay = 3.0
+    wait_until(lambda: slow.name in gateway.failing_over(), timeout=10)
+    assert "does not answer" in gateway.failing_over()[slow.name]
+    reply = envoy.ask(f"/api/{slow.name}/x", method="POST", body=b"x")
+    assert (reply.status, reply.who) == (200, "monolith")
+    slow.delay = 0.0
+    wait_until(lambda: envoy.ask(f"/api/{slow.name}/x").who == slow.name, timeout=10)
+    assert gateway.failing_over() == {}
+
+
+def test_a_service_that_fails_again_and_again_is_left_alone_for_a_while(envoy, gateway, service):
+    broken = service()
+    broken.status = 500
+    for _ in range(5):
+        assert envoy.ask(f"/api/{broken.name}/x").who == "monolith"
+    assert "in a row" in gateway.failing_over()[broken.name]
+    hits = broken.hits
+    assert envoy.ask(f"/api/{broken.name}/x", method="POST", body=b"x").who == "monolith"
+    assert broken.hits == hits
+    broken.status = 200
+    wait_until(lambda: envoy.ask(f"/api/{broken.name}/x").who == broken.name, timeout=10)
+    assert gateway.failing_over() == {}
+
+
+def test_a_health_page_that_says_503_takes_no_traffic_away(envoy, gateway, service):
+    ill = service(health_path="/ill")
+    envoy.ask(f"/api/{ill.name}/x")
+    ill.status = 503
+    hits = ill.hits
+    wait_until(lambda: ill.hits >= hits + 3, timeout=10)
+    assert gateway.failing_over() == {}
+
+
+def test_a_large_write_fails_over_whole(envoy, service):
+    dead = service()
+    dead.die()
+    reply = envoy.ask(f"/api/{dead.name}/x", method="POST", body=b"x" * 5_000_000)
+    assert (reply.status, reply.who, reply.json()["length"]) == (200, "monolith", 5_000_000)
+
+
+def test_the_monolith_sees_nothing_of_the_way_that_a_request_came(envoy, service):
+    dead = service()
+    plain = envoy.ask("/elsewhere", headers={"x-mine": "1"}).json()["headers"]
+    dead.die()
+    by_failover = envoy.ask(f"/api/{dead.name}/x", headers={"x-mine": "1"}).json()["headers"]
+    assert set(by_failover) <= set(plain)
+    assert (by_failover["host"], by_failover["x-forwarded-for"]) == (plain["host"], plain["x-forwarded-for"])
+    assert by_failover["x-mine"] == "1"
+
+
+def test_a_client_cannot_choose_the_path_that_the_monolith_sees(envoy, service):
+    dead = service(strip="")
+    dead.die()
+    forged = {"x-envoy-original-path": "/admin", "x_envoy_original_path": "/admin"}
+    assert envoy.ask(f"/api/{dead.name}/x", headers=forged).path == f"/api/{dead.name}/x"
+
+
+def test_answers_by_failover_do_not_name_the_software_behind_them(envoy, service):
+    dead = service()
+    dead.die()
+    headers = envoy.ask(f"/api/{dead.name}/x").headers
+    assert not {"server", "x-powered-by", "x-envoy-upstream-service-time"} & set(headers)
+    assert headers["x-request-id"]
+
+
+def test_a_monolith_that_is_down_as_well_is_an_error_that_counts_once(envoy, gateway, table, service):
+    made = table()
+    nobody = Address("127.0.0.1", free_port())
+    lost = replace(made.routes[0], service="lost", flag="USE_LOST", prefix="/api/lost", weight=100, upstream=nobody)
+    gateway.apply(gateway.render(replace(made, routes=(lost,), monolith=nobody)))
+    assert envoy.ask("/api/lost/x").status == 503
+    found = gateway.traffic()["lost", Side.SERVICE]
+    assert (found.requests, found.errors, found.failovers) == (1, 1, 1)
+    gateway.apply(gateway.render(table()))
+
+
+def test_counters_outlive_a_change_of_the_services_address(envoy, gateway, service, estate):
+    one = service()
+    for _ in range(3):
+        envoy.ask(f"/api/{one.name}/x")
+    service.route(one, weight=100, upstream=estate["storage"].address)
+    assert envoy.ask(f"/api/{one.name}/x").who == "storage"
+    found = new_side(gateway, one)
+    assert (found.requests, found.errors) == (4, 0)
+
+
+def test_a_flip_changes_neither_clusters_nor_who_is_asked_for_its_health_while_it_is_off(envoy, gateway, service):
+    off = service(weight=0)
+    wait_until(lambda: off.polls == 1)
+    cluster_file = (envoy.folder / "cds/cds.json").stat()
+    service.route(off, weight=100)
+    assert (envoy.folder / "cds/cds.json").stat() == cluster_file
+    assert envoy.ask(f"/api/{off.name}/x").who == off.name
+
+
+def test_a_service_that_was_down_when_it_was_added_serves_soon_after_it_came_up(envoy, gateway, service):
+    late = service(weight=0)
+    late.die()
+    service.route(late, weight=0, upstream=Address("127.0.0.1", port := free_port()))
+    revived = Upstream(late.name, port)
+    try:
+        service.route(late, weight=100, upstream=revived.address)
+        wait_until(lambda: envoy.ask(f"/api/{late.name}/x").who == late.name)
+    finally:
+        revived.stop()
+
+
+def test_no_read_is_lost_when_a_service_dies_under_load(envoy, service):
+    dying = service()
+    failed, answered, stop = [], set(), threading.Event()
+
+    def client() -> None:
+        while not stop.is_set():
+            reply = envoy.ask(f"/api/{dying.name}/x")
+            answered.add(reply.who)
+            if reply.status != 200:
+                failed.append(reply)
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: dying.name in answered)
+    dying.die()
+    wait_until(lambda: "monolith" in answered)
+    hits = len(answered)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert (hits, answered) == (2, {dying.name, "monolith"})
