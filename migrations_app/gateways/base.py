@@ -116,20 +116,33 @@ class Applied:
 class SideTraffic:
     """Counters since the gateway started (a restart resets them): requests sent to one side of one service.
 
-    `errors` are answers of 5xx and requests that got no answer. `latency` counts the answers by LATENCY_BOUNDS, one
-    more for what is above all; what got no answer from upstream is in none of them, and the counts may be a second or
-    two behind `requests`. Empty when the gateway counts by other bounds, or not at all.
+    `errors` are answers of 5xx and requests that got no answer, `client_errors` answers of 4xx. `retries` are requests
+    that were sent a second time; they are one request all the same. `failovers` are requests meant for the new side
+    that the monolith answered instead: they are among the new side's `requests`, and the old side has none.
+
+    `latency` counts the answers by LATENCY_BOUNDS, one more for what is above all; what got no answer from upstream is
+    in none of them, and the counts may be a second or two behind `requests`. Empty when the gateway counts by other
+    bounds, or not at all.
     """
 
     requests: int
     errors: int
     latency: tuple[int, ...] = NO_LATENCY
+    client_errors: int = 0
+    retries: int = 0
+    failovers: int = 0
 
     def __add__(self, other: SideTraffic) -> SideTraffic:
         """Both together. Response times that one of the two does not tell are not known of the sum either."""
         known = bool(self.latency and other.latency)
-        latency = tuple(a + b for a, b in zip(self.latency, other.latency, strict=True)) if known else ()
-        return SideTraffic(self.requests + other.requests, self.errors + other.errors, latency)
+        return SideTraffic(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            tuple(a + b for a, b in zip(self.latency, other.latency, strict=True)) if known else (),
+            self.client_errors + other.client_errors,
+            self.retries + other.retries,
+            self.failovers + other.failovers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,7 @@ class Gateway(ABC):
 
     @abstractmethod
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
-        """Counters by (service key, side). Raises Unreachable."""
+        """Counters by (service key, side); by ("", Side.MONOLITH) what no route matches. Raises Unreachable."""
 
     def housekeep(self) -> bool:
         """Keep what the gateway and its writers leave behind from growing. To be called every minute or so.

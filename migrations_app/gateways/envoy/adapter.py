@@ -45,8 +45,11 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.001  # seconds between two looks at the gateway; Envoy takes a new route file in 2-4 ms
 _LONGEST_PAUSE = 0.02
-# `total` is there, at 0, for every side that has a route; the others only come with the first answer.
-_TRAFFIC = rf"^{re.escape(ROUTE_STATS)}([^.]+)\.(monolith|service)\.upstream_rq_(completed|5xx|time|total)$"
+# `total` and `retry` are there, at 0, for every side that has a route; the others only come with the first answer.
+_TRAFFIC = (
+    rf"^{re.escape(ROUTE_STATS)}(?:([^.]+)\.(monolith|service)|rest)"
+    r"\.upstream_rq_(completed|4xx|5xx|retry|time|total)$"
+)
 _VERDICT_WITHIN = 0.8  # seconds that the validator gets for a shape that another Envoy has passed
 _SETTLING = 5  # looks, 20 ms apart, before a difference counts as drift and not as an apply that is under way
 
@@ -143,14 +146,20 @@ class EnvoyGateway(Gateway):
         sides: dict[tuple[str, Side], dict[str, int]] = {}
         for name, value in found.counters.items():
             if part := re.match(_TRAFFIC, name):
-                sides.setdefault((part[1], Side(part[2])), {})[part[3]] = value
+                sides.setdefault(_side(part), {})[part[3]] = value
         latency = {
-            (part[1], Side(part[2])): counts
+            _side(part): counts
             for name, counts in found.histograms.items()
             if (part := re.match(_TRAFFIC, name))
         }
         return {
-            key: SideTraffic(counts.get("completed", 0), counts.get("5xx", 0), latency.get(key, NO_LATENCY))
+            key: SideTraffic(
+                counts.get("completed", 0),
+                counts.get("5xx", 0),
+                latency.get(key, NO_LATENCY),
+                client_errors=counts.get("4xx", 0),
+                retries=counts.get("retry", 0),
+            )
             for key, counts in sorted(sides.items())
         }
 
@@ -380,6 +389,11 @@ class EnvoyGateway(Gateway):
         if known is None or known[0] != files:
             known = self._parsed = (dict(files), parse_files(files))
         return known[1]
+
+
+def _side(part: re.Match[str]) -> tuple[str, Side]:
+    """Whose counter it is. What no route matches is no service's, and the monolith's."""
+    return part[1] or "", Side(part[2] or Side.MONOLITH)
 
 
 def _shapes_alone(wanted: Wanted) -> Shapes:
