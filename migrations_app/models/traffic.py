@@ -68,7 +68,8 @@ class TrafficSample(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(side__in=list(Side)), name="traffic_side_is_known"),
             models.CheckConstraint(
-                condition=Q(service__isnull=False) | Q(side=Side.MONOLITH), name="traffic_of_no_service_is_the_monoliths"
+                condition=Q(service__isnull=False) | Q(side=Side.MONOLITH),
+                name="traffic_of_no_service_is_the_monoliths",
             ),
         ]
         indexes = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -147,7 +147,8 @@ def _set_counters(counters: Mapping[Key, SideTraffic], now: datetime) -> None:
             INSERT INTO migrations_app_trafficcounter
                 (service_id, side, requests, errors, client_errors, retries, failovers, latency, read_at)
             SELECT *, %s FROM unnest(
-                %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::jsonb[]
+                %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::jsonb[]
             )
             ON CONFLICT (service_id, side) DO UPDATE SET (
                 requests, errors, client_errors, retries, failovers, latency, read_at
@@ -218,7 +219,7 @@ def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
     found: dict[str, dict[Side, int]] = defaultdict(lambda: dict.fromkeys(Side, 0))
     for one in _lately(now):
         if one.service:
-            found[one.service][one.side] = one.requests
+            found[one.service][one.side] += one.requests
     return dict(found)
 
 
@@ -247,7 +248,7 @@ def still_on_monolith(now: datetime | None = None) -> list[Remaining]:
 
 
 class _Lately(NamedTuple):
-    """Requests to one side of one service ("": what no route matches) within SHARE_WINDOW."""
+    """Requests to one side of one service ("": what no route matches) in some part of the last SHARE_WINDOW."""
 
     service: str
     side: Side
@@ -275,25 +276,23 @@ WITH last AS (
         service_id, side, requests, errors, failovers, requests_before, errors_before, failovers_before
     )
     UNION ALL
-    SELECT service_id, side, sum(requests), sum(errors), sum(failovers) FROM migrations_app_trafficsample
-    WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last)) GROUP BY service_id, side
+    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+    FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
+    GROUP BY service_id, side
     UNION ALL
-    SELECT service_id, side, sum(requests), sum(errors), sum(failovers) FROM migrations_app_trafficsample
-    WHERE read_at > %(since)s AND read_at <= (SELECT read_at FROM first) GROUP BY service_id, side
+    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+    FROM migrations_app_trafficsample WHERE read_at > %(since)s AND read_at <= (SELECT read_at FROM first)
+    GROUP BY service_id, side
 )
-SELECT coalesce(key, ''), side, requests, errors, failovers FROM (
-    SELECT service_id, side, sum(requests) AS requests, sum(errors) AS errors, sum(failovers) AS failovers
-    FROM parts GROUP BY service_id, side HAVING sum(requests) > 0 OR sum(errors) > 0
-) AS sums LEFT JOIN migrations_app_service AS service ON service.id = service_id
-WHERE service_id IS NULL OR service.id IS NOT NULL
+SELECT coalesce(key, ''), side, requests, errors, failovers
+FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
+WHERE (requests > 0 OR errors > 0) AND (service_id IS NULL OR service.id IS NOT NULL)
 """
 
 
-def _lately(now: datetime | None) -> list[_Lately]:
-    since = (now or timezone.now()) - SHARE_WINDOW
+def _lately(now: datetime | None) -> Iterator[_Lately]:
+    """The last SHARE_WINDOW, in parts that add up to it. One query."""
     with connection.cursor() as cursor:
-        cursor.execute(_LATELY, {"since": since})
-        return [
-            _Lately(service, Side(side), *(int(count) for count in counts))
-            for service, side, *counts in cursor.fetchall()
-        ]
+        cursor.execute(_LATELY, {"since": (now or timezone.now()) - SHARE_WINDOW})
+        for service, side, *counts in cursor.fetchall():
+            yield _Lately(service, Side(side), *counts)
