@@ -81,8 +81,9 @@ class Summary:
 def latency_series(target: str, side: Side | None, since: datetime, until: datetime, points: int = 300) -> list[Point]:
     """In order of time, at most about so many points; where nothing came there is none.
 
-    `target`'s polls, or, with a `side`, the requests that this side of the service of that key was sent (the key "": what
-    no route matches). Read from the finest rollup that is kept that far back and has at most MOST_ROWS rows of the range.
+    `target`'s polls, or, with a `side`, the requests that this side of the service of that key was sent (the key "":
+    what no route matches). Read from the finest rollup that is kept that far back and has at most MOST_ROWS rows of the
+    range.
     """
     name, span = _rollup_for(since, until)
     step = max(span, -(-(until - since) // points // span) * span)

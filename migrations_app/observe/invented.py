@@ -61,7 +61,8 @@ def _health(table: str, step: str, times: int) -> str:
 def _traffic(table: str, step: str, times: int) -> str:
     return f"""
         INSERT INTO {table} (service, side, bucket, requests, errors, client_errors, retries, failovers, latency)
-        SELECT CASE target WHEN 'monolith' THEN '' ELSE target END, side, at, {120 * times}, failed * {times}, shape %% 3 * {times}, failed * {times},
+        SELECT CASE target WHEN 'monolith' THEN '' ELSE target END, side, at,
+            {120 * times}, failed * {times}, shape %% 3 * {times}, failed * {times},
             CASE side WHEN 'service' THEN failed / 2 * {times} ELSE 0 END, {_times(2 * times)}
         FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '{step}', '{step}') AS at
         {_PICKED} CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side)

@@ -148,9 +148,7 @@ class EnvoyGateway(Gateway):
             if part := re.match(_TRAFFIC, name):
                 sides.setdefault(_side(part), {})[part[3]] = value
         latency = {
-            _side(part): counts
-            for name, counts in found.histograms.items()
-            if (part := re.match(_TRAFFIC, name))
+            _side(part): counts for name, counts in found.histograms.items() if (part := re.match(_TRAFFIC, name))
         }
         return {
             key: SideTraffic(
