@@ -86,10 +86,9 @@ class TrafficSample(models.Model):
 class TrafficReading(models.Model):
     """Running sums of all samples, at one reading: the difference of two of them is what came in between.
 
-    One row for each reading of the last minutes. The lists have a place for each side of each service that ever had a
-    sample; a later reading has the same places, and perhaps more. A null in `services` is what no route matches. From
-    one reading to the next, `read_at` grows, and every sample of that time is in the sums; when that cannot be, the
-    rows go and the sums begin anew (observe.traffic).
+    One row for each reading of the last minutes. The lists have a place for each side of each service that has had a
+    sample; a later reading has the same places, and perhaps more. A null in `services` is what no route matches. Every
+    sample that was read between two readings is in their difference (observe.traffic).
     """
 
     read_at = models.DateTimeField(primary_key=True)

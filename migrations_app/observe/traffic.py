@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -89,13 +89,12 @@ def store(totals: Totals, now: datetime) -> int:
             elif key[0] in known:
                 # A side without a counter beside one that has one was silent until now: its first requests count.
                 samples[key] = counted
-        samples = {key: one for key, one in samples.items() if one.requests or one.errors or any(one.latency)}
-        read_at = max((row.read_at for row in last.values()), default=None)
-        if read_at:
-            _merge_minutes(read_at - SINGLE_FOR, now - SINGLE_FOR)
+        samples = {key: one for key, one in samples.items() if any(_counts(one)) or any(one.latency)}
+        if last:
+            _merge_minutes(max(row.read_at for row in last.values()) - SINGLE_FOR, now - SINGLE_FOR)
         _add_samples(samples, now)
         _set_counters(counters, now)
-        _add_up(samples, read_at, now)
+        _add_up(now)
         if samples:
             tell(Topic.TRAFFIC)
     return len(samples)
@@ -161,27 +160,34 @@ def _set_counters(counters: Mapping[Key, SideTraffic], now: datetime) -> None:
         )
 
 
-def _add_up(samples: Mapping[Key, SideTraffic], last: datetime | None, now: datetime) -> None:
-    """Write the running sums with these samples, which are of `now`; `last` is when was read before.
+def _add_up(now: datetime) -> None:
+    """Write the running sums with the samples since the last ones, up to `now`, whoever stored them.
 
-    They begin anew when the time goes back, and when somebody has stored samples who kept no sums: an older version.
+    They begin anew when the clock was set back: what is summed up already cannot be told from what is still to come.
     """
-    before = TrafficReading.objects.order_by("-read_at").first()
-    if before and (before.read_at >= now or last is None or last > before.read_at):
+    row = TrafficReading.objects.order_by("-read_at").first()
+    if row is None or row.read_at >= now:
         TrafficReading.objects.all().delete()
-        before = None
-    row = before or TrafficReading(services=[], sides=[], requests=[], errors=[], failovers=[])
+        row = TrafficReading(read_at=now, services=[], sides=[], requests=[], errors=[], failovers=[])
     places = {key: place for place, key in enumerate(zip(row.services, row.sides, strict=True))}
-    for (service, side), one in samples.items():
-        place = places.get((service, side), len(row.services))
-        if place == len(row.services):
-            row.services.append(service)
-            row.sides.append(side)
-            for sums in (row.requests, row.errors, row.failovers):
-                sums.append(0)
-        row.requests[place] += one.requests
-        row.errors[place] += one.errors
-        row.failovers[place] += one.failovers
+    columns = row.requests, row.errors, row.failovers
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+            FROM migrations_app_trafficsample WHERE read_at > %s AND read_at <= %s GROUP BY service_id, side
+            """,
+            [row.read_at, now],
+        )
+        for service, side, *counts in cursor.fetchall():
+            place = places.get((service, side), len(row.services))
+            if place == len(row.services):
+                row.services.append(service)
+                row.sides.append(side)
+                for column in columns:
+                    column.append(0)
+            for column, count in zip(columns, counts, strict=True):
+                column[place] += count
     row.read_at = now
     TrafficReading.objects.bulk_create([row])
     TrafficReading.objects.filter(read_at__lt=now - READINGS_FOR).delete()
@@ -217,19 +223,19 @@ def _merge_minutes(since: datetime, until: datetime) -> None:
 def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
     """Service key -> side -> requests within the last SHARE_WINDOW. A service without traffic is not in it."""
     found: dict[str, dict[Side, int]] = defaultdict(lambda: dict.fromkeys(Side, 0))
-    for one in _lately(now):
-        if one.service:
-            found[one.service][one.side] += one.requests
+    for (service, side), one in _lately(now).items():
+        if service and one.requests:
+            found[service][side] = one.requests
     return dict(found)
 
 
 def recent_errors(now: datetime | None = None) -> dict[str, tuple[int, int]]:
     """Service key -> requests and errors of both sides within the last SHARE_WINDOW."""
     found: dict[str, tuple[int, int]] = {}
-    for one in _lately(now):
-        if one.service:
-            requests, errors = found.get(one.service, (0, 0))
-            found[one.service] = (requests + one.requests, errors + one.errors)
+    for (service, _), one in _lately(now).items():
+        if service and (one.requests or one.errors):
+            requests, errors = found.get(service, (0, 0))
+            found[service] = (requests + one.requests, errors + one.errors)
     return found
 
 
@@ -237,9 +243,9 @@ def still_on_monolith(now: datetime | None = None) -> list[Remaining]:
     """What the monolith still answers, the most first. Nobody of whom it answers nothing is in it. One query."""
     everything = 0
     served: dict[str, int] = defaultdict(int)
-    for one in _lately(now):
-        everything += one.requests
-        served[one.service] += one.requests if one.side is Side.MONOLITH else one.failovers
+    for (service, side), one in _lately(now).items():
+        everything += max(one.requests, one.failovers)  # a request may have failed over and not be over yet
+        served[service] += one.requests if side is Side.MONOLITH else one.failovers
     return [
         Remaining(service or None, requests, requests / everything)
         for service, requests in sorted(served.items(), key=lambda item: (-item[1], item[0]))
@@ -247,18 +253,15 @@ def still_on_monolith(now: datetime | None = None) -> list[Remaining]:
     ]
 
 
-class _Lately(NamedTuple):
-    """Requests to one side of one service ("": what no route matches) in some part of the last SHARE_WINDOW."""
-
-    service: str
-    side: Side
+class _Counts(NamedTuple):
     requests: int
     errors: int
     failovers: int
 
 
-# What came between the two running sums that enclose the window, or nearly so, and the samples that they do not cover:
-# later ones (there are none while every reader keeps sums), and, in the first minute of the sums, earlier ones.
+# What came between the newest running sums and those at the beginning of the window, or nearly so. Samples after the
+# newest are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
+# earlier ones. Most of the time there are none of either.
 _LATELY = """
 WITH last AS (
     SELECT * FROM migrations_app_trafficreading ORDER BY read_at DESC LIMIT 1
@@ -280,19 +283,28 @@ WITH last AS (
     FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
     GROUP BY service_id, side
     UNION ALL
-    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
-    FROM migrations_app_trafficsample WHERE read_at > %(since)s AND read_at <= (SELECT read_at FROM first)
-    GROUP BY service_id, side
+    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint, sign * sum(failovers)::bigint
+    FROM migrations_app_trafficsample CROSS JOIN (
+        SELECT CASE WHEN read_at > %(since)s THEN 1 ELSE -1 END AS sign FROM first
+    ) AS beside
+    WHERE read_at > least(%(since)s, (SELECT read_at FROM first))
+        AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
+    GROUP BY service_id, side, sign
 )
 SELECT coalesce(key, ''), side, requests, errors, failovers
 FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
-WHERE (requests > 0 OR errors > 0) AND (service_id IS NULL OR service.id IS NOT NULL)
+WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0) AND (service_id IS NULL OR service.id IS NOT NULL)
 """
 
 
-def _lately(now: datetime | None) -> Iterator[_Lately]:
-    """The last SHARE_WINDOW, in parts that add up to it. One query."""
+def _lately(now: datetime | None) -> dict[tuple[str, Side], _Counts]:
+    """By service key ("": what no route matches) and side, within the last SHARE_WINDOW. One query."""
+    found: dict[tuple[str, Side], _Counts] = {}
     with connection.cursor() as cursor:
         cursor.execute(_LATELY, {"since": (now or timezone.now()) - SHARE_WINDOW})
         for service, side, *counts in cursor.fetchall():
-            yield _Lately(service, Side(side), *counts)
+            key, one = (service, Side(side)), _Counts(*counts)
+            if key in found:
+                one = _Counts(*(map(sum, zip(found[key], one, strict=True))))
+            found[key] = one
+    return found
