@@ -150,6 +150,7 @@ def invent(
     refresh_summaries(until)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute("SET LOCAL lock_timeout = '30s'")  # PostgreSQL may be at a table by itself after so many rows
         cursor.execute("ANALYZE")
 
 

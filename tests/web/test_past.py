@@ -74,8 +74,8 @@ def test_failures_are_told_apart_in_the_summary_and_in_the_table(manager, minute
     said = text_of(page)
     assert (
         "Of 2,000 requests to the new side 5 ended in 5xx or no answer, 15 in 4xx; 6 were sent twice; "
-        "while failing over, the monolith answered 4. Of 1,000 requests to the old side 1 ended in 5xx or no answer, 30 in 4xx."
-        in said
+        "while failing over, the monolith answered 4. "
+        "Of 1,000 requests to the old side 1 ended in 5xx or no answer, 30 in 4xx." in said
     )
     heads, first, second = rows_of(page, "errors")
     assert heads == [
