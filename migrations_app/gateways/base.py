@@ -118,7 +118,8 @@ class SideTraffic:
 
     `errors` are answers of 5xx and requests that got no answer, `client_errors` answers of 4xx. `retries` are requests
     that were sent a second time; they are one request all the same. `failovers` are requests meant for the new side
-    that the monolith answered instead: they are among the new side's `requests`, and the old side has none.
+    that the monolith answered instead: they are among the new side's `requests` and its `errors`, and the old side has
+    none of them.
 
     `latency` counts the answers by LATENCY_BOUNDS, one more for what is above all; what got no answer from upstream is
     in none of them, and the counts may be a second or two behind `requests`. Empty when the gateway counts by other

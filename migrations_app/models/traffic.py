@@ -19,7 +19,7 @@ class TrafficCounter(models.Model):
     """The gateway's own counter at the last reading; the difference to the next reading is a sample.
 
     Of a service and a side, or, without a service, of what no route matches. What is null was not read yet: it counts
-    from the next reading on. `failovers` are among the new side's `requests` (gateways.base.SideTraffic).
+    from the next reading on. `failovers` are among `requests` and `errors` (gateways.base.SideTraffic).
     """
 
     service = models.ForeignKey(Service, null=True, on_delete=models.CASCADE, related_name="+")

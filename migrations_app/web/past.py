@@ -231,11 +231,12 @@ def outcome_of(side: Side, points: Sequence[Point]) -> str:
     if not any((failed, *others)):
         return ""
     refused, again, over = others
-    sentence = f"Of {_requests(requests)} to the {NAMES[side]} {failed:,} ended in 5xx or no answer, {refused:,} in 4xx"
+    sentence = f"Of {_requests(requests)} to the {NAMES[side]} {failed:,} got 5xx or no answer"
+    if over:
+        sentence += f", of which the monolith answered {over:,} while failing over"
+    sentence += f"; {refused:,} got 4xx"
     if again:
         sentence += f"; {again:,} {'was' if again == 1 else 'were'} sent twice"
-    if over:
-        sentence += f"; while failing over, the monolith answered {over:,}"
     return f"{sentence}."
 
 

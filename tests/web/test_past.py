@@ -73,9 +73,8 @@ def test_failures_are_told_apart_in_the_summary_and_in_the_table(manager, minute
     page = manager.get("/services/auth/")
     said = text_of(page)
     assert (
-        "Of 2,000 requests to the new side 5 ended in 5xx or no answer, 15 in 4xx; 6 were sent twice; "
-        "while failing over, the monolith answered 4. "
-        "Of 1,000 requests to the old side 1 ended in 5xx or no answer, 30 in 4xx." in said
+        "Of 2,000 requests to the new side 5 got 5xx or no answer, of which the monolith answered 4 while failing over; "
+        "15 got 4xx; 6 were sent twice. Of 1,000 requests to the old side 1 got 5xx or no answer; 30 got 4xx." in said
     )
     heads, first, second = rows_of(page, "errors")
     assert heads == [
@@ -97,7 +96,7 @@ def test_what_did_not_happen_is_not_told(manager, minute):
     serve(minute, Side.SERVICE, 5, ago=20, requests=1, errors=1, retries=1)
     page = manager.get("/services/auth/")
     said = text_of(page)
-    assert "Of 1 request to the new side 1 ended in 5xx or no answer, 0 in 4xx; 1 was sent twice." in said
+    assert "Of 1 request to the new side 1 got 5xx or no answer; 0 got 4xx; 1 was sent twice." in said
     assert "requests to the old side" not in said
     assert "failing over" not in said
     assert rows_of(page, "errors")[0][3:] == ["New side, sent twice"]
