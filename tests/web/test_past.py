@@ -73,8 +73,9 @@ def test_failures_are_told_apart_in_the_summary_and_in_the_table(manager, minute
     page = manager.get("/services/auth/")
     said = text_of(page)
     assert (
-        "Of 2,000 requests to the new side 5 got 5xx or no answer, of which the monolith answered 4 while failing over; "
-        "15 got 4xx; 6 were sent twice. Of 1,000 requests to the old side 1 got 5xx or no answer; 30 got 4xx." in said
+        "Of 2,000 requests to the new side 5 got 5xx or no answer, of which the monolith answered 4 while failing "
+        "over; 15 got 4xx; 6 were sent twice. Of 1,000 requests to the old side 1 got 5xx or no answer; 30 got 4xx."
+        in said
     )
     heads, first, second = rows_of(page, "errors")
     assert heads == [
