@@ -20,7 +20,7 @@ from .history import (
 from .overrides import Override
 from .plans import Plan
 from .services import Flag, Route, Service
-from .traffic import TrafficCounter, TrafficSample
+from .traffic import TrafficCounter, TrafficReading, TrafficSample
 from .weeks import Week
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "TrafficDay",
     "TrafficHour",
     "TrafficMinute",
+    "TrafficReading",
     "TrafficSample",
     "Week",
 ]

@@ -93,7 +93,10 @@ class HealthDay(HealthRollup):
 
 
 class TrafficRollup(models.Model):
-    """Requests to one side of one service (by its key, which outlives its row) within one bucket."""
+    """Requests to one side of one service within one bucket.
+
+    `service` is its key, which outlives its row, and "" for what no route matches. See gateways.base.SideTraffic.
+    """
 
     pk: Any = models.CompositePrimaryKey("service", "side", "bucket")
     service = models.SlugField(max_length=80, db_index=False)
@@ -101,6 +104,9 @@ class TrafficRollup(models.Model):
     bucket = models.DateTimeField()
     requests = models.PositiveBigIntegerField()
     errors = models.PositiveBigIntegerField()
+    client_errors = models.PositiveBigIntegerField(default=0, db_default=0)
+    retries = models.PositiveBigIntegerField(default=0, db_default=0)
+    failovers = models.PositiveBigIntegerField(default=0, db_default=0)
     latency: Any = ArrayField(models.IntegerField())
 
     class Meta:

@@ -16,50 +16,93 @@ from .services import Service
 
 
 class TrafficCounter(models.Model):
-    """The gateway's own counter at the last reading; the difference to the next reading is a sample."""
+    """The gateway's own counter at the last reading; the difference to the next reading is a sample.
 
-    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="+")
+    Of a service and a side, or, without a service, of what no route matches. What is null was not read yet: it counts
+    from the next reading on. `failovers` are among `requests` and `errors` (gateways.base.SideTraffic).
+    """
+
+    service = models.ForeignKey(Service, null=True, on_delete=models.CASCADE, related_name="+")
     side = models.CharField(max_length=10, choices=[(side.value, side.value) for side in Side])
     requests = models.PositiveBigIntegerField()
     errors = models.PositiveBigIntegerField()
+    client_errors = models.PositiveBigIntegerField(null=True)
+    retries = models.PositiveBigIntegerField(null=True)
+    failovers = models.PositiveBigIntegerField(null=True)
     latency = models.JSONField(default=list, help_text="Requests by LATENCY_BOUNDS, one more for what is above all.")
     read_at = models.DateTimeField()
 
     class Meta:
         default_permissions = ()
-        constraints = [models.UniqueConstraint(fields=["service", "side"], name="one_counter_per_service_and_side")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["service", "side"], nulls_distinct=False, name="one_counter_per_service_and_side"
+            )
+        ]
 
     def __str__(self) -> str:
-        return f"{self.service} {self.side}"
+        return f"{self.service or 'rest'} {self.side}"
 
 
 class TrafficSample(models.Model):
     """Requests to one side of one service between two readings of the gateway's counters.
 
-    Partitioned by day (observe.partitions), without an index on `id`: nothing is looked up by it.
+    Without a service: what no route matches, all of which goes to the monolith. Partitioned by day
+    (observe.partitions), without an index on `id`: nothing is looked up by it.
     """
 
-    service = models.ForeignKey(Service, on_delete=models.CASCADE, related_name="+", db_index=False)
+    service = models.ForeignKey(Service, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     side = models.CharField(max_length=10, choices=[(side.value, side.value) for side in Side])
     read_at = models.DateTimeField()
     requests = models.PositiveIntegerField()
     errors = models.PositiveIntegerField()
+    client_errors = models.PositiveIntegerField(default=0, db_default=0)
+    retries = models.PositiveIntegerField(default=0, db_default=0)
+    failovers = models.PositiveIntegerField(default=0, db_default=0)
     latency = ArrayField(
         models.IntegerField(), default=list, help_text="As TrafficCounter.latency, since the last reading."
     )
 
     class Meta:
         default_permissions = ()
-        constraints = [models.CheckConstraint(condition=Q(side__in=list(Side)), name="traffic_side_is_known")]
+        constraints = [
+            models.CheckConstraint(condition=Q(side__in=list(Side)), name="traffic_side_is_known"),
+            models.CheckConstraint(
+                condition=Q(service__isnull=False) | Q(side=Side.MONOLITH),
+                name="traffic_of_no_service_is_the_monoliths",
+            ),
+        ]
         indexes = [
-            # Serves "requests by service and side in the last minute" of the timeline, and the clean-up by age.
+            # Serves what no running sum covers (observe.traffic), and the clean-up by age.
             models.Index(fields=["read_at"], name="traffic_sample_age"),
             # Serves the error rate and the latency of one side of one service over a window (gates.checks).
             models.Index(fields=["service", "side", "read_at"], name="traffic_sample_of_a_side"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.service} {self.side} {self.requests}"
+        return f"{self.service or 'rest'} {self.side} {self.requests}"
+
+
+class TrafficReading(models.Model):
+    """Running sums of all samples, at one reading: the difference of two of them is what came in between.
+
+    One row for each reading of the last minutes. The lists have a place for each side of each service that has had a
+    sample; a later reading has the same places, and perhaps more. A null in `services` is what no route matches. Every
+    sample that was read between two readings is in their difference (observe.traffic).
+    """
+
+    read_at = models.DateTimeField(primary_key=True)
+    services = ArrayField(models.BigIntegerField(null=True))
+    sides = ArrayField(models.CharField(max_length=10))
+    requests = ArrayField(models.BigIntegerField())
+    errors = ArrayField(models.BigIntegerField())
+    failovers = ArrayField(models.BigIntegerField())
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.read_at:%H:%M:%S}"
 
 
 def shortest_window() -> timedelta:

@@ -29,7 +29,8 @@ class Point:
     """What came from `at` on, for `step`: polls of a target, or requests to one side of a service.
 
     `errors` are polls that failed, or answers of 5xx and requests that got none. `p50` and `p95` are milliseconds, by
-    gateways.base.LATENCY_BOUNDS, None when nothing was answered.
+    gateways.base.LATENCY_BOUNDS, None when nothing was answered. The last three are of requests alone
+    (gateways.base.SideTraffic).
     """
 
     at: datetime
@@ -38,6 +39,9 @@ class Point:
     errors: int
     p50: float | None
     p95: float | None
+    client_errors: int = 0
+    retries: int = 0
+    failovers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +82,17 @@ class Summary:
 def latency_series(target: str, side: Side | None, since: datetime, until: datetime, points: int = 300) -> list[Point]:
     """In order of time, at most about so many points; where nothing came there is none.
 
-    `target`'s polls, or, with a `side`, the requests that this side of the service of that key was sent. Read from the
-    finest rollup that is kept that far back and has at most MOST_ROWS rows of the range.
+    `target`'s polls, or, with a `side`, the requests that this side of the service of that key was sent (the key "":
+    what no route matches). Read from the finest rollup that is kept that far back and has at most MOST_ROWS rows of the
+    range.
     """
     name, span = _rollup_for(since, until)
     step = max(span, -(-(until - since) // points // span) * span)
     noun, keys, counted = ("health", "target = %s", "sum(polls), sum(failed)")
     parameters: list[Any] = [step, target]
     if side is not None:
-        noun, keys, counted = ("traffic", "service = %s AND side = %s", "sum(requests), sum(errors)")
+        noun, keys = "traffic", "service = %s AND side = %s"
+        counted = "sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers)"
         parameters.append(side.value)
     with connection.cursor() as cursor:
         cursor.execute(
@@ -98,8 +104,15 @@ def latency_series(target: str, side: Side | None, since: datetime, until: datet
         )
         rows = cursor.fetchall()
     return [
-        Point(at.astimezone(UTC), step, int(count), int(errors), *_percentiles(tuple(int(n) for n in latency)))
-        for at, count, errors, latency in rows
+        Point(
+            at.astimezone(UTC),
+            step,
+            int(count),
+            int(errors),
+            *_percentiles(tuple(int(n) for n in latency)),
+            *(int(n) for n in more),
+        )
+        for at, count, errors, *more, latency in rows
     ]
 
 

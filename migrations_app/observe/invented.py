@@ -22,7 +22,8 @@ SHAPES = 64  # different minutes of a target; which one a minute has is a hash o
 RAW_MINUTES = 10  # of single polls and readings, up to now
 
 # What a minute of a target looks like: sixty polls, most of them about a time of its own; the first shape has failures,
-# and another a poll that nobody could tell of. Requests are twice as many, a little slower.
+# and another a poll that nobody could tell of. Requests are twice as many, a little slower; some shapes have answers of
+# 4xx and requests that were sent again, and where the new side fails, half of it is answered by the monolith.
 _SHAPES = f"""
 CREATE TEMPORARY TABLE invented AS
 SELECT target, number, shape, base,
@@ -43,6 +44,10 @@ JOIN invented ON invented.number = one.number
 """
 
 
+# The monolith has no sides; what no route matches goes there.
+_SERVED = "(target <> 'monolith' OR side = 'monolith')"
+
+
 def _health(table: str, step: str, times: int) -> str:
     return f"""
         INSERT INTO {table} (target, bucket, polls, failed, unknown, maintenance, total_us, max_us, latency)
@@ -55,11 +60,13 @@ def _health(table: str, step: str, times: int) -> str:
 
 def _traffic(table: str, step: str, times: int) -> str:
     return f"""
-        INSERT INTO {table} (service, side, bucket, requests, errors, latency)
-        SELECT target, side, at, {120 * times}, failed * {times}, {_times(2 * times)}
+        INSERT INTO {table} (service, side, bucket, requests, errors, client_errors, retries, failovers, latency)
+        SELECT CASE target WHEN 'monolith' THEN '' ELSE target END, side, at,
+            {120 * times}, failed * {times}, shape %% 3 * {times}, failed * {times},
+            CASE side WHEN 'service' THEN failed / 2 * {times} ELSE 0 END, {_times(2 * times)}
         FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '{step}', '{step}') AS at
         {_PICKED} CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side)
-        WHERE target <> 'monolith' ORDER BY at, target, side
+        WHERE {_SERVED} ORDER BY at, target, side
     """
 
 
@@ -76,11 +83,26 @@ FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '
 {_PICKED} ORDER BY at, target
 """
 _RAW_TRAFFIC = f"""
-INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)
-SELECT service.id, side, at, 2, 0, ARRAY[0, 1, 1] || array_fill(0, ARRAY[20])
+INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, client_errors, latency)
+SELECT service.id, side, at, 2, 0, (extract(second FROM at) = 0)::int, ARRAY[0, 1, 1] || array_fill(0, ARRAY[20])
 FROM generate_series(%(since)s::timestamptz, %(until)s::timestamptz - interval '1 second', '1 second') AS at
-{_PICKED} JOIN migrations_app_service AS service ON service.key = target
-CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side) ORDER BY at
+{_PICKED} LEFT JOIN migrations_app_service AS service ON service.key = target
+CROSS JOIN (VALUES ('monolith'), ('service')) AS sides (side)
+WHERE {_SERVED} AND (service.id IS NOT NULL OR target = 'monolith') ORDER BY at
+"""
+_NO_READINGS = "DELETE FROM migrations_app_trafficreading"
+_READINGS = """
+INSERT INTO migrations_app_trafficreading (read_at, services, sides, requests, errors, failovers)
+SELECT read_at, array_agg(service_id ORDER BY service_id, side), array_agg(side ORDER BY service_id, side),
+    array_agg(requests ORDER BY service_id, side), array_agg(errors ORDER BY service_id, side),
+    array_agg(failovers ORDER BY service_id, side)
+FROM (
+    SELECT read_at, service_id, side, sum(requests) OVER so_far AS requests, sum(errors) OVER so_far AS errors,
+        sum(failovers) OVER so_far AS failovers
+    FROM migrations_app_trafficsample
+    WHERE read_at >= greatest(%(since)s, %(until)s - interval '2 minutes') AND read_at < %(until)s
+    WINDOW so_far AS (PARTITION BY service_id, side ORDER BY read_at)
+) AS sums GROUP BY read_at
 """
 _CHANGES = """
 INSERT INTO migrations_app_healthchange (target, at, was, state, reason)
@@ -128,12 +150,13 @@ def invent(
     refresh_summaries(until)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute("SET LOCAL lock_timeout = '30s'")  # PostgreSQL may be at a table by itself after so many rows
         cursor.execute("ANALYZE")
 
 
 def add_samples(targets: Sequence[str], since: datetime, until: datetime) -> None:
-    """Single polls and readings of each second, for the rollups to sum up."""
-    _run(targets, [_RAW, _RAW_TRAFFIC], since, until)
+    """Single polls and readings of each second, for the rollups to sum up, and the running sums of the readings."""
+    _run(targets, [_RAW, _RAW_TRAFFIC, _NO_READINGS, _READINGS], since, until)
 
 
 def _day(targets: Sequence[str], since: datetime, until: datetime, *, by_minute: bool) -> None:

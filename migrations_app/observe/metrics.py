@@ -214,17 +214,27 @@ def _left(week: SeenWeek, now: datetime) -> timedelta:
 
 
 def _traffic() -> Iterator[Metric]:
-    requests = counter(
-        "requests",
-        "Requests that the gateway sent to a side of a service, by its own counters: its restart resets them.",
-        labels=["service", "side"],
-    )
-    errors = counter("request_errors", "Of those, answered by 5xx or not at all.", labels=["service", "side"])
+    """What no route matches has no service."""
+    families = {
+        column: counter(name, told, labels=["service", "side"])
+        for column, name, told in (
+            (
+                "requests",
+                "requests",
+                "Requests that the gateway sent to a side of a service, by its own counters: its restart resets them.",
+            ),
+            ("errors", "request_errors", "Of those, answered by 5xx or not at all."),
+            ("client_errors", "request_client_errors", "Of those, answered by 4xx."),
+            ("retries", "request_retries", "Of those, sent a second time."),
+            ("failovers", "request_failovers", "Of those meant for the new side, answered by the monolith instead."),
+        )
+    }
     rows = TrafficCounter.objects.order_by("service__key", "side")
-    for service, side, sent, failed in rows.values_list("service__key", "side", "requests", "errors"):
-        requests.add_metric((service, side), sent)
-        errors.add_metric((service, side), failed)
-    yield from (requests, errors)
+    for service, side, *counts in rows.values_list("service__key", "side", *families):
+        for family, count in zip(families.values(), counts, strict=True):
+            if count is not None:
+                family.add_metric((service or "", side), count)
+    yield from families.values()
 
 
 def _audit(reading: AuditReading) -> Iterator[Metric]:

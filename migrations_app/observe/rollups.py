@@ -41,7 +41,7 @@ _COUNTED = ", ".join(f"coalesce(sum(polls) FILTER (WHERE position = {position}),
 _BOUNDS = [-float(bound) for bound in reversed(LATENCY_BOUNDS)]
 
 _HEALTH_COLUMNS = ("polls", "failed", "unknown", "maintenance", "total_us", "max_us", "latency")
-_TRAFFIC_COLUMNS = ("requests", "errors", "latency")
+_TRAFFIC_COLUMNS = ("requests", "errors", "client_errors", "retries", "failovers", "latency")
 
 
 def _insert(table: str, keys: tuple[str, ...], columns: tuple[str, ...], rows: str) -> str:
@@ -82,7 +82,7 @@ class _Source:
 
 
 _HEALTH_SUMS = "sum(polls), sum(failed), sum(unknown), sum(maintenance), sum(total_us), max(max_us)"
-_TRAFFIC_SUMS = "sum(requests), sum(errors)"
+_TRAFFIC_SUMS = "sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers)"
 
 HEALTH = _Source(
     "health",
@@ -116,11 +116,12 @@ TRAFFIC = _Source(
         ("service", "side", "bucket"),
         _TRAFFIC_COLUMNS,
         f"""
-        SELECT key, side, at, sum(requests), sum(errors), ARRAY[{_SUMMED}]
+        SELECT key, side, at, {_TRAFFIC_SUMS}, ARRAY[{_SUMMED}]
         FROM (
-            SELECT service.key, side, date_trunc('minute', read_at, 'UTC') AS at, requests, errors,
+            SELECT coalesce(service.key, '') AS key, side, date_trunc('minute', read_at, 'UTC') AS at,
+                requests, errors, client_errors, retries, failovers,
                 CASE cardinality(latency) WHEN {len(NO_LATENCY)} THEN latency END AS latency
-            FROM migrations_app_trafficsample JOIN migrations_app_service AS service ON service.id = service_id
+            FROM migrations_app_trafficsample LEFT JOIN migrations_app_service AS service ON service.id = service_id
             WHERE read_at >= %(since)s AND read_at < %(until)s
         ) AS sample GROUP BY key, side, at
         """,

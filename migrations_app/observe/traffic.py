@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
 from migrations_app.live import Topic, tell
-from migrations_app.models import Gateway, Service, TrafficCounter, TrafficSample
+from migrations_app.models import Gateway, Service, TrafficCounter, TrafficReading
 from migrations_app.reconcile.adapters import adapter_for
 
-Row = TypeVar("Row", TrafficCounter, TrafficSample)
 SHARE_WINDOW = timedelta(seconds=60)  # over which a share of traffic is told
+READINGS_FOR = 2 * SHARE_WINDOW  # how long running sums are kept: the newest before the window is needed too
 # How long every reading is kept on its own; after that one sample stands for each minute. To add up a day of one side,
 # read every two seconds, took over a second; by the minute a twentieth, and checks add up days, again and again.
 SINGLE_FOR = timedelta(minutes=10)
 SUMMED_RANGES = ", ".join(f"sum(latency[{position}])" for position in range(1, len(NO_LATENCY) + 1))
+STORE_LOCK = 0x5357_5243  # two readings that are stored at once would both count the same requests
+
+Key = tuple[int | None, str]  # primary key of a service, None for what no route matches; and a side
+Totals = Mapping[tuple[str, Side], SideTraffic]
+
+
+class _Counter(NamedTuple):
+    """A row of TrafficCounter."""
+
+    requests: int
+    errors: int
+    client_errors: int | None
+    retries: int | None
+    failovers: int | None
+    latency: list[int]
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What the monolith still answers of one service, or, without one, of what no route matches, within SHARE_WINDOW.
+
+    `requests` are those to its old side and those that failed over to it; `share`, from 0 to 1, is theirs of all
+    requests to the gateway.
+    """
+
+    service: str | None
+    requests: int
+    share: float
 
 
 def read_once(now: datetime | None = None) -> int:
@@ -28,69 +60,137 @@ def read_once(now: datetime | None = None) -> int:
     for gateway in Gateway.objects.all():
         for key, counted in adapter_for(gateway).traffic().items():
             totals[key] += counted
-    return store(dict(totals), now or timezone.now())
+    return store(totals, now or timezone.now())
 
 
-def store(totals: dict[tuple[str, Side], SideTraffic], now: datetime) -> int:
+def store(totals: Totals, now: datetime) -> int:
     """Keep what has come since the last reading. A counter that is lower than before was reset: it counts from zero.
 
     Response times that this reading or the last one did not tell are an empty list in the sample. The minutes that have
-    got older than SINGLE_FOR since the last reading are put together.
+    got older than SINGLE_FOR since the last reading are put together. The number of samples stored.
     """
-    services = {service.key: service for service in Service.objects.all()}
-    with transaction.atomic():
-        last = {(row.service_id, row.side): row for row in TrafficCounter.objects.select_for_update().order_by("pk")}
+    services: dict[str, int | None] = {"": None, **dict(Service.objects.values_list("key", "pk"))}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [STORE_LOCK])
+        last = {
+            (service, side): _Counter(*columns)
+            for service, side, *columns in TrafficCounter.objects.values_list("service_id", "side", *_Counter._fields)
+        }
         known = {service for service, _ in last}
-        samples, counters = [], []
-        for (key, side), counted in totals.items():
-            if key not in services:
+        samples: dict[Key, SideTraffic] = {}
+        counters: dict[Key, SideTraffic] = {}
+        for (name, side), counted in totals.items():
+            if name not in services:
                 continue
-            service = services[key]
-            row = last.get((service.pk, side.value))
-            # A side without a counter beside one that has one was silent until now: its first requests count.
-            before = _traffic(row) if row else SideTraffic(0, 0) if service.pk in known else None
-            if before is not None:
-                samples.append(_row(TrafficSample, service, side, _since(before, counted), now))
-            counters.append(_row(TrafficCounter, service, side, counted, now))
+            key = (services[name], side.value)
+            counters[key] = counted
+            if key in last:
+                samples[key] = _since(_before(last[key], counted), counted)
+            elif key[0] in known:
+                # A side without a counter beside one that has one was silent until now: its first requests count.
+                samples[key] = counted
+        samples = {key: one for key, one in samples.items() if any(_counts(one)) or any(one.latency)}
         if last:
             _merge_minutes(max(row.read_at for row in last.values()) - SINGLE_FOR, now - SINGLE_FOR)
-        samples = [sample for sample in samples if sample.requests or sample.errors or any(sample.latency)]
-        TrafficSample.objects.bulk_create(samples)
-        TrafficCounter.objects.bulk_create(
-            counters,
-            update_conflicts=True,
-            unique_fields=["service", "side"],
-            update_fields=["requests", "errors", "latency", "read_at"],
-        )
+        _add_samples(samples, now)
+        _set_counters(counters, now)
+        _add_up(now)
         if samples:
             tell(Topic.TRAFFIC)
     return len(samples)
 
 
-def _row(model: type[Row], service: Service, side: Side, counted: SideTraffic, now: datetime) -> Row:
-    return model(
-        service=service,
-        side=side.value,
-        read_at=now,
-        requests=counted.requests,
-        errors=counted.errors,
-        latency=list(counted.latency),
+def _before(row: _Counter, counted: SideTraffic) -> SideTraffic:
+    """The last reading. What was not read then counts from this one on."""
+    return SideTraffic(
+        row.requests,
+        row.errors,
+        tuple(row.latency),
+        counted.client_errors if row.client_errors is None else row.client_errors,
+        counted.retries if row.retries is None else row.retries,
+        counted.failovers if row.failovers is None else row.failovers,
     )
-
-
-def _traffic(row: TrafficCounter) -> SideTraffic:
-    return SideTraffic(row.requests, row.errors, tuple(row.latency))
 
 
 def _since(before: SideTraffic, now: SideTraffic) -> SideTraffic:
     """What came in between. One gateway restart resets all of a side's counters, which not every one of them shows."""
     told = len(before.latency) == len(now.latency)
-    pairs = [(before.requests, now.requests), (before.errors, now.errors)]
-    pairs += zip(before.latency, now.latency, strict=True) if told else []
-    if any(new < old for old, new in pairs):
+    pairs = list(zip(_counts(before), _counts(now), strict=True))
+    ranges = list(zip(before.latency, now.latency, strict=True)) if told else []
+    if any(new < old for old, new in (*pairs, *ranges)):
         return now
-    requests, errors, *latency = (new - old for old, new in pairs)
-    return SideTraffic(requests, errors, tuple(latency))
+    requests, errors, *more = (new - old for old, new in pairs)
+    return SideTraffic(requests, errors, tuple(new - old for old, new in ranges), *more)
+
+
+def _counts(one: SideTraffic) -> tuple[int, int, int, int, int]:
+    return one.requests, one.errors, one.client_errors, one.retries, one.failovers
+
+
+def _add_samples(samples: Mapping[Key, SideTraffic], now: datetime) -> None:
+    """Binary COPY, as polls are written (observe.health)."""
+    columns = "service_id, side, read_at, requests, errors, client_errors, retries, failovers, latency"
+    into = f"COPY migrations_app_trafficsample ({columns}) FROM STDIN (FORMAT BINARY)"
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(into) as copy:
+        copy.set_types(["int8", "varchar", "timestamptz", "int4", "int4", "int4", "int4", "int4", "int4[]"])
+        for (service, side), one in samples.items():
+            copy.write_row((service, side, now, *_counts(one), list(one.latency)))
+
+
+def _set_counters(counters: Mapping[Key, SideTraffic], now: datetime) -> None:
+    keys, values = zip(*counters, strict=True) if counters else ((), ()), counters.values()
+    counts = zip(*map(_counts, values), strict=True) if counters else ((),) * 5
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO migrations_app_trafficcounter
+                (service_id, side, requests, errors, client_errors, retries, failovers, latency, read_at)
+            SELECT *, %s FROM unnest(
+                %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::jsonb[]
+            )
+            ON CONFLICT (service_id, side) DO UPDATE SET (
+                requests, errors, client_errors, retries, failovers, latency, read_at
+            ) = ROW(
+                excluded.requests, excluded.errors, excluded.client_errors, excluded.retries, excluded.failovers,
+                excluded.latency, excluded.read_at
+            )
+            """,
+            [now, *map(list, keys), *map(list, counts), [json.dumps(one.latency) for one in values]],
+        )
+
+
+def _add_up(now: datetime) -> None:
+    """Write the running sums with the samples since the last ones, up to `now`, whoever stored them.
+
+    They begin anew when the clock was set back: what is summed up already cannot be told from what is still to come.
+    """
+    row = TrafficReading.objects.order_by("-read_at").first()
+    if row is None or row.read_at >= now:
+        TrafficReading.objects.all().delete()
+        row = TrafficReading(read_at=now, services=[], sides=[], requests=[], errors=[], failovers=[])
+    places = {key: place for place, key in enumerate(zip(row.services, row.sides, strict=True))}
+    columns = row.requests, row.errors, row.failovers
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+            FROM migrations_app_trafficsample WHERE read_at > %s AND read_at <= %s GROUP BY service_id, side
+            """,
+            [row.read_at, now],
+        )
+        for service, side, *counts in cursor.fetchall():
+            place = places.get((service, side), len(row.services))
+            if place == len(row.services):
+                row.services.append(service)
+                row.sides.append(side)
+                for column in columns:
+                    column.append(0)
+            for column, count in zip(columns, counts, strict=True):
+                column[place] += count
+    row.read_at = now
+    TrafficReading.objects.bulk_create([row])
+    TrafficReading.objects.filter(read_at__lt=now - READINGS_FOR).delete()
 
 
 def _merge_minutes(since: datetime, until: datetime) -> None:
@@ -106,11 +206,13 @@ def _merge_minutes(since: datetime, until: datetime) -> None:
             f"""
             WITH moved AS (
                 DELETE FROM migrations_app_trafficsample WHERE read_at >= %s AND read_at < %s
-                RETURNING service_id, side, read_at, requests, errors,
+                RETURNING service_id, side, read_at, requests, errors, client_errors, retries, failovers,
                     CASE cardinality(latency) WHEN %s THEN latency END AS latency
             )
-            INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)
-            SELECT service_id, side, max(read_at), sum(requests), sum(errors),
+            INSERT INTO migrations_app_trafficsample
+                (service_id, side, read_at, requests, errors, client_errors, retries, failovers, latency)
+            SELECT service_id, side, max(read_at),
+                sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers),
                 CASE WHEN count(latency) > 0 THEN ARRAY[{SUMMED_RANGES}] ELSE '{{}}' END
             FROM moved GROUP BY service_id, side, date_trunc('minute', read_at)
             """,  # noqa: S608  # the ranges are numbers
@@ -120,35 +222,89 @@ def _merge_minutes(since: datetime, until: datetime) -> None:
 
 def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
     """Service key -> side -> requests within the last SHARE_WINDOW. A service without traffic is not in it."""
-    since = (now or timezone.now()) - SHARE_WINDOW
     found: dict[str, dict[Side, int]] = defaultdict(lambda: dict.fromkeys(Side, 0))
-    with connection.cursor() as cursor:
-        # Summed up before the names are looked up: with 500 services these are 60,000 rows.
-        cursor.execute(
-            """
-            SELECT key, side, total FROM (
-                SELECT service_id, side, sum(requests) AS total FROM migrations_app_trafficsample
-                WHERE read_at > %s GROUP BY service_id, side
-            ) AS sums JOIN migrations_app_service AS service ON service.id = service_id
-            """,
-            [since],
-        )
-        for key, side, total in cursor.fetchall():
-            found[key][Side(side)] = int(total)
+    for (service, side), one in _lately(now).items():
+        if service and one.requests:
+            found[service][side] = one.requests
     return dict(found)
 
 
 def recent_errors(now: datetime | None = None) -> dict[str, tuple[int, int]]:
     """Service key -> requests and errors of both sides within the last SHARE_WINDOW."""
-    since = (now or timezone.now()) - SHARE_WINDOW
+    found: dict[str, tuple[int, int]] = {}
+    for (service, _), one in _lately(now).items():
+        if service and (one.requests or one.errors):
+            requests, errors = found.get(service, (0, 0))
+            found[service] = (requests + one.requests, errors + one.errors)
+    return found
+
+
+def still_on_monolith(now: datetime | None = None) -> list[Remaining]:
+    """What the monolith still answers, the most first. Nobody of whom it answers nothing is in it. One query."""
+    everything = 0
+    served: dict[str, int] = defaultdict(int)
+    for (service, side), one in _lately(now).items():
+        everything += max(one.requests, one.failovers)  # a request may have failed over and not be over yet
+        served[service] += one.requests if side is Side.MONOLITH else one.failovers
+    return [
+        Remaining(service or None, requests, requests / everything)
+        for service, requests in sorted(served.items(), key=lambda item: (-item[1], item[0]))
+        if requests
+    ]
+
+
+class _Counts(NamedTuple):
+    requests: int
+    errors: int
+    failovers: int
+
+
+# What came between the newest running sums and those at the beginning of the window, or nearly so. Samples after the
+# newest are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
+# earlier ones. Most of the time there are none of either.
+_LATELY = """
+WITH last AS (
+    SELECT * FROM migrations_app_trafficreading ORDER BY read_at DESC LIMIT 1
+), first AS (
+    SELECT * FROM migrations_app_trafficreading WHERE read_at >= coalesce(
+        (SELECT max(read_at) FROM migrations_app_trafficreading WHERE read_at <= %(since)s), '-infinity'
+    ) ORDER BY read_at LIMIT 1
+), parts (service_id, side, requests, errors, failovers) AS (
+    SELECT place.service_id, place.side, place.requests - coalesce(requests_before, 0),
+        place.errors - coalesce(errors_before, 0), place.failovers - coalesce(failovers_before, 0)
+    FROM last, first, unnest(
+        last.services, last.sides, last.requests, last.errors, last.failovers,
+        first.requests, first.errors, first.failovers
+    ) AS place (
+        service_id, side, requests, errors, failovers, requests_before, errors_before, failovers_before
+    )
+    UNION ALL
+    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+    FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
+    GROUP BY service_id, side
+    UNION ALL
+    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint, sign * sum(failovers)::bigint
+    FROM migrations_app_trafficsample CROSS JOIN (
+        SELECT CASE WHEN read_at > %(since)s THEN 1 ELSE -1 END AS sign FROM first
+    ) AS beside
+    WHERE read_at > least(%(since)s, (SELECT read_at FROM first))
+        AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
+    GROUP BY service_id, side, sign
+)
+SELECT coalesce(key, ''), side, requests, errors, failovers
+FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
+WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0) AND (service_id IS NULL OR service.id IS NOT NULL)
+"""
+
+
+def _lately(now: datetime | None) -> dict[tuple[str, Side], _Counts]:
+    """By service key ("": what no route matches) and side, within the last SHARE_WINDOW. One query."""
+    found: dict[tuple[str, Side], _Counts] = {}
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT key, requests, errors FROM (
-                SELECT service_id, sum(requests) AS requests, sum(errors) AS errors FROM migrations_app_trafficsample
-                WHERE read_at > %s GROUP BY service_id
-            ) AS sums JOIN migrations_app_service AS service ON service.id = service_id
-            """,
-            [since],
-        )
-        return {key: (int(requests), int(errors)) for key, requests, errors in cursor.fetchall()}
+        cursor.execute(_LATELY, {"since": (now or timezone.now()) - SHARE_WINDOW})
+        for service, side, *counts in cursor.fetchall():
+            key, one = (service, Side(side)), _Counts(*counts)
+            if key in found:
+                one = _Counts(*(map(sum, zip(found[key], one, strict=True))))
+            found[key] = one
+    return found

@@ -24,6 +24,14 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """What is told in the table alone, beside the lines. `points`: the beginning of a step, and its text."""
+
+    name: str
+    points: Sequence[tuple[datetime, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened at a moment. `key`: up or back, for the style sheet."""
 
@@ -51,12 +59,16 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All values of one step: `x` is the middle of it; `texts` are in the order of the lines, "" for a gap."""
+    """All values of one step: `x` is the middle of it; `texts` are in the order of the lines, "" for a gap.
+
+    `more` are in the order of the chart's columns.
+    """
 
     x: float
     at: datetime
     when: str
     texts: tuple[str, ...]
+    more: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -65,13 +77,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`ups` are the labels beside the drawing, from the top down; `unders` those under it, from the left."""
+    """`ups` are the labels beside the drawing, from the top down; `unders` those under it, from the left.
+
+    `columns` are the names of those that the table has beside the lines.
+    """
 
     lines: tuple[Line, ...]
     marks: tuple[Mark, ...]
     readings: tuple[Reading, ...]
     ups: tuple[str, ...]
     unders: tuple[str, ...]
+    columns: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -87,6 +103,7 @@ def draw(
     say: Callable[[float], str],
     zone: tzinfo,
     events: Sequence[Event] = (),
+    columns: Sequence[Column] = (),
 ) -> Chart:
     """`say` puts a value in words, with its unit. Points outside of the range are left out."""
     within = [
@@ -107,6 +124,7 @@ def draw(
             if value is not None:
                 texts = found.setdefault(at, [""] * len(within))
                 texts[index] = f"{one.name} {say(value)}"
+    beside = [dict(column.points) for column in columns]
     day = until - since > timedelta(days=1)
     return Chart(
         lines=tuple(
@@ -119,7 +137,13 @@ def draw(
             if since <= event.at <= until
         ),
         readings=tuple(
-            Reading(across(at + step / 2), at, _when(at.astimezone(zone), with_day=day), tuple(texts))
+            Reading(
+                across(at + step / 2),
+                at,
+                _when(at.astimezone(zone), with_day=day),
+                tuple(texts),
+                tuple(texts_at.get(at, "") for texts_at in beside),
+            )
             for at, texts in sorted(found.items())
         ),
         ups=(say(top), say(top / 2), say(0.0)),
@@ -127,6 +151,7 @@ def draw(
             _when((since + (until - since) * part / (LABELS - 1)).astimezone(zone), with_day=day)
             for part in range(LABELS)
         ),
+        columns=tuple(column.name for column in columns),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ from migrations_app.observe import history
 from migrations_app.observe.history import Bar, Point
 from migrations_app.observe.uptime import in_per_cent
 
-from .charts import Chart, Event, Series, draw
+from .charts import Chart, Column, Event, Series, draw
 
 RANGES = {
     "1h": timedelta(hours=1),
@@ -74,16 +74,23 @@ class _Quantity:
 
 LATENCY = _Quantity("latency", "Response time, p95", lambda point: point.p95, _ms)
 ERRORS = _Quantity("errors", "Requests that failed", _error_share, _per_cent)
+# Beside the failures in the table, where there are any.
+COUNTS: dict[str, Callable[[Point], int]] = {
+    "4xx": lambda point: point.client_errors,
+    "sent twice": lambda point: point.retries,
+    "failed over to the monolith": lambda point: point.failovers,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart with what is said of it. `key` is unique on the page."""
+    """A chart with what is said of it. `key` is unique on the page; `of` follows the names of lines in the table."""
 
     key: str
     title: str
     summary: str
     chart: Chart
+    of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +160,7 @@ def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime
         zone=str(zone),
         figures=(
             _figure(LATENCY, points, frame),
-            _figure(ERRORS, points, frame),
+            _failures(points, frame),
         ),
         moves=tuple(moves),
         days=days,
@@ -187,15 +194,54 @@ def _event(move: Moved) -> Event:
     return Event(move.at, key, f"{move.before} % to {move.after} % by {move.actor}")
 
 
-def _figure(quantity: _Quantity, points: Mapping[Side, Sequence[Point]], frame: _Frame) -> Figure:
+def _figure(
+    quantity: _Quantity, points: Mapping[Side, Sequence[Point]], frame: _Frame, columns: Sequence[Column] = ()
+) -> Figure:
     series = [
         Series(KEYS[side], NAMES[side], [(point.at, quantity.value_of(point)) for point in found])
         for side, found in points.items()
     ]
     step = max((point.step for found in points.values() for point in found), default=timedelta(minutes=1))
     since, until, zone, events = frame
-    chart = draw(series, since=since, until=until, step=step, say=quantity.say, zone=zone, events=events)
+    chart = draw(
+        series, since=since, until=until, step=step, say=quantity.say, zone=zone, events=events, columns=columns
+    )
     return Figure(quantity.key, quantity.title, summary_of(series, quantity.say), chart)
+
+
+def _failures(points: Mapping[Side, Sequence[Point]], frame: _Frame) -> Figure:
+    """What failed, and what else went other than it should, in numbers."""
+    columns = [
+        Column(f"{NAMES[side]}, {name}", [(point.at, f"{count_of(point):,}") for point in found])
+        for side, found in points.items()
+        for name, count_of in COUNTS.items()
+        if any(count_of(point) for point in found)
+    ]
+    figure = _figure(ERRORS, points, frame, columns)
+    told = [figure.summary, *filter(None, (outcome_of(side, found) for side, found in points.items()))]
+    return replace(figure, summary=" ".join(told), of=", 5xx or no answer")
+
+
+def outcome_of(side: Side, points: Sequence[Point]) -> str:
+    """What came of the requests to one side, in a sentence; "" when all went as it should, or there were none."""
+    requests, failed, *others = (
+        sum(count_of(point) for point in points)
+        for count_of in (lambda point: point.count, lambda point: point.errors, *COUNTS.values())
+    )
+    if not any((failed, *others)):
+        return ""
+    refused, again, over = others
+    sentence = f"Of {_requests(requests)} to the {NAMES[side]} {failed:,} got 5xx or no answer"
+    if over:
+        sentence += f", of which the monolith answered {over:,} while failing over"
+    sentence += f"; {refused:,} got 4xx"
+    if again:
+        sentence += f"; {again:,} {'was' if again == 1 else 'were'} sent twice"
+    return f"{sentence}."
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'s' if number != 1 else ''}"
 
 
 def summary_of(series: Sequence[Series], say: Callable[[float], str]) -> str:

@@ -21,10 +21,12 @@ from migrations_app.models import (
     TrafficDay,
     TrafficHour,
     TrafficMinute,
+    TrafficReading,
     TrafficSample,
 )
 from migrations_app.observe.history import bars, latency_series, summaries
 from migrations_app.observe.rollups import HEALTH, TRAFFIC, roll_up
+from migrations_app.observe.traffic import recent, recent_errors, still_on_monolith
 
 
 def generate(*options: str) -> None:
@@ -42,13 +44,24 @@ def test_every_target_has_all_of_its_days_and_the_spans_agree(plan):
     since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
     for models, total in (
         ((HealthMinute, HealthHour, HealthDay), "polls"),
-        ((TrafficMinute, TrafficHour, TrafficDay), "requests"),
+        *(
+            ((TrafficMinute, TrafficHour, TrafficDay), total)
+            for total in ("requests", "client_errors", "retries", "failovers")
+        ),
     ):
         sums = {model.objects.filter(bucket__gte=since).aggregate(total=Sum(total))["total"] for model in models}
         assert len(sums) == 1
+        assert sums.pop() > 0
     assert latency_series("auth", Side.SERVICE, now - timedelta(days=7), now)
     assert HealthSample.objects.filter(target="auth").count() == 600
-    assert TrafficSample.objects.exists()
+    assert TrafficSample.objects.filter(service=None).count() == 600
+    assert TrafficDay.objects.filter(service="", side="monolith").exists()
+    until = TrafficReading.objects.latest("read_at").read_at
+    lately = recent(until), recent_errors(until), still_on_monolith(until)
+    assert lately[0]["auth"] == {Side.MONOLITH: 120, Side.SERVICE: 120}
+    assert {one.service: one.requests for one in lately[2]}[None] == 120
+    TrafficReading.objects.all().delete()
+    assert (recent(until), recent_errors(until), still_on_monolith(until)) == lately
 
 
 def test_what_comes_afterwards_is_summed_up_and_spoils_nothing(plan):

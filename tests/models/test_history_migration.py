@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import IntegrityError, connection
 
-from migrations_app.models import HealthSample, Service, TrafficSample
+from migrations_app.models import HealthSample, Service, TrafficCounter, TrafficSample
+from migrations_app.observe import partitions
 from tests.factories import load_tracseq
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -80,6 +81,41 @@ def test_samples_are_kept_there_and_back(latest):
     ids = [row.pk for row in HealthSample.objects.order_by("id")]
     new = HealthSample.objects.create(target="auth", polled_at=NOON, healthy=True)
     assert new.pk > max(ids)
+
+
+def test_traffic_is_kept_there_and_back_and_begins_with_none_of_what_was_not_counted(latest):
+    load_tracseq(adapter="memory")
+    service = Service.objects.get(key="auth")
+    partitions.make_ahead(NOON)
+    migrate("0009_history")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)"
+            " VALUES (%s, 'service', %s, 7, 1, '{}')",
+            [service.pk, NOON],
+        )
+        cursor.execute(
+            "INSERT INTO migrations_app_trafficcounter (service_id, side, read_at, requests, errors, latency)"
+            " VALUES (%s, 'service', %s, 7, 1, '[]')",
+            [service.pk, NOON],
+        )
+    migrate("0010_traffic_classes")
+    sample, counter = TrafficSample.objects.get(), TrafficCounter.objects.get()
+    assert (sample.requests, sample.client_errors, sample.retries, sample.failovers) == (7, 0, 0, 0)
+    assert (counter.requests, counter.client_errors, counter.retries, counter.failovers) == (7, None, None, None)
+    row = {"side": "monolith", "requests": 1, "errors": 0, "client_errors": 1}
+    TrafficSample.objects.create(service=None, read_at=NOON, **row)
+    TrafficCounter.objects.create(service=None, read_at=NOON, **row)
+    partitions.make_ahead(NOON + timedelta(days=30))  # a partition that is made afterwards takes the same
+    TrafficSample.objects.create(service=None, read_at=NOON + timedelta(days=30), **row)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM migrations_app_trafficsample_20261224")
+        assert cursor.fetchone() == (1,)
+    with pytest.raises(IntegrityError, match="traffic_sample_is_counted"):
+        TrafficSample.objects.create(service=service, read_at=NOON + timedelta(days=30), **row | {"retries": -1})
+    migrate("0009_history")
+    assert rows("migrations_app_trafficsample", "service_id, requests, errors") == [(service.pk, 7, 1)]
+    assert rows("migrations_app_trafficcounter", "service_id, requests, errors") == [(service.pk, 7, 1)]
 
 
 def test_a_service_that_is_gone_takes_its_samples_with_it(latest):

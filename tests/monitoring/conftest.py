@@ -80,7 +80,17 @@ def estate(transactional_db) -> None:
     now = timezone.now()
     Week.objects.filter(number=1).update(soak=timedelta(hours=48), soak_started_at=now)
     TrafficCounter.objects.bulk_create(
-        TrafficCounter(service=service, side=side.value, requests=100, errors=1, latency=[], read_at=now)
+        TrafficCounter(
+            service=service,
+            side=side.value,
+            requests=100,
+            errors=1,
+            client_errors=2,
+            retries=3,
+            failovers=0,
+            latency=[],
+            read_at=now,
+        )
         for service in Service.objects.all()
         for side in Side
     )

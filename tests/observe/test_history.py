@@ -104,6 +104,34 @@ def test_both_sides_of_a_service_are_read_alike(db, now):
     assert latency_series("rag", Side.SERVICE, now - HOUR, now) == []
 
 
+@pytest.mark.parametrize(
+    ("model", "ago", "span"), [(TrafficMinute, 5 * MINUTE, HOUR), (TrafficHour, 5 * DAY, 30 * DAY)]
+)
+def test_client_errors_retries_and_failovers_are_read_too(db, now, model, ago, span):
+    for service, factor in (("auth", 1), ("", 10)):
+        for place in (0, 1):
+            model.objects.create(
+                service=service,
+                side="monolith",
+                bucket=now.replace(minute=0) - ago - place * HOUR
+                if model is TrafficHour
+                else now - ago - place * MINUTE,
+                requests=factor * 20,
+                errors=factor,
+                client_errors=factor * 2,
+                retries=factor * 3,
+                failovers=factor * 4,
+                latency=ZEROS,
+            )
+    for service, factor in (("auth", 1), ("", 10)):
+        (point,) = latency_series(service, Side.MONOLITH, now - span, now, points=1)
+        assert (point.count, point.errors) == (factor * 40, factor * 2)
+        assert (point.client_errors, point.retries, point.failovers) == (factor * 4, factor * 6, factor * 8)
+    polled(HealthMinute, now - MINUTE, 60)
+    (poll,) = latency_series("auth", None, now - HOUR, now)
+    assert (poll.client_errors, poll.retries, poll.failovers) == (0, 0, 0)
+
+
 def test_what_nobody_answered_has_no_times(db, now):
     polled(HealthMinute, now - MINUTE, 60, 60, ZEROS)
     (point,) = latency_series("auth", None, now - HOUR, now)

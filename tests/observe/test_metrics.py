@@ -235,6 +235,24 @@ def test_requests_are_the_gateways_own_counters(plan):
     assert value(found, "request_errors_total", service="rag", side="service") == 3
 
 
+def test_client_errors_retries_and_failovers_are_told_once_they_were_read(plan):
+    rag, auth = (Service.objects.get(key=key) for key in ("rag", "auth"))
+    row = {"requests": 120, "errors": 3, "latency": [], "read_at": timezone.now()}
+    more = {"client_errors": 40, "retries": 5, "failovers": 2}
+    TrafficCounter.objects.create(service=rag, side=Side.SERVICE.value, **row, **more)
+    TrafficCounter.objects.create(service=auth, side=Side.SERVICE.value, **row)  # read by an older version
+    TrafficCounter.objects.create(service=None, side=Side.MONOLITH.value, **row, **more)
+    found = told()
+    for service, side in (("rag", "service"), ("", "monolith")):
+        assert value(found, "requests_total", service=service, side=side) == 120
+        assert value(found, "request_client_errors_total", service=service, side=side) == 40
+        assert value(found, "request_retries_total", service=service, side=side) == 5
+        assert value(found, "request_failovers_total", service=service, side=side) == 2
+    assert value(found, "requests_total", service="auth", side="service") == 120
+    with pytest.raises(KeyError):
+        value(found, "request_client_errors_total", service="auth", side="service")
+
+
 def queries() -> int:
     counts = AuditCounts()
     read(counts)

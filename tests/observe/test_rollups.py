@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from django.db import connection, transaction
+from django.db.models import Sum
 from django.db.utils import DatabaseError
 from django.utils import timezone
 
@@ -325,6 +326,85 @@ def test_traffic_that_was_put_together_by_the_minute_gives_the_same_sums(plan):
     roll_up(TRAFFIC, START + 200 * SECOND)
     assert list(TrafficMinute.objects.values_list("bucket", "requests", "errors", "latency")) == before
     assert sum(count for _, count, _, _ in before) == 5 * 177
+
+
+CLASSES = ("requests", "errors", "client_errors", "retries", "failovers")
+TRAFFIC_SPANS = [("minute", TrafficMinute), ("hour", TrafficHour), ("day", TrafficDay)]
+
+
+def traffic_by_hand(span: str, until: datetime) -> dict:
+    """What the rollup of this span must hold, from every sample before `until`."""
+    found: dict = defaultdict(lambda: [0] * len(CLASSES))
+    for row in TrafficSample.objects.filter(read_at__lt=until).select_related("service"):
+        sums = found[row.service.key if row.service else "", row.side, floor(row.read_at, span)]
+        for place, name in enumerate(CLASSES):
+            sums[place] += getattr(row, name)
+    return {key: tuple(sums) for key, sums in found.items()}
+
+
+def assert_traffic_exact(until: datetime) -> None:
+    for span, model in TRAFFIC_SPANS:
+        rows = model.objects.values_list("service", "side", "bucket", *CLASSES)
+        assert {tuple(row[:3]): tuple(row[3:]) for row in rows} == traffic_by_hand(span, until), span
+
+
+def traffic(since: datetime, count: int, *, every: timedelta = 3 * SECOND, seed: int = 1) -> None:
+    """So many readings of both sides of two services, and of what no route matches."""
+    made = random.Random(seed)
+    owners = [(Service.objects.get(key=key), side) for key in ("auth", "rag") for side in Side] + [
+        (None, Side.MONOLITH)
+    ]
+    TrafficSample.objects.bulk_create(
+        TrafficSample(
+            service=service,
+            side=side.value,
+            read_at=since + number * every,
+            **{name: made.randrange(50) for name in CLASSES},
+        )
+        for number in range(count)
+        for service, side in owners
+    )
+
+
+def test_every_class_of_traffic_is_summed_up_exactly_by_minute_hour_and_day(plan):
+    traffic(START, 2 * 60 * 20)  # two hours: the hour and the day end on the way
+    assert roll_up(TRAFFIC, START + 90 * MINUTE, within=60)
+    assert_traffic_exact(START + 90 * MINUTE)
+    assert TrafficDay.objects.filter(service="").count() == 2
+    assert all(TrafficDay.objects.aggregate(*(Sum(name) for name in CLASSES)).values())
+    assert roll_up(TRAFFIC, START + DAY, within=60)
+    assert_traffic_exact(START + DAY)
+
+
+def test_traffic_that_is_stored_late_is_summed_up_again(plan):
+    traffic(START, 200)
+    roll_up(TRAFFIC, START + 10 * MINUTE)
+    traffic(START + 8 * MINUTE, 20, every=SECOND, seed=2)
+    roll_up(TRAFFIC, START + 11 * MINUTE)
+    assert_traffic_exact(START + 11 * MINUTE)
+
+
+def test_a_worker_that_dies_while_it_sums_up_traffic_leaves_sums_that_go_on(plan, monkeypatch):
+    traffic(START, 60 * 20)
+    roll_up(TRAFFIC, START + 15 * MINUTE)
+    save, mark = RollupMark.save, RollupMark.objects.get(source="traffic").done_until
+
+    def die(self, *args, **kwargs):
+        raise DatabaseError("killed")
+
+    monkeypatch.setattr(RollupMark, "save", die)
+    with pytest.raises(DatabaseError, match="killed"):
+        roll_up(TRAFFIC, START + HOUR)
+    monkeypatch.setattr(RollupMark, "save", save)
+    assert RollupMark.objects.get(source="traffic").done_until == mark
+    assert_traffic_exact(mark)
+    roll_up(TRAFFIC, START + HOUR)
+    assert_traffic_exact(START + HOUR)
+    before = list(TrafficMinute.objects.extra(select={"written": "xmin::text"}).values_list("written", *CLASSES))
+    roll_up(TRAFFIC, START + HOUR)
+    assert (
+        list(TrafficMinute.objects.extra(select={"written": "xmin::text"}).values_list("written", *CLASSES)) == before
+    )
 
 
 def test_the_overview_is_written_when_a_minute_more_is_known(db):

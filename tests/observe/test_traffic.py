@@ -1,14 +1,27 @@
 """Traffic from the gateway's counters."""
 
+from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Sum
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
-from migrations_app.models import Service, TrafficCounter, TrafficSample
+from migrations_app.models import Service, TrafficCounter, TrafficReading, TrafficSample
 from migrations_app.models.traffic import latency_of, requests_of
-from migrations_app.observe.traffic import SINGLE_FOR, read_once, recent, store
+from migrations_app.observe.traffic import (
+    SHARE_WINDOW,
+    SINGLE_FOR,
+    Remaining,
+    read_once,
+    recent,
+    recent_errors,
+    still_on_monolith,
+    store,
+)
 from tests.factories import memory_gateway
 
 KEY = ("auth", Side.MONOLITH)
@@ -145,3 +158,234 @@ def test_read_from_the_gateway_itself(plan):
     assert read_once(timezone.now()) == 1
     assert recent()["auth"] == {Side.MONOLITH: 3, Side.SERVICE: 0}
     assert TrafficSample.objects.get().latency == list(spread(r0=3))
+
+
+NEW_SIDE = ("auth", Side.SERVICE)
+REST = ("", Side.MONOLITH)
+COLUMNS = ("requests", "errors", "client_errors", "retries", "failovers")
+SECOND = timedelta(seconds=1)
+
+
+def counted(requests, errors=0, client_errors=0, retries=0, failovers=0):
+    return SideTraffic(requests, errors, NO_LATENCY, client_errors, retries, failovers)
+
+
+def test_client_errors_retries_and_failovers_are_kept_as_differences(plan, noon):
+    store({NEW_SIDE: counted(100, 5, 20, 3, 2)}, noon)
+    store({NEW_SIDE: counted(130, 6, 27, 4, 4)}, noon + 2 * SECOND)
+    assert TrafficSample.objects.values_list(*COLUMNS).get() == (30, 1, 7, 1, 2)
+    assert TrafficCounter.objects.values_list(*COLUMNS).get() == (130, 6, 27, 4, 4)
+
+
+@pytest.mark.parametrize("lower", ["requests", "errors", "client_errors", "retries", "failovers"])
+def test_a_restart_that_any_counter_shows_resets_all_of_them(plan, noon, lower):
+    before, after = counted(100, 50, 50, 50, 50), counted(101, 51, 52, 53, 54)
+    store({NEW_SIDE: before}, noon)
+    after = replace(after, **{lower: 7})
+    store({NEW_SIDE: after}, noon + 2 * SECOND)
+    assert TrafficSample.objects.values_list(*COLUMNS).get() == tuple(getattr(after, column) for column in COLUMNS)
+
+
+def test_what_an_older_version_did_not_read_counts_from_now_on(plan, noon):
+    store({NEW_SIDE: counted(100, 5)}, noon)
+    TrafficCounter.objects.update(client_errors=None, retries=None, failovers=None)
+    store({NEW_SIDE: counted(110, 5, 4000, 300, 20)}, noon + 2 * SECOND)
+    store({NEW_SIDE: counted(111, 5, 4001, 302, 20)}, noon + 4 * SECOND)
+    found = TrafficSample.objects.order_by("read_at").values_list(*COLUMNS)
+    assert list(found) == [(10, 0, 0, 0, 0), (1, 0, 1, 2, 0)]
+
+
+def test_counts_of_two_gateways_add_up():
+    assert counted(10, 1, 2, 3, 4) + counted(20, 2, 3, 4, 5) == counted(30, 3, 5, 7, 9)
+
+
+def test_the_new_counts_are_put_together_by_the_minute_too(plan, noon):
+    for second in range(0, 180, 2):
+        store({NEW_SIDE: counted(second, second // 10, second // 4, second // 6, second // 8)}, noon + second * SECOND)
+    before = TrafficSample.objects.aggregate(*map(Sum, COLUMNS))
+    assert all(before.values())
+    store({NEW_SIDE: counted(178, 17, 44, 29, 22)}, noon + 4 * SINGLE_FOR)
+    assert TrafficSample.objects.count() == 3
+    assert TrafficSample.objects.aggregate(*map(Sum, COLUMNS)) == before
+
+
+def test_what_no_route_matches_is_kept_without_a_service(plan, noon):
+    store({REST: counted(1000), KEY: counted(5)}, noon)
+    assert store({REST: counted(1040, 1, 9), KEY: counted(5)}, noon + 2 * SECOND) == 1
+    store({REST: counted(3), KEY: counted(5)}, noon + 4 * SECOND)
+    rows = TrafficSample.objects.order_by("read_at").values_list("service", "side", *COLUMNS)
+    assert list(rows) == [(None, "monolith", 40, 1, 9, 0, 0), (None, "monolith", 3, 0, 0, 0, 0)]
+    assert TrafficCounter.objects.filter(service=None).values_list(*COLUMNS).get() == (3, 0, 0, 0, 0)
+    assert recent(noon + 5 * SECOND) == {}
+    assert recent_errors(noon + 5 * SECOND) == {}
+
+
+def test_the_database_takes_one_counter_of_what_no_route_matches_and_the_monoliths_alone(plan, noon):
+    row = {"service": None, "requests": 1, "errors": 0, "read_at": noon}
+    TrafficCounter.objects.create(side="monolith", **row)
+    with pytest.raises(IntegrityError, match="one_counter_per_service_and_side"), transaction.atomic():
+        TrafficCounter.objects.create(side="monolith", **row)
+    with pytest.raises(IntegrityError, match="traffic_of_no_service_is_the_monoliths"), transaction.atomic():
+        TrafficSample.objects.create(side="service", **row)
+    with pytest.raises(IntegrityError, match="traffic_sample_is_counted"), transaction.atomic():
+        TrafficSample.objects.create(side="monolith", retries=-1, **row)
+
+
+def test_a_reading_costs_the_same_questions_for_500_services_as_for_one(plan, noon):
+    number = 500
+    Service.objects.bulk_create(
+        Service(plan=plan, key=f"more-{one}", title=f"More {one}", host="127.0.0.1", port=9) for one in range(number)
+    )
+
+    def totals(services, requests):
+        keys = [("auth", side) for side in Side] + [(f"more-{one}", side) for one in range(services) for side in Side]
+        return {key: counted(requests, 1, 1, 1, 1) for key in keys}
+
+    def questions(services, at):
+        with CaptureQueriesContext(connection) as captured:
+            store(totals(services, at), noon + at * SECOND)
+        return [query["sql"].split()[0] for query in captured]
+
+    store(totals(number, 0), noon)
+    few = questions(0, 1)
+    assert questions(number, 2) == few
+    assert questions(number, 3) == few
+    assert len(few) < 15
+    assert TrafficSample.objects.count() == 2 + 2 * 2 * (1 + number)
+    for read in (recent, recent_errors, still_on_monolith):
+        with CaptureQueriesContext(connection) as captured:
+            assert len(read(noon + 4 * SECOND)) == 1 + number
+        assert len(captured) == 1
+
+
+class Ledger:
+    """What was served, request by request, beside what is told of it. Each reading adds to the counters."""
+
+    def __init__(self, start):
+        self.start, self.totals, self.served = start, {}, []
+
+    def reset(self):
+        self.totals = dict.fromkeys(self.totals, counted(0))
+
+    def read(self, second, **requests):
+        """`new`, `old`, `rest`: requests since the last reading; `over`: of `new`, those that failed over."""
+        over = requests.pop("over", 0)
+        for name, key in (("new", NEW_SIDE), ("old", KEY), ("rest", REST)):
+            more = requests.get(name, 0)
+            failed_over = over if name == "new" else 0
+            self.totals[key] = self.totals.get(key, counted(0)) + counted(more, more // 5, failovers=failed_over)
+            self.served.append((self.start + second * SECOND, key, more, more // 5, failed_over))
+        store(self.totals, self.start + second * SECOND)
+
+    def lately(self, now):
+        """What `recent`, `recent_errors` and `still_on_monolith` have to tell: counted one by one."""
+        rows = [row for row in self.served if row[0] > now - SHARE_WINDOW]
+        sums = {key: [sum(row[place] for row in rows if row[1] == key) for place in (2, 3, 4)] for key in self.totals}
+        new, old, rest = (sums.get(key, [0, 0, 0]) for key in (NEW_SIDE, KEY, REST))
+        everything = new[0] + old[0] + rest[0]
+        left = [("auth", old[0] + new[2]), (None, rest[0])]
+        left = [Remaining(name, requests, requests / everything) for name, requests in left if requests]
+        seen = bool(new[0] or old[0])
+        return (
+            {"auth": {Side.MONOLITH: old[0], Side.SERVICE: new[0]}} if seen else {},
+            {"auth": (old[0] + new[0], old[1] + new[1])} if seen else {},
+            sorted(left, key=lambda one: (-one.requests, one.service or "")),
+        )
+
+
+def lately(now):
+    return recent(now), recent_errors(now), still_on_monolith(now)
+
+
+def assert_told(ledger, *seconds):
+    for second in seconds:
+        now = ledger.start + second * SECOND
+        assert lately(now) == ledger.lately(now), second
+
+
+@pytest.fixture
+def ledger(plan, noon):
+    ledger = Ledger(noon)
+    ledger.read(0)
+    return ledger
+
+
+def test_the_last_minute_is_exact_at_every_moment_and_through_restarts_of_the_gateway(ledger):
+    for second in range(1, 200, 2):
+        if second % 71 == 0:
+            ledger.reset()
+        ledger.read(second, new=second % 13, old=second % 7, rest=second % 3, over=second % 13 // 4)
+        assert_told(ledger, second, second + 0.5, second + 1.9)
+    told = lately(ledger.start + 200 * SECOND)
+    TrafficSample.objects.all().delete()  # none of them is read
+    assert lately(ledger.start + 200 * SECOND) == told
+    assert TrafficReading.objects.count() <= 62
+    assert_told(ledger, 215, 240, 258.9, 259, 260, 1000)
+
+
+def test_the_last_minute_is_exact_after_the_reader_was_down(ledger):
+    for second in range(1, 30):
+        ledger.read(second, new=10, old=2, over=1)
+    assert_told(ledger, 60, 75, 88)
+    ledger.read(500, new=4000, rest=7)
+    assert_told(ledger, 500, 501, 559, 560)
+    for second in (502, 504, 561, 563):
+        ledger.read(second, old=3)
+        assert_told(ledger, second, second + 1)
+
+
+def test_the_last_minute_is_exact_while_there_are_no_running_sums_of_it_yet(ledger):
+    for second in range(1, 60):
+        ledger.read(second, new=10, old=second, over=1)
+    TrafficReading.objects.all().delete()
+    assert_told(ledger, 59, 80)
+    for second in range(60, 130, 3):
+        ledger.read(second, new=1, old=second, rest=1)
+        assert_told(ledger, second, second + 1)
+
+
+def test_the_last_minute_is_exact_when_the_clock_goes_back(ledger):
+    for second in range(100, 130):
+        ledger.read(second, new=10, old=second)
+    for second in range(50, 120, 7):
+        ledger.read(second, new=1, old=1, rest=second)
+        assert_told(ledger, second, second + 3)
+
+
+def test_what_failed_over_and_is_not_answered_yet_is_told(plan, noon):
+    store({NEW_SIDE: counted(0)}, noon)
+    store({NEW_SIDE: counted(0, failovers=1)}, noon + SECOND)
+    assert lately(noon + 2 * SECOND) == ({}, {}, [Remaining("auth", 1, 1.0)])
+    store({NEW_SIDE: counted(1, failovers=1)}, noon + 70 * SECOND)
+    assert lately(noon + 71 * SECOND)[1:] == ({"auth": (1, 0)}, [])
+    assert TrafficSample.objects.aggregate(*map(Sum, COLUMNS))["failovers__sum"] == 1
+
+
+def test_samples_of_an_older_version_are_in_the_sums(ledger):
+    auth = Service.objects.get(key="auth")
+    for second in range(1, 130):
+        if second % 3:
+            ledger.read(second, new=10, old=second, over=1)
+        else:
+            at = ledger.start + second * SECOND
+            TrafficSample.objects.create(service=auth, side=Side.SERVICE.value, read_at=at, requests=5, errors=1)
+            ledger.served.append((at, NEW_SIDE, 5, 1, 0))
+        assert_told(ledger, second)
+
+
+def test_a_service_that_is_gone_is_told_no_more(ledger, noon):
+    ledger.read(1, new=10, old=10, rest=10)
+    Service.objects.get(key="auth").flag.delete()
+    Service.objects.get(key="auth").delete()
+    assert lately(noon + 2 * SECOND) == ({}, {}, [Remaining(None, 10, 1.0)])
+
+
+def test_what_remains_is_the_old_side_and_what_failed_over_the_most_first(plan, noon):
+    rag = [("rag", side) for side in Side]
+    store(dict.fromkeys([KEY, NEW_SIDE, REST, *rag], counted(0)), noon)
+    store(
+        {KEY: counted(20), NEW_SIDE: counted(100, failovers=30), REST: counted(5), rag[1]: counted(45)}, noon + SECOND
+    )
+    found = still_on_monolith(noon + 2 * SECOND)
+    assert found == [Remaining("auth", 50, 50 / 170), Remaining(None, 5, 5 / 170)]
+    assert still_on_monolith(noon + timedelta(hours=1)) == []

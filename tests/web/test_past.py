@@ -20,7 +20,7 @@ def minute():
     return timezone.now().replace(second=0, microsecond=0)
 
 
-def serve(minute, side, milliseconds_range, *, ago, requests=100, errors=0):
+def serve(minute, side, milliseconds_range, *, ago, requests=100, errors=0, **more):
     """A minute of requests, all answered in one range of response times."""
     latency = list(NO_LATENCY)
     latency[milliseconds_range] = requests
@@ -31,6 +31,7 @@ def serve(minute, side, milliseconds_range, *, ago, requests=100, errors=0):
         requests=requests,
         errors=errors,
         latency=latency,
+        **more,
     )
 
 
@@ -57,6 +58,49 @@ def test_both_sides_are_drawn_and_told_in_words_and_in_a_table(manager, minute):
     assert "New side: 30 ms last, 30 ms at most; old side: 9.8 ms last, 9.8 ms at most." in said
     assert "New side: 0 % last, 0 % at most; old side: 1 % last, 1 % at most." in said
     assert len(re.findall(r"<tr data-x=", page.content.decode())) == 2 * 5
+
+
+def rows_of(page, key):
+    """The table of a chart: its heads, then its rows, as words."""
+    table = page.content.decode().split(f'id="chart-{key}-table"')[1].split("</table>")[0]
+    return [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in table.split("<tr")[1:]]
+
+
+def test_failures_are_told_apart_in_the_summary_and_in_the_table(manager, minute):
+    serve(minute, Side.MONOLITH, 5, ago=20, requests=1000, errors=1, client_errors=30)
+    serve(minute, Side.SERVICE, 5, ago=20, requests=1000, errors=2, client_errors=10, retries=4, failovers=3)
+    serve(minute, Side.SERVICE, 5, ago=10, requests=1000, errors=3, client_errors=5, retries=2, failovers=1)
+    page = manager.get("/services/auth/")
+    said = text_of(page)
+    assert (
+        "Of 2,000 requests to the new side 5 got 5xx or no answer, of which the monolith answered 4 while failing "
+        "over; 15 got 4xx; 6 were sent twice. Of 1,000 requests to the old side 1 got 5xx or no answer; 30 got 4xx."
+        in said
+    )
+    heads, first, second = rows_of(page, "errors")
+    assert heads == [
+        "From",
+        "New side, 5xx or no answer",
+        "Old side, 5xx or no answer",
+        "New side, 4xx",
+        "New side, sent twice",
+        "New side, failed over to the monolith",
+        "Old side, 4xx",
+    ]
+    assert first[1:] == ["new side 0.20 %", "old side 0.10 %", "10", "4", "3", "30"]
+    assert second[1:] == ["new side 0.30 %", "none", "5", "2", "1", "none"]
+    assert rows_of(page, "latency")[0] == ["From", "New side", "Old side"]
+
+
+def test_what_did_not_happen_is_not_told(manager, minute):
+    serve(minute, Side.MONOLITH, 5, ago=20)
+    serve(minute, Side.SERVICE, 5, ago=20, requests=1, errors=1, retries=1)
+    page = manager.get("/services/auth/")
+    said = text_of(page)
+    assert "Of 1 request to the new side 1 got 5xx or no answer; 0 got 4xx; 1 was sent twice." in said
+    assert "requests to the old side" not in said
+    assert "failing over" not in said
+    assert rows_of(page, "errors")[0][3:] == ["New side, sent twice"]
 
 
 def test_a_range_is_chosen_by_a_link_and_nonsense_is_the_shortest(manager, minute):

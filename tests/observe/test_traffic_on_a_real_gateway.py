@@ -1,0 +1,111 @@
+"""What a real Envoy counts, from requests to the sums that pages read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from migrations_app.actions.weeks import enable_week
+from migrations_app.actor import SYSTEM
+from migrations_app.gateways.base import Side
+from migrations_app.models import Gateway, TrafficDay, TrafficHour, TrafficMinute, TrafficSample
+from migrations_app.observe.rollups import TRAFFIC, roll_up
+from migrations_app.observe.traffic import Remaining, read_once, recent, recent_errors, still_on_monolith
+from migrations_app.planfile.load import load_plan
+from migrations_app.planfile.reader import read_bytes
+from migrations_app.reconcile.adapters import adapter_for, forget_adapters
+from migrations_app.reconcile.loop import reconcile_all
+from tests.factories import make_healthy, tick_all
+from tests.gateways.estate import Envoy, upstreams
+from tests.planfile.samples import SMALL
+
+
+@pytest.fixture(scope="module")
+def sides():
+    with upstreams("monolith", "storage", "auth") as running:
+        yield running
+
+
+@pytest.fixture
+def envoy(db, sides, tmp_path, settings):
+    """A plan of two services on an Envoy that runs it: storage on the new side, auth on the old one."""
+    for upstream in sides.values():
+        upstream.status = 200
+    gateway = Envoy(tmp_path)
+    try:
+        gateway.start()
+        settings.GATEWAY_DIR = gateway.folder
+        settings.GATEWAY_URL = f"http://127.0.0.1:{gateway.port}"
+        settings.GATEWAY_ADMIN_URL = f"http://127.0.0.1:{gateway.admin_port}"
+        settings.ENVOY_BINARY = str(gateway.binary)
+        forget_adapters()
+        text = SMALL.replace("adapter: memory", "adapter: envoy")
+        for port, name in (("3000", "monolith"), ("3014", "storage"), ("3010", "auth")):
+            text = text.replace(f"127.0.0.1:{port}", str(sides[name].address))
+        load_plan(read_bytes(text.encode()), actor=SYSTEM)
+        make_healthy()
+        tick_all(1, SYSTEM)
+        enable_week(number=1, actor=SYSTEM)
+        assert [one.error for one in reconcile_all()] == [""]
+        yield gateway
+        for row in Gateway.objects.all():
+            adapter_for(row).close()
+    finally:
+        gateway.close()
+
+
+def serve(envoy, sides, path, upstream, status, *, times, method="GET"):
+    sides[upstream].status = status
+    assert {envoy.ask(path, method=method).status for _ in range(times)} == {status}
+
+
+def counts(model, **of):
+    columns = ("requests", "errors", "client_errors", "retries")
+    return model.objects.filter(**of).values_list(*columns).get()
+
+
+def test_answers_of_each_class_retries_and_what_no_route_matches_reach_the_sums(envoy, sides):
+    now = timezone.now().replace(second=10, microsecond=0)
+    read_once(now)
+    serve(envoy, sides, "/api/storage/x", "storage", 200, times=5)
+    serve(envoy, sides, "/api/storage/x", "storage", 404, times=3)
+    serve(envoy, sides, "/api/storage/x", "storage", 503, times=2)  # reads: each is sent a second time
+    serve(envoy, sides, "/api/storage/x", "storage", 500, times=1, method="POST")
+    serve(envoy, sides, "/api/auth/x", "monolith", 403, times=4)
+    serve(envoy, sides, "/elsewhere", "monolith", 410, times=6)
+    serve(envoy, sides, "/", "monolith", 200, times=1)
+    read_once(now + timedelta(seconds=2))
+    assert counts(TrafficSample, service__key="storage", side=Side.SERVICE) == (11, 3, 3, 2)
+    assert counts(TrafficSample, service__key="auth", side=Side.MONOLITH) == (4, 0, 4, 0)
+    assert counts(TrafficSample, service=None) == (7, 0, 6, 0)
+    now += timedelta(seconds=3)
+    assert recent(now) == {
+        "storage": {Side.MONOLITH: 0, Side.SERVICE: 11},
+        "auth": {Side.MONOLITH: 4, Side.SERVICE: 0},
+    }
+    assert recent_errors(now) == {"storage": (11, 3), "auth": (4, 0)}
+    assert still_on_monolith(now) == [Remaining(None, 7, 7 / 22), Remaining("auth", 4, 4 / 22)]
+    assert roll_up(TRAFFIC, now + timedelta(minutes=1))
+    for model in (TrafficMinute, TrafficHour, TrafficDay):
+        assert counts(model, service="storage", side="service") == (11, 3, 3, 2)
+        assert counts(model, service="") == (7, 0, 6, 0)
+
+
+def test_a_restart_of_the_gateway_counts_nothing_twice(envoy, sides):
+    now = timezone.now()
+    read_once(now)
+    serve(envoy, sides, "/api/storage/x", "storage", 404, times=5)
+    serve(envoy, sides, "/elsewhere", "monolith", 404, times=5)
+    read_once(now + timedelta(seconds=2))
+    envoy.stop()
+    envoy.start(prepared=False)
+    serve(envoy, sides, "/api/storage/x", "storage", 404, times=2)
+    serve(envoy, sides, "/elsewhere", "monolith", 404, times=3)
+    read_once(now + timedelta(seconds=4))
+    found = TrafficSample.objects.filter(service__key="storage", requests__gt=0).order_by("read_at")
+    assert list(found.values_list("requests", "client_errors")) == [(5, 5), (2, 2)]
+    rest = TrafficSample.objects.filter(service=None, requests__gt=0).order_by("read_at")
+    assert list(rest.values_list("requests", "client_errors")) == [(5, 5), (3, 3)]
+    assert still_on_monolith(now + timedelta(seconds=5)) == [Remaining(None, 8, 8 / 15)]
