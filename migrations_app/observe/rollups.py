@@ -98,8 +98,12 @@ _SPANS = f"""
 """
 
 
-def _minutes_of_health(spans: str = "", in_one: str = "false") -> str:
-    """A poll in maintenance, of which `in_one` is true, is counted in neither `failed` nor `unknown`."""
+def _minutes_of_health(*, planned: bool) -> str:
+    """A poll in planned maintenance is counted in neither `failed` nor `unknown`."""
+    spans, maintenance, outside = ("", "0", "")
+    if planned:
+        spans, maintenance = _SPANS, "count(*) FILTER (WHERE planned @> polled_at)"
+        outside = "AND (planned @> polled_at) IS NOT TRUE"
     return _insert(
         "migrations_app_healthminute",
         ("target", "bucket"),
@@ -109,9 +113,8 @@ def _minutes_of_health(spans: str = "", in_one: str = "false") -> str:
             max(max_us), ARRAY[{_COUNTED}]
         FROM (
             SELECT target, date_trunc('minute', polled_at, 'UTC') AS at, {_POSITION} AS position, count(*) AS polls,
-                count(*) FILTER (WHERE NOT healthy AND ({in_one}) IS NOT TRUE) AS failed,
-                count(*) FILTER (WHERE healthy IS NULL AND ({in_one}) IS NOT TRUE) AS unknown,
-                count(*) FILTER (WHERE {in_one}) AS maintenance,
+                count(*) FILTER (WHERE NOT healthy {outside}) AS failed,
+                count(*) FILTER (WHERE healthy IS NULL {outside}) AS unknown, {maintenance} AS maintenance,
                 sum(round(milliseconds * 1000)::bigint) AS total_us, max(round(milliseconds * 1000)::int) AS max_us
             FROM migrations_app_healthsample {spans} WHERE polled_at >= %(since)s AND polled_at < %(until)s
             GROUP BY target, at, position
@@ -127,8 +130,8 @@ HEALTH = _Source(
     "health",
     "migrations_app_healthsample",
     "polled_at",
-    minutes=_minutes_of_health(),
-    minutes_planned=_minutes_of_health(_SPANS, "planned @> polled_at"),
+    minutes=_minutes_of_health(planned=False),
+    minutes_planned=_minutes_of_health(planned=True),
     hours=_coarser("health", ("minute", "hour"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS),
     days=_coarser("health", ("hour", "day"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS),
 )
