@@ -50,14 +50,15 @@ def plan_window(
             plan = lock_plan()
             actor.require_still(Permission.MAINTAIN, "plan maintenance")
             earlier, now = event_of_click(request_key), clock.now()
-            begin, end = starts_at or now, _given("ends_at", ends_at)
+            present = _present(now)
+            begin, end = _moment("starts_at", starts_at or present, now), _moment("ends_at", ends_at, now)
             values = {"title": _title(title), "targets": _targets(plan, wanted), "ends_at": end}
             # One that began when it was planned is known again by the event of its click.
             same = {"starts_at": begin} if starts_at else {"pk": _window_of(earlier)}
             if MaintenanceWindow.objects.filter(plan=plan, ended_at__isnull=True, **values, **same).exists():
                 return no_change(plan, earlier, AuditKind.MAINTENANCE_PLANNED, _subject(title), title)
             refuse_spent(earlier)
-            _refuse_times(begin, end, now)
+            _refuse_times(begin, end, present)
             row = MaintenanceWindow.objects.create(
                 plan=plan, starts_at=begin, planned_by=actor.name, planned_at=now, **values
             )
@@ -84,9 +85,7 @@ def end_window(*, window_id: int, actor: Actor, reason: str = "", request_key: U
             plan = lock_plan()
             row = MaintenanceWindow.objects.filter(plan=plan, pk=window_id).first()
             if row is None:
-                raise NotFound(
-                    f"There is no maintenance window {window_id}. List them with: manage.py maintenance list"
-                )
+                raise NotFound(f"There is no window {window_id}. List them with: manage.py maintenance list")
             about.subject = subject = _subject(row.title)
             actor.require_still(Permission.MAINTAIN, "end maintenance")
             earlier, now = event_of_click(request_key), _present(clock.now())
@@ -132,23 +131,22 @@ def _targets(plan: Plan, wanted: list[str]) -> list[str]:
     return wanted
 
 
-def _given(name: str, moment: datetime | None) -> datetime:
+def _moment(name: str, moment: datetime | None, now: datetime) -> datetime:
     if moment is None:
         raise Invalid(f"{name}: say until when.")
+    if clock.is_naive(moment):
+        raise Invalid(f"{name}: {moment.isoformat()} has no time zone.")
+    if abs(moment - now) > FARTHEST:
+        raise Invalid(f"{name}: {moment:%Y-%m-%d} is more than five years away.")
     return moment
 
 
-def _refuse_times(begin: datetime, end: datetime, now: datetime) -> None:
-    for name, moment in (("starts_at", begin), ("ends_at", end)):
-        if clock.is_naive(moment):
-            raise Invalid(f"{name}: {moment.isoformat()} has no time zone.")
-        if moment - now > FARTHEST:
-            raise Invalid(f"{name}: {moment:%Y-%m-%d} is more than five years away.")
-    if begin < _present(now) - GRACE:
+def _refuse_times(begin: datetime, end: datetime, present: datetime) -> None:
+    if begin < present - GRACE:
         raise Invalid("starts_at: maintenance cannot be planned for the past; what was measured stays as it is.")
     if end <= begin:
         raise Invalid("ends_at: it must be after starts_at.")
-    if end <= now:
+    if end <= present:
         raise Invalid("ends_at: it is over already.")
     if end - begin > LONGEST:
         raise Invalid(f"ends_at: at most {LONGEST.days} days after starts_at.")
