@@ -281,6 +281,7 @@ def said(*arguments: str) -> Callable[[Scene], list[str]]:
 
 
 FREEZE_ADD = said("at night", "--weekdays", "sat", "--from", "03:00", "--until", "03:30")
+DISKS_PLAN = said("disks", "--from", "2027-12-23", "--until", "2027-12-24", "--everything")
 ACCOUNT_ADD = said("newcomer", "viewer")
 OVERRIDE = said("3", "--line", "after-2", "--minutes", "10")
 
@@ -311,9 +312,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "maintenance": {
         "list": Verb(),
-        "plan": Verb(
-            Permission.MAINTAIN, said("disks", "--until", "2027-12-24", "--from", "2027-12-23", "--everything")
-        ),
+        "plan": Verb(Permission.MAINTAIN, DISKS_PLAN),
         "end": Verb(Permission.MAINTAIN, lambda scene: [str(scene.window)]),
     },
     "plan": {

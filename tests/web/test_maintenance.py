@@ -60,11 +60,13 @@ def test_a_window_is_read_in_the_time_zone_of_the_form(manager):
 
 def test_without_a_zone_the_plans_counts_and_without_a_begin_it_begins_now(manager, time_machine):
     Plan.objects.update(timezone="Asia/Tokyo")
-    now = datetime(2027, 12, 24, 10, 0, tzinfo=UTC)
+    now = timezone.now()
     time_machine.move_to(now, tick=False)
-    assert manager.post(PAGE, VALID | {"starts_at": ""}, headers=HTMX).status_code == 200
+    end = (now + HOUR).replace(second=0, microsecond=0)
+    data = VALID | {"starts_at": "", "ends_at": f"{end + 9 * HOUR:%Y-%m-%dT%H:%M}"}
+    assert manager.post(PAGE, data, headers=HTMX).status_code == 200
     row = MaintenanceWindow.objects.get()
-    assert (row.starts_at, row.ends_at) == (now, datetime(2027, 12, 24, 11, tzinfo=UTC))
+    assert (row.starts_at, row.ends_at) == (now, end)
 
 
 def test_everything_is_the_monolith_and_every_service(manager):
