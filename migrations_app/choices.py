@@ -82,6 +82,8 @@ class AuditKind(StrEnum):
     APPROVAL_WITHDRAWN = "approval.withdrawn"
     FREEZE_ADDED = "freeze.added"
     FREEZE_LIFTED = "freeze.lifted"
+    MAINTENANCE_PLANNED = "maintenance.planned"
+    MAINTENANCE_ENDED = "maintenance.ended"
     GATE_OVERRIDDEN = "gate.overridden"
     OVERRIDE_ENDED = "gate.override_ended"
     ACTION_REFUSED = "action.refused"

@@ -23,6 +23,7 @@ class Permission(StrEnum):
     FINISH = "migrations_app.finish_week"
     APPROVE = "migrations_app.approve"
     FREEZE = "migrations_app.freeze"
+    MAINTAIN = "migrations_app.plan_maintenance"
     OVERRIDE = "migrations_app.override_gate"
     LOAD_PLAN = "migrations_app.load_plan"
     VIEW_AUDIT = "migrations_app.view_audit"
@@ -45,7 +46,15 @@ MATRIX: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset(_READS),
     Role.SUPPORT: frozenset(_READS),
     Role.RELEASE_MANAGER: frozenset(
-        _WORKS | {Permission.TICK, Permission.CHECK, Permission.ENABLE, Permission.FINISH, Permission.FREEZE}
+        _WORKS
+        | {
+            Permission.TICK,
+            Permission.CHECK,
+            Permission.ENABLE,
+            Permission.FINISH,
+            Permission.FREEZE,
+            Permission.MAINTAIN,
+        }
     ),
     Role.APPROVER: frozenset(_WORKS | {Permission.TICK, Permission.CHECK, Permission.APPROVE}),
     Role.ADMINISTRATOR: frozenset(
@@ -53,6 +62,7 @@ MATRIX: dict[Role, frozenset[Permission]] = {
         | {
             Permission.CHECK,
             Permission.FREEZE,
+            Permission.MAINTAIN,
             Permission.OVERRIDE,
             Permission.LOAD_PLAN,
             Permission.MANAGE_ACCOUNTS,

@@ -30,12 +30,13 @@ from django.utils import timezone
 from migrations_app.actions.approvals import request_approval
 from migrations_app.actions.evidence import UploadedEvidence
 from migrations_app.actions.freezes import add_freeze
+from migrations_app.actions.maintenance import plan_window
 from migrations_app.actions.overrides import override_gate
 from migrations_app.actions.prerequisites import tick
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, Phase, PrerequisiteKind
 from migrations_app.management.base import ActionCommand
-from migrations_app.models import AuditEvent, Evidence, Freeze, Prerequisite
+from migrations_app.models import AuditEvent, Evidence, Freeze, MaintenanceWindow, Prerequisite
 from migrations_app.planfile.writer import write
 from migrations_app.reconcile.adapters import forget_adapters
 from migrations_app.roles import MATRIX, Permission, Role
@@ -55,6 +56,7 @@ class Scene:
     automatic: int
     request: int
     freeze: int
+    window: int
     evidence: int
     event: int
     file: str
@@ -80,6 +82,7 @@ def scene(plan, people, settings, tmp_path) -> Scene:
     override_gate(number=5, lines=["after-4"], minutes=60, actor=administrator, reason="it burns")
     now = timezone.now()
     add_freeze(title="later", actor=manager, starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2))
+    plan_window(title="disks", targets=["auth"], ends_at=now + timedelta(days=1), actor=manager)
     document = tracseq(adapter="memory", by_hand=True)
     changed = document.model_copy(update={"plan": document.plan.model_copy(update={"title": "Another title"})})
     file = tmp_path / "changed.yaml"
@@ -91,6 +94,7 @@ def scene(plan, people, settings, tmp_path) -> Scene:
         automatic=Prerequisite.objects.get(week__number=1, phase=Phase.DONE, check_name="flags_on").pk,
         request=second.week.approval_requests.get().pk,
         freeze=Freeze.objects.get().pk,
+        window=MaintenanceWindow.objects.get().pk,
         evidence=Evidence.objects.get().pk,
         event=AuditEvent.objects.order_by("pk").first().pk,
         file=str(file),
@@ -126,6 +130,7 @@ TEMPLATE, RAG = {"key": "USE_TEMPLATE_SERVICE"}, {"key": "USE_RAG_SERVICE"}
 WHY = {"reason": "for a test"}
 GLASS = {"reason": "for a test", "minutes": "10", "lines": "after-2"}
 NIGHTLY = {"title": "at night", "weekdays": "6", "from_time": "03:00", "until_time": "03:30"}
+DISKS = {"title": "disks", "starts_at": "2027-12-24T18:00", "ends_at": "2027-12-24T20:00", "everything": "on"}
 
 # name                         GET wants, answers; POST wants, answers
 ADDRESSES: dict[str, Address] = {
@@ -145,6 +150,9 @@ ADDRESSES: dict[str, Address] = {
     "approval-withdraw": Address(SEE, 302, ASKERS, 303, lambda scene: {"request_id": scene.request}),
     "freezes": Address(SEE, 200, Permission.FREEZE, 303, fields=NIGHTLY),
     "freeze-lift": Address(SEE, 302, Permission.FREEZE, 303, lambda scene: {"freeze_id": scene.freeze}),
+    "maintenance": Address(SEE, 200, Permission.MAINTAIN, 303, fields=DISKS),
+    "maintenance-live": Address(SEE, 200),
+    "maintenance-end": Address(SEE, 302, Permission.MAINTAIN, 303, lambda scene: {"window_id": scene.window}),
     "evidence": Address(SEE, 200, arguments=lambda scene: {"evidence_id": scene.evidence}),
     "flag-enable": Address(SEE, 200, Permission.ENABLE, 303, lambda _scene: TEMPLATE, WHY),
     "flag-rollback": Address(SEE, 302, Permission.ROLL_BACK, 303, lambda _scene: RAG),
@@ -273,6 +281,7 @@ def said(*arguments: str) -> Callable[[Scene], list[str]]:
 
 
 FREEZE_ADD = said("at night", "--weekdays", "sat", "--from", "03:00", "--until", "03:30")
+DISKS_PLAN = said("disks", "--from", "2027-12-23", "--until", "2027-12-24", "--everything")
 ACCOUNT_ADD = said("newcomer", "viewer")
 OVERRIDE = said("3", "--line", "after-2", "--minutes", "10")
 
@@ -300,6 +309,11 @@ VERBS: dict[str, dict[str, Verb]] = {
         "list": Verb(),
         "add": Verb(Permission.FREEZE, FREEZE_ADD),
         "lift": Verb(Permission.FREEZE, lambda scene: [str(scene.freeze)]),
+    },
+    "maintenance": {
+        "list": Verb(),
+        "plan": Verb(Permission.MAINTAIN, DISKS_PLAN),
+        "end": Verb(Permission.MAINTAIN, lambda scene: [str(scene.window)]),
     },
     "plan": {
         "load": Verb(Permission.LOAD_PLAN, lambda scene: [scene.file]),

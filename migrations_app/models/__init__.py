@@ -17,6 +17,7 @@ from .history import (
     TrafficHour,
     TrafficMinute,
 )
+from .maintenance import MaintenanceWindow
 from .overrides import Override
 from .plans import Plan
 from .services import Flag, Route, Service
@@ -40,6 +41,7 @@ __all__ = [
     "HealthSample",
     "HealthState",
     "HealthSummary",
+    "MaintenanceWindow",
     "Override",
     "Plan",
     "PollLateness",

@@ -51,8 +51,9 @@ class RollupDue(models.Model):
 class HealthRollup(models.Model):
     """Polls of one target within one bucket.
 
-    `failed`, `unknown` (nobody could tell) and `maintenance` (planned: counted in neither of the two) are parts of
-    `polls`; the rest was healthy. Times are microseconds, of the polls that got an answer.
+    `failed`, `unknown` (nobody could tell) and `maintenance` (within a MaintenanceWindow, whatever came of them) are
+    parts of `polls`, and no poll is in two of them; the rest was healthy. Times are microseconds, of all polls that got
+    an answer.
     """
 
     pk = models.CompositePrimaryKey("target", "bucket")

@@ -64,6 +64,7 @@ class Plan(models.Model):
             ("finish_week", "Call a week done"),
             ("approve", "Approve the changes of others"),
             ("freeze", "Add and lift freezes"),
+            ("plan_maintenance", "Plan and end maintenance windows"),
             ("override_gate", "Override a closed gate"),
             ("load_plan", "Load a changed plan"),
             ("view_audit", "Read the audit log"),

@@ -71,7 +71,10 @@ def _coarser(noun: str, spans: tuple[str, str], keys: tuple[str, ...], sums: str
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where samples come from, and the statements that sum them up from %(since)s until %(until)s (not in it)."""
+    """Where samples come from, and the statements that sum them up from %(since)s until %(until)s (not in it).
+
+    `minutes_planned` is `minutes` where maintenance is planned within that time; "" where there is no such thing.
+    """
 
     name: Source
     table: str
@@ -79,6 +82,45 @@ class _Source:
     minutes: str
     hours: str
     days: str
+    minutes_planned: str = ""
+
+
+# What of the range is planned maintenance. Windows may overlap: each poll is held against the union of its target's.
+_PLANNED = """
+    migrations_app_maintenancewindow WHERE starts_at < %(until)s AND ends_at > %(since)s
+    AND coalesce(ended_at, ends_at) > greatest(starts_at, %(since)s)
+"""
+_SPANS = f"""
+    LEFT JOIN (
+        SELECT target, range_agg(tstzrange(starts_at, coalesce(ended_at, ends_at))) AS planned
+        FROM (SELECT unnest(targets) AS target, starts_at, ended_at, ends_at FROM {_PLANNED}) AS windows GROUP BY target
+    ) AS spans USING (target)
+"""
+
+
+def _minutes_of_health(*, planned: bool) -> str:
+    """A poll in planned maintenance is counted in neither `failed` nor `unknown`."""
+    spans, maintenance, outside = ("", "0", "")
+    if planned:
+        spans, maintenance = _SPANS, "count(*) FILTER (WHERE planned @> polled_at)"
+        outside = "AND (planned @> polled_at) IS NOT TRUE"
+    return _insert(
+        "migrations_app_healthminute",
+        ("target", "bucket"),
+        _HEALTH_COLUMNS,
+        f"""
+        SELECT target, at, sum(polls), sum(failed), sum(unknown), sum(maintenance), coalesce(sum(total_us), 0),
+            max(max_us), ARRAY[{_COUNTED}]
+        FROM (
+            SELECT target, date_trunc('minute', polled_at, 'UTC') AS at, {_POSITION} AS position, count(*) AS polls,
+                count(*) FILTER (WHERE NOT healthy {outside}) AS failed,
+                count(*) FILTER (WHERE healthy IS NULL {outside}) AS unknown, {maintenance} AS maintenance,
+                sum(round(milliseconds * 1000)::bigint) AS total_us, max(round(milliseconds * 1000)::int) AS max_us
+            FROM migrations_app_healthsample {spans} WHERE polled_at >= %(since)s AND polled_at < %(until)s
+            GROUP BY target, at, position
+        ) AS counted GROUP BY target, at
+        """,
+    )
 
 
 _HEALTH_SUMS = "sum(polls), sum(failed), sum(unknown), sum(maintenance), sum(total_us), max(max_us)"
@@ -88,22 +130,8 @@ HEALTH = _Source(
     "health",
     "migrations_app_healthsample",
     "polled_at",
-    minutes=_insert(
-        "migrations_app_healthminute",
-        ("target", "bucket"),
-        _HEALTH_COLUMNS,
-        f"""
-        SELECT target, at, sum(polls), sum(failed), sum(unknown), 0, coalesce(sum(total_us), 0), max(max_us),
-            ARRAY[{_COUNTED}]
-        FROM (
-            SELECT target, date_trunc('minute', polled_at, 'UTC') AS at, {_POSITION} AS position, count(*) AS polls,
-                count(*) FILTER (WHERE NOT healthy) AS failed, count(*) FILTER (WHERE healthy IS NULL) AS unknown,
-                sum(round(milliseconds * 1000)::bigint) AS total_us, max(round(milliseconds * 1000)::int) AS max_us
-            FROM migrations_app_healthsample WHERE polled_at >= %(since)s AND polled_at < %(until)s
-            GROUP BY target, at, position
-        ) AS counted GROUP BY target, at
-        """,
-    ),
+    minutes=_minutes_of_health(planned=False),
+    minutes_planned=_minutes_of_health(planned=True),
     hours=_coarser("health", ("minute", "hour"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS),
     days=_coarser("health", ("hour", "day"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS),
 )
@@ -225,9 +253,21 @@ def _sum_up(source: _Source, cursor: CursorWrapper, since: datetime, until: date
     if since >= until:
         return
     last = until - timedelta(microseconds=1)
-    cursor.execute(source.minutes, {"since": since, "until": until, "bounds": _BOUNDS})
+    minutes = source.minutes_planned if _maintained(source, cursor, since, until) else source.minutes
+    cursor.execute(minutes, {"since": since, "until": until, "bounds": _BOUNDS})
     for statement, span in ((source.hours, HOUR), (source.days, DAY)):
         cursor.execute(statement, {"since": _floor(since, span), "until": _floor(last, span) + span})
+
+
+def _maintained(source: _Source, cursor: CursorWrapper, since: datetime, until: datetime) -> bool:
+    """Whether maintenance is planned within the range. As a rule none is: then no poll is held against any window.
+
+    A window that is planned between this question and the next has not begun more than a moment ago: LOOKBACK has it.
+    """
+    if not source.minutes_planned:
+        return False
+    cursor.execute(f"SELECT EXISTS (SELECT FROM {_PLANNED})", {"since": since, "until": until})
+    return bool(cursor.fetchone()[0])
 
 
 def _floor(at: datetime, span: timedelta) -> datetime:

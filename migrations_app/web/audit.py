@@ -52,6 +52,8 @@ KIND_WORDS = {
     AuditKind.APPROVAL_WITHDRAWN: "Approval withdrawn",
     AuditKind.FREEZE_ADDED: "Freeze added",
     AuditKind.FREEZE_LIFTED: "Freeze lifted",
+    AuditKind.MAINTENANCE_PLANNED: "Maintenance planned",
+    AuditKind.MAINTENANCE_ENDED: "Maintenance ended",
     AuditKind.GATE_OVERRIDDEN: "Gate overridden",
     AuditKind.OVERRIDE_ENDED: "Override ended",
     AuditKind.ACTION_REFUSED: "Refused",

@@ -68,14 +68,45 @@ class FreezeForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         """The moments in the zone of the form, which is the plan's when none is given."""
-        said = self.cleaned_data
-        try:
-            zone = ZoneInfo(said.get("timezone") or self.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise forms.ValidationError("That is no time zone; one is called Europe/Berlin.") from None
-        for name, label in (("starts_at", "From"), ("ends_at", "Until")):
-            said[name] = _moment(said.get(name) or "", label, zone)
-        return said
+        return _in_zone(self.cleaned_data, self.zone)
+
+
+class MaintenanceForm(forms.Form):
+    """A window between two moments by the clock of `timezone`. No begin means now; `everything` stands for all."""
+
+    request_key = forms.UUIDField(required=False)
+    title = forms.CharField(max_length=200, error_messages={"required": "Say what is being done."})
+    timezone = forms.CharField(required=False, max_length=64)
+    reason = forms.CharField(required=False, max_length=1000)
+    starts_at = forms.CharField(required=False, max_length=30)
+    ends_at = forms.CharField(max_length=30, error_messages={"required": "Say until when."})
+    targets = forms.Field(required=False, widget=forms.MultipleHiddenInput)
+    everything = forms.BooleanField(required=False)
+
+    def __init__(self, data: Any = None, *, zone: str = "UTC") -> None:
+        super().__init__(data)
+        self.zone = zone
+
+    def clean_targets(self) -> list[str]:
+        given = self.cleaned_data["targets"] or []
+        if any("\x00" in one or len(one) > 200 for one in given):
+            raise forms.ValidationError("A service that the plan cannot have.")
+        return list(given)
+
+    def clean(self) -> dict[str, Any]:
+        """The moments in the zone of the form, which is the plan's when none is given."""
+        return _in_zone(self.cleaned_data, self.zone)
+
+
+def _in_zone(said: dict[str, Any], plans: str) -> dict[str, Any]:
+    """`starts_at` and `ends_at` as moments, by the clock of `timezone`, or of the plan's where that is empty."""
+    try:
+        zone = ZoneInfo(said.get("timezone") or plans)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise forms.ValidationError("That is no time zone; one is called Europe/Berlin.") from None
+    for name, label in (("starts_at", "From"), ("ends_at", "Until")):
+        said[name] = _moment(said.get(name) or "", label, zone)
+    return said
 
 
 def _moment(typed: str, label: str, zone: ZoneInfo) -> datetime | None:

@@ -133,6 +133,7 @@ class Past:
     uptime_90d: str
     days_summary: str
     bad_days: tuple[DayBar, ...]
+    planned_days: tuple[DayBar, ...]  # with planned maintenance
     changes: tuple[HealthChange, ...]
 
     @property
@@ -168,6 +169,7 @@ def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime
         uptime_90d=in_per_cent(summary.uptime_90d if summary else None),
         days_summary=_days_summary(bars),
         bad_days=tuple(day for day, bar in zip(days, bars, strict=True) if bar.failed)[::-1],
+        planned_days=tuple(day for day, bar in zip(days, bars, strict=True) if bar.maintenance)[::-1],
         changes=tuple(history.changes(service.key, 12)),
     )
 
@@ -258,13 +260,16 @@ def summary_of(series: Sequence[Series], say: Callable[[float], str]) -> str:
 
 def _day(index: int, bar: Bar) -> DayBar:
     named = f"{bar.day.day} {bar.day:%b}"
+    if bar.polls and bar.maintenance == bar.polls:
+        return DayBar(index, "planned", 10, f"{named}: all {bar.polls:,} polls in planned maintenance")
+    parts = [(bar.failed, "failed"), (bar.maintenance, "in planned maintenance")]
+    counted = ", ".join(f"{count:,} of {bar.polls:,} polls {what}" for count, what in parts if count)
+    counted = f", {counted}" if counted else ""
     if bar.uptime is None:
-        words = f"{named}: nobody could tell" if bar.polls else f"{named}: not polled"
-        return DayBar(index, "none", 1, words)
+        return DayBar(index, "none", 1, f"{named}: {'nobody could tell' if bar.polls else 'not polled'}{counted}")
     uptime = bar.uptime
     grade = next(name for least, name in DAY_GRADES if uptime >= least)
-    failed = f", {bar.failed:,} of {bar.polls:,} polls failed" if bar.failed else ""
-    return DayBar(index, grade, {"whole": 10, "most": 7, "less": 4}[grade], f"{named}: {in_per_cent(uptime)}{failed}")
+    return DayBar(index, grade, {"whole": 10, "most": 7, "less": 4}[grade], f"{named}: {in_per_cent(uptime)}{counted}")
 
 
 def _days_summary(bars: Sequence[Bar]) -> str:
@@ -273,4 +278,5 @@ def _days_summary(bars: Sequence[Bar]) -> str:
         return "Nothing is summed up yet; a minute is, once it is over."
     bad = sum(bool(bar.failed) for bar in polled)
     days = f"{len(polled)} day{'s' if len(polled) != 1 else ''}"
-    return f"Polled on {days}, with failures on {bad}."
+    planned = sum(bool(bar.maintenance) for bar in polled)
+    return f"Polled on {days}, with failures on {bad}{f' and planned maintenance on {planned}' if planned else ''}."

@@ -13,12 +13,13 @@ from migrations_app.actions.approvals import request_approval
 from migrations_app.actions.evidence import UploadedEvidence
 from migrations_app.actions.flags import set_weight
 from migrations_app.actions.freezes import add_freeze
+from migrations_app.actions.maintenance import plan_window
 from migrations_app.actions.overrides import override_gate
 from migrations_app.actions.prerequisites import tick, untick
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, Health
 from migrations_app.live import Topic, tell
-from migrations_app.models import AuditEvent, HealthState, Plan, Prerequisite
+from migrations_app.models import AuditEvent, HealthState, Plan, Prerequisite, Service
 from migrations_app.roles import Role
 from tests.browser.conftest import people_by_role
 from tests.factories import approve, put_behind, tick_all
@@ -36,6 +37,7 @@ PAGES = [
     "/weeks/2/",
     "/weeks/4/override/",
     "/freezes/",
+    "/maintenance/",
     "/status/",
     "/nothing/",
 ]
@@ -53,7 +55,8 @@ def lively(dashboard):
     """Every kind of cell shows.
 
     Week 1 is partly on and one service of it is ill, week 2 soaks, the gate of week 3 is open, that of week 4 waits for
-    an approval and is overridden in part; freezes of both kinds are to come, and time runs faster.
+    an approval and is overridden in part; freezes of both kinds are to come, maintenance is on and to come, and time
+    runs faster.
     """
     people = people_by_role()
     manager = people[Role.RELEASE_MANAGER]
@@ -72,6 +75,9 @@ def lively(dashboard):
     soon = timezone.now() + timedelta(days=30)
     add_freeze(title="Year's end", actor=manager, starts_at=soon, ends_at=soon + timedelta(days=9))
     add_freeze(title="Nights", actor=manager, weekdays=f"{soon.isoweekday()}", from_time=time(1), until_time=time(2))
+    everything = ["monolith", *Service.objects.values_list("key", flat=True)]
+    plan_window(title="New disks", targets=everything[:8], ends_at=soon, actor=manager)
+    plan_window(title="New racks", targets=everything, starts_at=soon, ends_at=soon + timedelta(hours=9), actor=manager)
     Plan.objects.update(time_scale=60)
     set_weight(key="USE_RAG_SERVICE", weight=100, actor=manager)
     HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 500, expected 200")

@@ -13,6 +13,8 @@ from tests.web.conftest import text_of
 PAGES = [
     "/",
     "/freezes/",
+    "/maintenance/",
+    "/maintenance/live/",
     "/live/every-page/",
     "/weeks/1/",
     "/weeks/6/",
@@ -22,7 +24,7 @@ PAGES = [
     "/weeks/1/live/",
 ]
 OPEN = {"sign-in", "healthz", "metrics"}
-NUMBERS = ("number", "prerequisite_id", "request_id", "freeze_id", "evidence_id", "event_id")
+NUMBERS = ("number", "prerequisite_id", "request_id", "freeze_id", "window_id", "evidence_id", "event_id")
 ARGUMENTS = dict.fromkeys(NUMBERS, 1) | {"key": "auth"}
 
 
