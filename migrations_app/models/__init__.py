@@ -4,7 +4,7 @@ from .approvals import Approval, ApprovalRequest
 from .audit import AuditEvent
 from .checklists import CheckResult, Evidence, Prerequisite, SignOff
 from .freezes import Freeze
-from .gateways import Confirmation, Gateway
+from .gateways import Confirmation, Gateway, Refusal
 from .health import HealthChange, HealthSample, HealthState
 from .history import (
     HealthDay,
@@ -43,6 +43,7 @@ __all__ = [
     "Override",
     "Plan",
     "Prerequisite",
+    "Refusal",
     "RollupDue",
     "RollupMark",
     "Route",
