@@ -103,7 +103,7 @@
 
   // -- What a poll cannot swap (forms) is shown anew when nobody is in the middle of something.
   function busy() {
-    const written = [...panel().querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value);
+    const written = [...panel().querySelectorAll("input:not([type=hidden], [type=search]), textarea")].some((field) => field.value);
     return written || find("dialog[open]") || find("button:active, a:active, :focus:is(input, textarea, select)", panel());
   }
   function showPanel() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from django.db import connection
 
@@ -28,7 +29,7 @@ DELETE FROM migrations_app_refusal USING noted WHERE noted.times = 1 AND id IN (
 
 def note_refusal(gateway: Gateway, generation: int, reason: str, at: datetime) -> None:
     """Store that this generation was refused at this moment, or count one that is stored already."""
-    parameters = {"gateway": gateway.pk, "generation": generation, "reason": reason[:LONGEST], "at": at}
+    parameters: dict[str, Any] = {"gateway": gateway.pk, "generation": generation, "reason": reason[:LONGEST], "at": at}
     with connection.cursor() as cursor:
         # The new row itself is not among those that the statement sees.
         cursor.execute(_NOTE, parameters | {"kept": KEPT - 1})
