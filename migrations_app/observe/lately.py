@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db import connection
 
-from migrations_app.choices import AuditKind, Health
+from migrations_app.choices import Health
 from migrations_app.gateways.base import MONOLITH_WEIGHT
 from migrations_app.models import AuditEvent
 from migrations_app.models.audit import MOVES
@@ -22,7 +22,7 @@ class Move:
     at: datetime
     before: int
     after: int
-    kind: AuditKind
+    kind: str  # of models.audit.MOVES
     actor: str
 
 
@@ -36,20 +36,22 @@ class Change:
     reason: str
 
 
-def moves_since(since: datetime, most: int | None = None) -> dict[str, list[Move]]:
-    """Flag key -> what moved it from `since` on, oldest first; with `most`, by the newest so many events alone.
+def moves_since(
+    since: datetime, flags: Collection[str] | None = None, most: int | None = None
+) -> dict[str, list[Move]]:
+    """Flag key -> what moved it from `since` on, oldest first.
 
-    By an index of moves alone, so what it costs does not grow with the log.
+    With `flags`, of these alone; with `most`, by the newest so many events alone. By an index of moves, so what it
+    costs does not grow with the log.
     """
-    rows = (
-        AuditEvent.objects.filter(kind__in=[kind.value for kind in MOVES], at__gte=since)
-        .order_by("-at", "-id")
-        .values_list("at", "kind", "actor", "before", "after")[:most]
-    )
+    events = AuditEvent.objects.filter(kind__in=[kind.value for kind in MOVES], at__gte=since)
+    if flags is not None:
+        events = events.filter(after__has_any_keys=list(flags))
+    rows = events.order_by("-at", "-id").values_list("at", "kind", "actor", "before", "after")[:most]
     found: dict[str, list[Move]] = defaultdict(list)
     for at, kind, actor, before, after in reversed(list(rows)):
-        for flag, weight in after.items():
-            found[flag].append(Move(at, before.get(flag, MONOLITH_WEIGHT), weight, AuditKind(kind), actor))
+        for flag in after.keys() if flags is None else after.keys() & flags:
+            found[flag].append(Move(at, before.get(flag, MONOLITH_WEIGHT), after[flag], kind, actor))
     return dict(found)
 
 

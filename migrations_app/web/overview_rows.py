@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from migrations_app.choices import Health
 from migrations_app.gateways.base import MONOLITH_WEIGHT
-from migrations_app.observe.history import Summary
+from migrations_app.observe.history import Summary, summaries
 from migrations_app.observe.lately import Change, Move, changes_since, moves_since
 from migrations_app.observe.uptime import HOURS, in_per_cent
 from migrations_app.templatetags.switchyard import icon
@@ -19,10 +19,11 @@ from migrations_app.templatetags.switchyard import icon
 from .past import MOVES
 from .sparkline import Mark, sparkline
 
-MOST_MOVES = 1000  # events of all flags; a list with more of them could not be read
-MOST_CHANGES = 12  # of the health of one target
-TOLD = 2  # changes that a row tells beside the drawing, which tells all of them
+MOST_MOVES = 500  # events, of all rows together
+MOST_CHANGES = 12  # of one row, the newest; more of them could not be told apart
+TOLD = 2  # of them beside the drawing, which tells all
 SHAPES = {Health.HEALTHY: "check", Health.UNHEALTHY: "cross", Health.UNKNOWN: "unknown"}
+MOVE_WORDS = {kind.value: words for kind, words in MOVES.items()}
 HEALTH_MARKS = {Health.HEALTHY: "well", Health.UNHEALTHY: "ill", Health.UNKNOWN: "unknown"}
 
 
@@ -36,7 +37,7 @@ class Target:
 
     key: str
     title: str
-    summary: Summary | None
+    state: Health
     week: tuple[int, str] | None = None
     words: str = ""  # what is searched, besides the title
     flag: str = ""
@@ -46,10 +47,6 @@ class Target:
     requests: int = 0
     failed: int = 0
     serves: str = ""  # of the monolith, in words
-
-    @property
-    def state(self) -> Health:
-        return self.summary.state if self.summary else Health.UNKNOWN
 
     @property
     def carries(self) -> bool:
@@ -71,6 +68,7 @@ class Row:
     """A target as it is shown. Everything is in words already, but moments."""
 
     target: Target = field(repr=False)
+    summed_at: datetime | None = field(repr=False)
     icon: SafeString
     state: str
     since: datetime | None
@@ -95,12 +93,17 @@ class Row:
 
 
 def rows_of(targets: Sequence[Target], zone: tzinfo, now: datetime) -> list[Row]:
-    """Two queries for all of them."""
+    """Three queries for all of them."""
     since = now - timedelta(hours=HOURS)
-    moves = moves_since(since, MOST_MOVES)
-    changes = changes_since([target.key for target in targets], since, MOST_CHANGES)
+    moves = moves_since(since, {target.flag for target in targets}, MOST_MOVES)
+    keys = [target.key for target in targets]
+    changes = changes_since(keys, since, MOST_CHANGES)
+    known = summaries(now, keys)
     frame = _Frame(zone, since, {state: icon(shape) for state, shape in SHAPES.items()})
-    return [_row(target, moves.get(target.flag, ()), changes.get(target.key, ()), frame) for target in targets]
+    return [
+        _row(target, known.get(target.key), (moves.get(target.flag, ()), changes.get(target.key, ())), frame)
+        for target in targets
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +115,20 @@ class _Frame:
     shapes: Mapping[Health, SafeString]
 
 
-def _row(target: Target, moves: Sequence[Move], changes: Sequence[Change], frame: _Frame) -> Row:
-    summary = target.summary
+def _row(
+    target: Target, summary: Summary | None, lately: tuple[Sequence[Move], Sequence[Change]], frame: _Frame
+) -> Row:
+    moves, changes = lately
     told = sorted(_told(moves, [one for one in changes if one.at >= frame.since]), key=lambda one: one.at, reverse=True)
-    line, words = _line(target, told, frame.zone)
+    line, words = _line(target, summary, told[:MOST_CHANGES], frame.zone)
     error, error_at = _last_error(summary, changes)
     return Row(
         target=target,
+        summed_at=summary.refreshed_at if summary else None,
         icon=frame.shapes[target.state],
         state=target.state.label,
         since=summary.since if summary and target.state != Health.UNKNOWN else None,
-        why=_why_unknown(target),
+        why=_why_unknown(target, summary),
         uptime_24h=in_per_cent(summary.uptime_24h if summary else None),
         uptime_90d=in_per_cent(summary.uptime_90d if summary else None),
         line=line,
@@ -138,26 +144,25 @@ def _row(target: Target, moves: Sequence[Move], changes: Sequence[Change], frame
     )
 
 
-def _why_unknown(target: Target) -> str:
+def _why_unknown(target: Target, summary: Summary | None) -> str:
     if target.state != Health.UNKNOWN:
         return ""
-    if target.summary is None or target.summary.polled_at is None:
+    if summary is None or summary.polled_at is None:
         return "no poll yet"
-    return target.summary.error or "not polled lately"
+    return summary.error or "not polled lately"
 
 
 def _told(moves: Collection[Move], changes: Collection[Change]) -> Iterator[Told]:
     for move in moves:
         shape = "up" if move.after > move.before else "back"
-        yield Told(shape, move.at, f"{MOVES[move.kind]}, {move.before} % to {move.after} %, by {move.actor}")
+        yield Told(shape, move.at, f"{MOVE_WORDS[move.kind]}, {move.before} % to {move.after} %, by {move.actor}")
     for change in changes:
         why = f": {change.reason}" if change.reason and change.state != Health.HEALTHY else ""
         yield Told(HEALTH_MARKS[change.state], change.at, f"{change.state.label}{why}")
 
 
-def _line(target: Target, told: Sequence[Told], zone: tzinfo) -> tuple[SafeString, str]:
+def _line(target: Target, summary: Summary | None, told: Sequence[Told], zone: tzinfo) -> tuple[SafeString, str]:
     """The drawing, "" while there is nothing to draw, and what stands under it."""
-    summary = target.summary
     if summary is None or summary.refreshed_at is None:
         polled = summary is not None and summary.polled_at is not None
         return SafeString(""), "Not summed up yet: the first minute is not over." if polled else "Not polled yet."

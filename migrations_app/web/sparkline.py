@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from html import escape
 
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from migrations_app.observe.uptime import HOURS
@@ -47,18 +47,14 @@ def sparkline(
     """
     span = timedelta(hours=HOURS)
     drawn = [
-        (mark.shape, _shape(mark, WIDTH * ((mark.at - begun) / span)), text)
+        f'<path class="{mark.shape}" d="{_shape(mark, WIDTH * ((mark.at - begun) / span))}">'
+        f"<title>{escape(text)}</title></path>"
         for mark, text in zip(marks, texts, strict=True)
         if begun <= mark.at < begun + span
     ]
-    return format_html(
-        '<svg class="sparkline" viewBox="0 0 {} {}" role="img" aria-label="{}">'
-        '<path class="line" d="{}"></path>{}</svg>',
-        WIDTH,
-        HEIGHT,
-        label,
-        line_of(values),
-        format_html_join("", '<path class="{}" d="{}"><title>{}</title></path>', drawn),
+    return SafeString(
+        f'<svg class="sparkline" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
+        f'<path class="line" d="{line_of(values)}"></path>{"".join(drawn)}</svg>'
     )
 
 
