@@ -158,7 +158,8 @@ def _told(moves: Collection[Move], changes: Collection[Change]) -> Iterator[Told
         yield Told(shape, move.at, f"{MOVE_WORDS[move.kind]}, {move.before} % to {move.after} %, by {move.actor}")
     for change in changes:
         why = f": {change.reason}" if change.reason and change.state != Health.HEALTHY else ""
-        yield Told(HEALTH_MARKS[change.state], change.at, f"{change.state.label}{why}")
+        was = f", was {change.was.label.lower()}"
+        yield Told(HEALTH_MARKS[change.state], change.at, f"{change.state.label}{why or was}")
 
 
 def _line(target: Target, summary: Summary | None, told: Sequence[Told], zone: tzinfo) -> tuple[SafeString, str]:

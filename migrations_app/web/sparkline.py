@@ -54,7 +54,8 @@ def sparkline(
     ]
     return SafeString(
         f'<svg class="sparkline" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-        f'<path class="line" d="{line_of(values)}"></path>{"".join(drawn)}</svg>'
+        f'<path class="ground" d="M0 {BOTTOM}H{WIDTH}"></path><path class="line" d="{line_of(values)}"></path>'
+        f"{''.join(drawn)}</svg>"
     )
 
 
@@ -69,7 +70,7 @@ def line_of(values: Sequence[float | None]) -> str:
                 parts.append([])
             parts[-1].append(f"{place * HOUR + HOUR / 2:g} {BOTTOM - (BOTTOM - TOP) * value / top:.1f}")
         gap = value is None
-    return "".join(f"M{part[0]}h1" if len(part) == 1 else f"M{'L'.join(part)}" for part in parts)
+    return "".join(f"M{part[0]}m-2 0h{HOUR}" if len(part) == 1 else f"M{'L'.join(part)}" for part in parts)
 
 
 def _shape(mark: Mark, x: float) -> str:

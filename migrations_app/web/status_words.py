@@ -175,7 +175,7 @@ def days_in_words(uptimes: Sequence[int | None], named: Sequence[str]) -> str:
     """What the bar of an area's days shows. Uptimes are hundredths of a per cent; `named` are the days."""
     known = [(uptime, day) for uptime, day in zip(uptimes, named, strict=True) if uptime is not None]
     if not known:
-        return "It was not checked on any of the last days."
+        return f"Of the last {len(uptimes)} days nothing is told: it was not in use, or not checked."
     checked = f"Checked on {len(known)} of the last {len(uptimes)} days"
     whole = sum(uptime == WHOLE for uptime, _ in known)
     if whole == len(known):

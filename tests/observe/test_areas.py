@@ -36,26 +36,30 @@ def test_a_flag_that_did_not_move_has_one_answer_for_all_days(weight, told):
 
 
 def test_before_a_move_it_is_the_old_side_and_after_it_the_new_one():
-    found = days(move(10, 9, 0, 100))
-    assert found == [OLD] * 79 + [NEW] * 11
+    found = days(move(10, 9, 0, 100), new=[10_000] * DAYS)
+    assert found == [OLD] * 80 + [10_000] * 10
 
 
-@pytest.mark.parametrize(("hour", "told"), [(0, NEW), (11.9, NEW), (12, NEW), (12.1, OLD), (23.9, OLD)])
-def test_a_day_with_a_move_in_the_middle_is_told_of_the_side_that_served_for_longer(hour, told):
-    found = days(move(5, hour, 0, 100))
-    assert (on(found, 6), on(found, 5), on(found, 4)) == (OLD, told, NEW)
+@pytest.mark.parametrize("hour", [0.1, 12, 23.9])
+@pytest.mark.parametrize(("before", "after"), [(0, 100), (100, 0)])
+def test_a_day_with_a_move_in_the_middle_has_the_worse_of_the_two(hour, before, after):
+    served = {0: OLD, 100: NEW}
+    found = days(move(5, hour, before, after))
+    assert (on(found, 6), on(found, 5), on(found, 4)) == (served[before], NEW, served[after])
+    # Also when the new side did better.
+    served[100] = 10_000
+    found = days(move(5, hour, before, after), new=[10_000] * DAYS)
+    assert (on(found, 6), on(found, 5), on(found, 4)) == (served[before], OLD, served[after])
 
 
-def test_when_both_served_as_long_it_is_the_worse_one():
-    bad_old = [100] * DAYS
-    assert on(days(move(5, 12, 0, 100)), 5) == NEW
-    assert on(days(move(5, 12, 0, 100), old=bad_old), 5) == 100
+def test_a_move_as_the_day_begins_leaves_nothing_of_it_to_the_other_side():
+    found = days(move(5, 0, 0, 100), new=[10_000] * DAYS)
+    assert (on(found, 6), on(found, 5)) == (OLD, 10_000)
 
 
-def test_a_roll_back_counts_as_a_move_and_a_short_trial_does_not_take_the_day():
-    assert on(days(move(5, 9, 0, 100), move(5, 10, 100, 0)), 5) == OLD
-    assert on(days(move(5, 9, 0, 100), move(5, 10, 100, 0), move(5, 11, 0, 100)), 5) == NEW
-    assert on(days(move(5, 1, 0, 100), move(4, 10, 100, 0)), 4) == OLD
+def test_a_short_trial_that_was_rolled_back_is_not_hidden():
+    found = days(move(5, 9, 0, 100), move(5, 9.1, 100, 0))
+    assert [on(found, back) for back in (6, 5, 4)] == [OLD, NEW, OLD]
 
 
 def test_a_day_on_which_both_served_at_the_same_moment_has_the_worse_of_the_two():
@@ -65,16 +69,10 @@ def test_a_day_on_which_both_served_at_the_same_moment_has_the_worse_of_the_two(
     assert [on(found, back) for back in (6, 5, 4, 3, 2)] == [OLD, OLD, OLD, OLD, 10_000]
 
 
-def test_today_is_as_long_as_it_is():
-    assert on(days(move(0, 8, 0, 100)), 0) == NEW  # 8 hours against 10
-    assert on(days(move(0, 10, 0, 100)), 0) == OLD
-    midnight = days(weight=100, now=TODAY)
-    assert on(midnight, 0) == NEW
-
-
-def test_a_move_just_now_or_by_a_clock_that_is_ahead_is_told_all_the_same():
-    assert on(days(move(0, 18, 0, 100)), 0) == OLD
-    assert on(days(move(0, 18.001, 0, 100)), 0) == OLD
+def test_a_move_of_today_and_one_by_a_clock_that_is_ahead_count():
+    assert on(days(move(0, 8, 0, 100)), 0) == NEW
+    assert on(days(move(0, 18.001, 0, 100)), 0) == NEW
+    assert on(days(weight=100, now=TODAY), 0) == NEW
 
 
 def test_a_side_of_which_nobody_could_tell_stands_against_nothing():

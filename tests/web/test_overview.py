@@ -184,7 +184,7 @@ def test_moves_and_changes_of_health_are_drawn_and_told(manager, shell):
     reconcile_all()
     changed("rag", Health.UNHEALTHY, reason="no answer <in> time")
     drawn = drawing(manager, "rag")
-    assert re.findall(r'<path class="(\w+)"', drawn) == ["line", "back", "up", "ill"]
+    assert re.findall(r'<path class="(\w+)"', drawn) == ["ground", "line", "back", "up", "ill"]
     label = re.search(r'aria-label="([^"]*)"', drawn)[1]
     assert "RAG" in label
     assert "5.0 ms last, 20 ms at most; 3 changes, newest first:" in label

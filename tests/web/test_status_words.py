@@ -131,7 +131,7 @@ def test_what_has_moved_in_part_is_not_said_to_move_as_a_whole(today, coming):
 @pytest.mark.parametrize(
     ("uptimes", "words"),
     [
-        ([None, None, None], "It was not checked on any of the last days."),
+        ([None, None, None], "Of the last 3 days nothing is told: it was not in use, or not checked."),
         ([None, 10_000, 10_000], "Checked on 2 of the last 3 days: everything worked."),
         (
             [9_905, 10_000, 9_905],
