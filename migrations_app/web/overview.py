@@ -113,7 +113,7 @@ def overview(request: WebRequest) -> HttpResponseBase:
 @requires(Permission.VIEW_PLAN)
 @fresh
 def live(request: WebRequest) -> HttpResponseBase:
-    """What refreshes by itself, of the same rows."""
+    """What refreshes by itself. `shown`: the keys of the rows that the page has; others would have no place in it."""
     return _show(request, "#live", oob=True)
 
 
@@ -131,7 +131,12 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
     last = max(1, -(-len(found) // PAGE))
     page = min(said.pop("page", 1), last)
     shown = found[(page - 1) * PAGE : page * PAGE]
-    rows = rows_of(shown, around.zone, around.now)
+    if oob and "shown" in request.GET:
+        has = set(request.GET["shown"].split())
+        rows = rows_of([target for target in shown if target.key in has], around.zone, around.now)
+    else:
+        rows = rows_of(shown, around.zone, around.now)
+    keys = " ".join(target.key for target in shown)
     context: dict[str, Any] = {
         "board": Board(around.plan, around.gateway),
         "oob": oob,
@@ -148,7 +153,8 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
         "tally": _tally(targets),
         "left": _left(targets, around.now),
         "old_sums": _old_sums(rows, around.now),
-        "token": f"{zlib.crc32(' '.join(target.key for target in shown).encode()):08x}",
+        "shown": keys,
+        "token": f"{zlib.crc32(keys.encode()):08x}",
     }
     return render(request, f"overview.html{part}", context, status=422 if form.errors else 200)
 

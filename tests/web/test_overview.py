@@ -345,6 +345,16 @@ def test_the_live_part_brings_the_same_rows_and_a_row_that_is_as_it_was_stays(ma
     assert {key for key in same if same[key] != fresh[key]} == {"auth"}
 
 
+def test_the_live_part_brings_no_row_that_the_page_does_not_have(manager):
+    page = manager.get("/services/", {"q": "identity"}).content.decode()
+    assert '<input type="hidden" id="shown" name="shown" value="auth">' in page
+    assert keys(manager.get("/live/services/", {"shown": "auth monolith nothing"}, headers=HTMX)) == [
+        "monolith",
+        "auth",
+    ]
+    assert keys(manager.get("/live/services/", {"shown": ""}, headers=HTMX)) == []
+
+
 def test_other_rows_are_told_by_the_token(manager):
     def token():
         return re.search(
