@@ -103,7 +103,7 @@
 
   // -- What a poll cannot swap (forms) is shown anew when nobody is in the middle of something.
   function busy() {
-    const fields = [...panel().querySelectorAll("input:not([type=hidden]), textarea")];
+    const fields = [...panel().querySelectorAll("input:not([type=hidden], [type=search]), textarea")];
     const written = fields.some((field) => (field.type === "checkbox" ? field.checked : field.value));
     return written || find("dialog[open]") || find("button:active, a:active, :focus:is(input, textarea, select)", panel());
   }

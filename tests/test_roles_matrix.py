@@ -159,6 +159,8 @@ ADDRESSES: dict[str, Address] = {
     "tick": Address(SEE, 302, Permission.TICK, 303, lambda scene: {"prerequisite_id": scene.unticked}),
     "untick": Address(SEE, 302, Permission.TICK, 303, lambda scene: {"prerequisite_id": scene.ticked}),
     "check": Address(SEE, 302, Permission.CHECK, 303, lambda scene: {"prerequisite_id": scene.automatic}),
+    "overview": Address(SEE, 200),
+    "overview-live": Address(SEE, 200),
     "service": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
     "service-live": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
     "gateway": Address(SEE, 200),

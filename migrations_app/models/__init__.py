@@ -4,7 +4,7 @@ from .approvals import Approval, ApprovalRequest
 from .audit import AuditEvent
 from .checklists import CheckResult, Evidence, Prerequisite, SignOff
 from .freezes import Freeze
-from .gateways import Confirmation, Gateway
+from .gateways import Confirmation, Gateway, Refusal
 from .health import HealthChange, HealthSample, HealthState, PollLateness
 from .history import (
     HealthDay,
@@ -46,6 +46,7 @@ __all__ = [
     "Plan",
     "PollLateness",
     "Prerequisite",
+    "Refusal",
     "RollupDue",
     "RollupMark",
     "Route",

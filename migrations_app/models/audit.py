@@ -16,11 +16,19 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import models
 from django.db.models import Q
 
-from migrations_app.choices import ActorKind
+from migrations_app.choices import ActorKind, AuditKind
 
 GENESIS = "0" * 64
 # Taken for the rest of the transaction by whoever appends, so that the chain has one order.
 CHAIN_LOCK = 0x5357_4348
+# The kinds of events that move flags: `before` and `after` are their weights, by the flag's key.
+MOVES = (
+    AuditKind.WEEK_ENABLED,
+    AuditKind.WEEK_ROLLED_BACK,
+    AuditKind.FLAG_ENABLED,
+    AuditKind.FLAG_WEIGHT_SET,
+    AuditKind.FLAG_ROLLED_BACK,
+)
 
 
 class AuditEvent(models.Model):
@@ -56,6 +64,10 @@ class AuditEvent(models.Model):
             models.Index(fields=["week_number", "-id"], name="audit_by_week"),
             # Serves the trigger that asks which event vouches for a higher weight.
             models.Index(fields=["generation"], name="audit_by_generation"),
+            # Serves "what moved since" of the overview and of the status page: few rows, however long the log is.
+            models.Index(
+                fields=["at"], condition=Q(kind__in=[kind.value for kind in MOVES]), name="audit_moves_by_time"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import connection, models
+from django.db.models.functions import MD5
 
 from .plans import Plan
 from .services import Flag
@@ -62,6 +63,31 @@ class Confirmation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.gateway} at {self.generation}"
+
+
+class Refusal(models.Model):
+    """A configuration that the gateway, its validator or its renderer refused, and why. What ran before kept running.
+
+    One row for each gateway, generation and reason, however often that was offered again: `at` is the first time,
+    `last_at` the last one. reconcile.refusals is the only writer, and keeps the newest alone.
+    """
+
+    gateway = models.ForeignKey(Gateway, on_delete=models.CASCADE, related_name="refusals")
+    generation = models.PositiveBigIntegerField()
+    at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    reason = models.TextField()
+    times = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            # By the digest: a reason may be longer than what an index takes.
+            models.UniqueConstraint("gateway", "generation", MD5("reason"), name="one_refusal_per_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.gateway} refused {self.generation}"
 
 
 def next_generation(plan: Plan, gateways: Iterable[Gateway]) -> int:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -136,16 +137,21 @@ def changes(target: str, limit: int = 20) -> list[HealthChange]:
     return list(HealthChange.objects.filter(target=target).order_by("-at")[:limit])
 
 
-def summaries(now: datetime | None = None) -> dict[str, Summary]:
-    """Target -> what the overview shows of it, for every target that was ever polled, in order of their names."""
+def summaries(now: datetime | None = None, targets: Collection[str] | None = None) -> dict[str, Summary]:
+    """Target -> what the overview shows of it, in order of their names.
+
+    Of every target that was ever polled, or of these alone: most of the cost is in the 138 numbers of each.
+    """
     now = now or timezone.now()
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT target, state, since, polled_at, coalesce(error, ''), milliseconds, stale_after,
                 refreshed_at, uptime_24h, uptime_90d, sparkline, days
-            FROM migrations_app_healthstate FULL JOIN migrations_app_healthsummary USING (target) ORDER BY target
-            """
+            FROM migrations_app_healthstate FULL JOIN migrations_app_healthsummary USING (target)
+            WHERE %(targets)s::text[] IS NULL OR target = ANY(%(targets)s) ORDER BY target
+            """,
+            {"targets": None if targets is None else list(targets)},
         )
         rows = cursor.fetchall()
     found = {}

@@ -20,13 +20,14 @@ from migrations_app.audit import record
 from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import Applied, Observed, RoutingTable
 from migrations_app.gateways.base import Gateway as Adapter
-from migrations_app.gateways.errors import GatewayError, NotConfirmed, StaleGeneration
+from migrations_app.gateways.errors import GatewayError, InvalidTable, NotConfirmed, Rejected, StaleGeneration
 from migrations_app.live import Topic, tell
 from migrations_app.models import Confirmation, Gateway, Plan
 
 from .adapters import adapter_for
 from .decide import Step, decide
 from .desired import desired_table
+from .refusals import note_refusal
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def reconcile(gateway: Gateway) -> Pass:
     behind = not gateway.error and (gateway.observed_generation or 0) < table.generation
     seen = _last_look(gateway) if behind else adapter.observe()
     decision = decide(table, seen)
-    applied, error, put_back = None, seen.error, False
+    applied, failed, error, put_back = None, None, seen.error, False
     if decision.step in {Step.APPLY, Step.REPAIR}:
         begun = timezone.now()
         applied, failed = _apply(adapter, table)
@@ -70,6 +71,9 @@ def reconcile(gateway: Gateway) -> Pass:
         put_back = applied.changed if applied else isinstance(failed, NotConfirmed) and not seen.drift
     elif decision.step == Step.STAND_BACK:
         error = _behind(gateway, seen)
+    # Where the gateway itself refuses what was handed over, its adapter says Rejected too, and not NotConfirmed.
+    if isinstance(failed, Rejected | InvalidTable):
+        note_refusal(gateway, table.generation, str(failed), timezone.now())
     _write(gateway, seen, applied, error, begun)
     if decision.step == Step.REPAIR and put_back:
         _audit_drift(gateway, table, decision.because)

@@ -1,28 +1,86 @@
-"""The page of the gateway: what is asked of it, what it runs, and how to do it by hand."""
+"""The page of the gateway: what is asked of it, what it runs, what it refused, and how to do it by hand."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db.models import OuterRef, Subquery
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
-from migrations_app.models import Confirmation, Gateway
+from migrations_app.choices import AuditKind
+from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan, Refusal, Route
 from migrations_app.roles import Permission
+from migrations_app.templatetags.switchyard import icon
 
 from .access import WebRequest, fresh, requires
-from .board import Board
-from .board_page import show_board
+from .context import chrome
+from .gateway_state import FlagState, GatewayState, flag_state
 
 CONFIRMATIONS = 10  # how many of the last are listed
+REFUSALS = 10
+CORRECTIONS = 5
+SENTENCES = 3  # of one correction; the others are in the audit log
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What the parts of other pages read of a whole board."""
+
+    plan: Plan
+    gateway: GatewayState
+
+
+@dataclass(frozen=True, slots=True)
+class FlagRow:
+    """One flag: what is asked, and what the gateway runs. `shape` is the icon of the state."""
+
+    key: str
+    prefixes: str
+    asked: int
+    gateway: FlagState
+    shape: SafeString
+
+    @property
+    def differs(self) -> bool:
+        """The gateway does not run what is asked, or nobody knows."""
+        return self.gateway.icon != "check"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRow:
+    """One refusal, and what came of it. `taken` is the generation that the gateway took since, at `taken_at`.
+
+    `over`: it runs what is asked again, without having taken another generation.
+    """
+
+    row: Refusal
+    taken: int | None
+    taken_at: datetime | None
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """Drift that was put back. `found` has at most SENTENCES sentences, `more` is how many others there were."""
+
+    event: AuditEvent
+    found: tuple[str, ...]
+    more: int
 
 
 @require_safe
 @requires(Permission.VIEW_PLAN)
 @fresh
 def gateway(request: WebRequest) -> HttpResponseBase:
-    return show_board(request, "gateway.html", _details)
+    return _show(request, "#panel" if request.htmx else "")
 
 
 @require_safe
@@ -30,13 +88,70 @@ def gateway(request: WebRequest) -> HttpResponseBase:
 @fresh
 def live(request: WebRequest) -> HttpResponseBase:
     """What refreshes by itself: no form is in it."""
-    return show_board(request, "gateway.html", _details, live=True)
+    return _show(request, "#live", oob=True)
 
 
-def _details(board: Board) -> dict[str, Any]:
-    return {
-        "gateways": Gateway.objects.order_by("key"),
-        "services": [row for week in board.weeks for row in week.services],
-        "confirmations": Confirmation.objects.select_related("gateway").order_by("-pk")[:CONFIRMATIONS],
+def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseBase:
+    """Eight queries with those of every page, however many flags, changes and refusals there are."""
+    around = chrome(request)["chrome"]
+    if around.plan is None:
+        return render(request, "no_plan.html")
+    rows = _flags(around.gateways, around.now)
+    context: dict[str, Any] = {
+        "board": Board(around.plan, around.gateway),
+        "oob": oob,
+        "gateways": around.gateways,
+        "flags": sorted(rows, key=lambda row: not row.differs),
+        "differing": sum(row.differs for row in rows),
+        "refusals": _refusals({row.pk: row for row in around.gateways}),
+        "corrections": _corrections(),
+        "confirmations": list(Confirmation.objects.select_related("gateway").order_by("-pk")[:CONFIRMATIONS]),
         "gateway_url": settings.GATEWAY_URL,
     }
+    return render(request, f"gateway.html{part}", context)
+
+
+def _flags(gateways: list[Gateway], now: datetime) -> list[FlagRow]:
+    prefixes = defaultdict(list)
+    for service, prefix in Route.objects.values_list("service_id", "prefix"):
+        prefixes[service].append(prefix)
+    shapes = {name: icon(name) for name in ("check", "clock", "cross")}
+    found = []
+    for flag in Flag.objects.order_by("service__position", "key"):
+        state = flag_state(flag, gateways, now)
+        told = " ".join(prefixes[flag.service_id])
+        found.append(FlagRow(flag.key, told, flag.weight, state, shapes[state.icon]))
+    return found
+
+
+def _refusals(gateways: dict[int, Gateway]) -> list[RefusalRow]:
+    """The newest first. What was taken since is asked for in the same question, by an index."""
+    since = Confirmation.objects.filter(
+        gateway=OuterRef("gateway"), generation__gte=OuterRef("generation"), confirmed_at__gt=OuterRef("last_at")
+    ).order_by("generation")
+    rows = Refusal.objects.annotate(
+        taken=Subquery(since.values("generation")[:1]), taken_at=Subquery(since.values("confirmed_at")[:1])
+    ).order_by("-last_at", "-pk")
+    return [
+        RefusalRow(row, row.taken, row.taken_at, _over(row, gateways.get(row.gateway_id))) for row in rows[:REFUSALS]
+    ]
+
+
+def _over(row: Refusal, gateway: Gateway | None) -> bool:
+    return (
+        gateway is not None
+        and not gateway.error
+        and gateway.observed_at is not None
+        and gateway.observed_at > row.last_at
+        and (gateway.observed_generation or 0) >= row.generation
+    )
+
+
+def _corrections() -> list[Correction]:
+    events = AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED.value).defer("verdict").order_by("-id")
+    found = []
+    for event in events[:CORRECTIONS]:
+        sentences: Sequence[str] = [str(one) for one in event.before.get("found", ())]
+        told = tuple(sentences[:SENTENCES])
+        found.append(Correction(event, told, len(sentences) - len(told)))
+    return found

@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from functools import wraps
+from datetime import datetime, timedelta
+from functools import lru_cache, wraps
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
@@ -19,20 +19,26 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_cache_control, patch_vary_headers
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health, WeekStatus
-from migrations_app.gates.load import current_health
 from migrations_app.models import Flag, Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.observe.areas import uptime_of_area
+from migrations_app.observe.history import Summary, summaries
+from migrations_app.observe.lately import moves_since
 from migrations_app.observe.traffic import recent_errors
+from migrations_app.observe.uptime import DAYS, day_of, in_per_cent
 from migrations_app.roles import Permission, who_may
 
 from .access import may
 from .gateway_state import OLD_AFTER, flag_state
-from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of
+from .past import DAY_GRADES, DayBar
+from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of, days_in_words
 
 KEPT_FOR = 5  # seconds that one reading answers everybody who asks
 AWAY = "The status is not known: the database does not answer. Ask again in a few seconds."
@@ -45,6 +51,13 @@ class Status:
     title: str
     as_of: datetime
     areas: tuple[Area, ...]
+    uptimes: tuple[tuple[int | None, ...], ...]  # of each area, by observe.areas
+
+    @property
+    def shown(self) -> list[tuple[Area, SafeString]]:
+        """Each area with the drawing of its days."""
+        today = day_of(self.as_of, 0)
+        return [(area, _drawn(days, today)) for area, days in zip(self.areas, self.uptimes, strict=True)]
 
     @property
     def worst(self) -> Standing:
@@ -70,7 +83,7 @@ class Status:
 
 
 def load_status() -> Status | None:
-    """As it is now, None without a plan. Five queries, however many areas there are."""
+    """As it is now, None without a plan. Six queries, however many areas there are."""
     plan = Plan.objects.first()
     if plan is None:
         return None
@@ -79,9 +92,12 @@ def load_status() -> Status | None:
     gateways = list(Gateway.objects.filter(plan=plan))
     # What a gateway ran when it was last seen says nothing of now.
     seen_lately = all(row.observed_at and now - row.observed_at <= OLD_AFTER for row in gateways)
-    health = {target: state for target, (state, _) in current_health(now).items()}
+    known = summaries(now)
+    health = {target: one.state for target, one in known.items()}
+    moves = moves_since(day_of(now, DAYS - 1))
     counted = recent_errors(now)
-    areas = []
+    areas, uptimes = [], []
+    old_days = _days(known.get(MONOLITH_TARGET), now)
     for flag in Flag.objects.select_related("service", "week"):
         service, week = flag.service, flag.week
         requests, errors = counted.get(service.key, (0, 0))
@@ -103,7 +119,37 @@ def load_status() -> Status | None:
             today=now.astimezone(zone).date(),
         )
         areas.append(area_of(facts))
-    return Status(plan.title, now.astimezone(zone), tuple(areas))
+        new_days = _days(known.get(service.key), now)
+        old = None if service.new_side_only else old_days
+        uptimes.append(tuple(uptime_of_area(moves.get(flag.key, ()), flag.weight, new_days, old, now)))
+    return Status(plan.title, now.astimezone(zone), tuple(areas), tuple(uptimes))
+
+
+def _days(summary: Summary | None, now: datetime) -> tuple[int | None, ...]:
+    """The uptimes of the last days, today last, also when they were summed up on another day."""
+    if summary is None or summary.refreshed_at is None:
+        return (None,) * DAYS
+    since = min(max((day_of(now, 0) - day_of(summary.refreshed_at, 0)).days, 0), DAYS)
+    return (*summary.days[since:], *(None,) * since)
+
+
+# What is drawn seldom changes: today's uptime does, when a poll has failed.
+@lru_cache(maxsize=1024)
+def _drawn(uptimes: tuple[int | None, ...], today: datetime) -> SafeString:
+    named = [_named(today - timedelta(days=DAYS - 1 - place)) for place in range(DAYS)]
+    bars = [_bar(place, uptime, named[place]) for place, uptime in enumerate(uptimes)]
+    return render_to_string("parts/days.html", {"days": bars, "summary": days_in_words(uptimes, named)})
+
+
+def _named(day: datetime) -> str:
+    return f"{day.day} {day:%B}"
+
+
+def _bar(place: int, uptime: int | None, day: str) -> DayBar:
+    if uptime is None:
+        return DayBar(place, "none", 1, f"{day}: not known")
+    grade = next(name for least, name in DAY_GRADES if uptime >= least)
+    return DayBar(place, grade, {"whole": 10, "most": 7, "less": 4}[grade], f"{day}: {in_per_cent(uptime)}")
 
 
 class Kept:
@@ -178,7 +224,10 @@ def status(request: HttpRequest) -> HttpResponseBase:
 
 @_for_support
 def status_json(_request: HttpRequest) -> HttpResponseBase:
-    """The same for machines. Times are ISO 8601 with their offset."""
+    """The same for machines. Times are ISO 8601 with their offset.
+
+    `uptime_90_days`: hundredths of a per cent for each day of UTC, today last; null where nobody could tell.
+    """
     try:
         found = kept.get()
     except DatabaseError:
@@ -200,8 +249,9 @@ def status_json(_request: HttpRequest) -> HttpResponseBase:
                     "last_change": one.changed,
                     "last_change_at": one.changed_at.isoformat() if one.changed_at else None,
                     "coming": one.coming,
+                    "uptime_90_days": uptimes,
                 }
-                for one in found.areas
+                for one, uptimes in zip(found.areas, found.uptimes, strict=True)
             ],
         }
     )

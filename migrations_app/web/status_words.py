@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -10,6 +11,7 @@ from migrations_app.choices import Health, WeekStatus
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 
 FEWEST = 10  # requests in the last minute; of fewer, failures are told by the health of the sides alone
+WHOLE = 10_000  # hundredths of a per cent
 TROUBLE_SHARE = 0.02  # of the requests that failed: a caller in fifty has noticed
 
 
@@ -159,10 +161,25 @@ def _what_comes(facts: Facts) -> str:
     when = _days(facts.planned_start, facts.planned_end)
     if facts.week == WeekStatus.ROLLED_BACK:
         return "It will be tried again; no new date is known"
+    it = "The rest" if facts.asked > MONOLITH_WEIGHT else "It"
     if facts.planned_end < facts.today:
-        return f"It was to move {when}, and has not yet"
-    return f"It is planned to move {when}"
+        return f"{it} was to move {when}, and has not yet"
+    return f"{it} is planned to move {when}"
 
 
 def _days(first: date, last: date) -> str:
     return f"on {first.day} {first:%B}" if first == last else f"between {first.day} {first:%B} and {last.day} {last:%B}"
+
+
+def days_in_words(uptimes: Sequence[int | None], named: Sequence[str]) -> str:
+    """What the bar of an area's days shows. Uptimes are hundredths of a per cent; `named` are the days."""
+    known = [(uptime, day) for uptime, day in zip(uptimes, named, strict=True) if uptime is not None]
+    if not known:
+        return f"Of the last {len(uptimes)} days nothing is told: it was not in use, or not checked."
+    checked = f"Checked on {len(known)} of the last {len(uptimes)} days"
+    whole = sum(uptime == WHOLE for uptime, _ in known)
+    if whole == len(known):
+        return f"{checked}: everything worked."
+    worst, day = min(reversed(known), key=lambda one: one[0])
+    worked = f"everything worked on {whole}" if whole else "something failed on each"
+    return f"{checked}: {worked}. The worst was {day}, with {worst // 100}.{worst % 100:02} %."

@@ -30,6 +30,7 @@ PAGES = [
     "/weeks/1/",
     "/weeks/3/",
     "/weeks/6/",
+    "/services/",
     "/services/rag/",
     "/gateway/",
     "/audit/",

@@ -18,9 +18,11 @@ PAGES = [
     "/live/every-page/",
     "/weeks/1/",
     "/weeks/6/",
+    "/services/",
     "/services/auth/",
     "/gateway/",
     "/live/",
+    "/live/services/",
     "/weeks/1/live/",
 ]
 OPEN = {"sign-in", "healthz", "metrics"}

@@ -4,12 +4,17 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError
+from django.db import DatabaseError, connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from migrations_app.actor import SYSTEM
+from migrations_app.audit import record
+from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import Side
-from migrations_app.models import Gateway, HealthState, Plan, Service, TrafficSample
+from migrations_app.models import Flag, Gateway, HealthState, HealthSummary, Plan, Service, TrafficSample
+from migrations_app.observe.uptime import DAYS, day_of
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from migrations_app.web import status
@@ -121,7 +126,7 @@ def test_without_a_plan_it_says_so(db, anybody, settings):
 
 def test_one_reading_answers_everybody_for_seconds(plan, anybody, settings, django_assert_num_queries):
     settings.STATUS_PUBLIC = True
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         anybody.get("/status.json")
     with django_assert_num_queries(0):
         anybody.get("/status.json")
@@ -160,3 +165,75 @@ def test_who_is_signed_in_gets_a_page_that_nobody_else_is_given(plan, support, s
 def test_times_are_of_the_plans_zone(plan, support):
     Plan.objects.update(timezone="Asia/Tokyo")
     assert json.loads(support.get("/status.json").content)["as_of"].endswith("+09:00")
+
+
+# -- 90 days ----------------------------------------------------------------------------------------------------------
+
+
+def days_of(target, uptime, at=None):
+    HealthSummary.objects.update_or_create(
+        target=target,
+        defaults={
+            "refreshed_at": at or timezone.now(),
+            "sparkline": [None] * 48,
+            "days": [uptime] * DAYS if isinstance(uptime, int) else uptime,
+        },
+    )
+
+
+def moved(flag, before, after, at):
+    """As an action would have told it then. What is asked of the flag now stays as it is."""
+    with transaction.atomic():
+        record(AuditKind.FLAG_WEIGHT_SET, actor=SYSTEM, subject=flag, before={flag: before}, after={flag: after}, at=at)
+
+
+def test_each_area_has_the_days_of_the_side_that_served_it(plan, support):
+    days_of("monolith", 9_990)
+    days_of("auth", 9_000)
+    now = timezone.now()
+    moved("USE_AUTH_SERVICE", 0, 100, day_of(now, 20) + timedelta(hours=9))
+    moved("USE_AUTH_SERVICE", 100, 0, day_of(now, 10) + timedelta(hours=9))
+    found = areas(support)
+    assert found["Sign-in"]["uptime_90_days"] == [9_990] * 69 + [9_000] * 11 + [9_990] * 10
+    assert found["Notifications"]["uptime_90_days"] == [9_990] * 90
+    page = support.get("/status/")
+    named = f"{day_of(now, 20).day} {day_of(now, 20):%B}"
+    assert f"<title>{named}: 90.00 %</title>" in page.content.decode()
+    said = text_of(page)
+    assert "Checked on 90 of the last 90 days: something failed on each." in said
+
+
+def test_an_area_that_only_the_new_system_has_is_not_told_of_the_old_one(plan, support):
+    days_of("monolith", 9_990)
+    area = Service.objects.get(key="reports").area
+    assert areas(support)[area]["uptime_90_days"] == [None] * 90
+
+
+def test_sums_of_yesterday_are_those_of_yesterday(plan, support):
+    now = timezone.now()
+    days_of("monolith", [*range(DAYS)], at=day_of(now, 1) + timedelta(hours=5))
+    assert areas(support)["Sign-in"]["uptime_90_days"] == [*range(1, DAYS), None]
+    status.kept.forget()
+    days_of("monolith", [*range(DAYS)], at=now - timedelta(days=200))
+    assert areas(support)["Sign-in"]["uptime_90_days"] == [None] * 90
+
+
+def test_before_the_first_minute_is_summed_up_nothing_is_known_of_the_days(plan, support):
+    assert areas(support)["Sign-in"]["uptime_90_days"] == [None] * 90
+    assert "nothing is told: it was not in use, or not checked." in text_of(support.get("/status/"))
+
+
+def test_the_days_cost_the_same_with_more_moves(plan, support):
+    def queries():
+        status.kept.forget()
+        with CaptureQueriesContext(connection) as captured:
+            status.load_status()
+        return len(captured)
+
+    before = queries()
+    now = timezone.now()
+    for flag in Flag.objects.all():
+        days_of(flag.service.key, 9_000)
+        for back in range(1, 30):
+            moved(flag.key, 0, back, day_of(now, back))
+    assert queries() == before == 6

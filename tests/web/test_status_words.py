@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from migrations_app.choices import Health, WeekStatus
-from migrations_app.web.status_words import Facts, Standing, area_of
+from migrations_app.web.status_words import Facts, Standing, area_of, days_in_words
 
 BEFORE = Facts(
     area="Sign-in",
@@ -115,3 +115,33 @@ def test_callers_are_told_the_truth_in_each_state(new):
     area = area_of(replace(MOVED, new=new))
     assert ("does not work at the moment" in area.say) == (area.standing == Standing.DOWN)
     assert "the identity team" in area.say
+
+
+@pytest.mark.parametrize(
+    ("today", "coming"),
+    [
+        (date(2026, 12, 8), "The rest is planned to move between 7 December and 13 December"),
+        (date(2026, 12, 14), "The rest was to move between 7 December and 13 December, and has not yet"),
+    ],
+)
+def test_what_has_moved_in_part_is_not_said_to_move_as_a_whole(today, coming):
+    assert area_of(replace(MOVED, runs=25, asked=25, week=WeekStatus.IN_PROGRESS, today=today)).coming == coming
+
+
+@pytest.mark.parametrize(
+    ("uptimes", "words"),
+    [
+        ([None, None, None], "Of the last 3 days nothing is told: it was not in use, or not checked."),
+        ([None, 10_000, 10_000], "Checked on 2 of the last 3 days: everything worked."),
+        (
+            [9_905, 10_000, 9_905],
+            "Checked on 3 of the last 3 days: everything worked on 1. The worst was 3 May, with 99.05 %.",
+        ),
+        (
+            [None, None, 0],
+            "Checked on 1 of the last 3 days: something failed on each. The worst was 3 May, with 0.00 %.",
+        ),
+    ],
+)
+def test_the_days_of_an_area_are_summed_up_in_words(uptimes, words):
+    assert days_in_words(uptimes, ["1 May", "2 May", "3 May"]) == words

@@ -1,0 +1,291 @@
+"""The overview: the monolith and every service in one list, with two days of each, and what has changed meanwhile."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Any
+from urllib.parse import urlencode
+
+from django import forms
+from django.conf import settings
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
+
+from migrations_app.choices import Health
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
+from migrations_app.models import Flag, Gateway, HealthState, Plan
+from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.observe.traffic import recent, recent_errors
+from migrations_app.roles import Permission
+from migrations_app.templatetags.switchyard import icon
+
+from .access import WebRequest, fresh, requires
+from .context import chrome
+from .gateway_state import OLD_AFTER, GatewayState
+from .overview_rows import SHAPES, Row, Target, rows_of
+
+PAGE = 50  # rows
+LARGEST = 3  # of what still reaches the monolith
+SUMMED_WITHIN = timedelta(minutes=5)  # the sums are written anew each minute
+WORST = (Health.UNHEALTHY, Health.UNKNOWN, Health.HEALTHY)  # first
+PLAN, TROUBLE = "plan", "trouble"
+
+
+class Filter(forms.Form):
+    """Which rows, and in which order. All of it is optional and lives in the address."""
+
+    q = forms.CharField(required=False, max_length=100, label="Search")
+    state = forms.ChoiceField(required=False, choices=[("", "All"), *Health.choices])
+    sort = forms.ChoiceField(
+        required=False, label="Order", choices=[("", "As planned, by week"), (TROUBLE, "Trouble first")]
+    )
+    page = forms.IntegerField(required=False, min_value=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """Requests that still reach the monolith: of one service, or, with None, what no route matches.
+
+    `share` is the part of all requests, from 0 to 1.
+    """
+
+    service: str | None
+    requests: int
+    share: float
+
+
+def still_on_monolith(now: datetime) -> list[Remaining]:
+    """What the monolith was sent within the last minute, the most first."""
+    counted = recent(now)
+    total = sum(sum(sides.values()) for sides in counted.values())
+    found = [
+        Remaining(key, sides[Side.MONOLITH], sides[Side.MONOLITH] / total)
+        for key, sides in counted.items()
+        if sides[Side.MONOLITH]
+    ]
+    return sorted(found, key=lambda one: -one.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows under one heading. `week` links to its page."""
+
+    title: str
+    week: int | None
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What the top of the page tells of the monolith: `share` in words, None without traffic."""
+
+    share: str | None
+    requests: int
+    total: int
+    largest: tuple[tuple[str, str, int], ...]  # key, title, requests
+    meter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What the parts of other pages read of a whole board."""
+
+    plan: Plan
+    gateway: GatewayState
+
+
+@require_safe
+@requires(Permission.VIEW_PLAN)
+@fresh
+def overview(request: WebRequest) -> HttpResponseBase:
+    """GET parameters: q, state, sort, page."""
+    return _show(request, "#panel" if request.htmx else "")
+
+
+@require_safe
+@requires(Permission.VIEW_PLAN)
+@fresh
+def live(request: WebRequest) -> HttpResponseBase:
+    """What refreshes by itself. `shown`: the keys of the rows that the page has; others would have no place in it."""
+    return _show(request, "#live", oob=True)
+
+
+def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseBase:
+    """Ten queries, with those of every page, however many services, polls and events there are."""
+    around = chrome(request)["chrome"]
+    if around.plan is None:
+        return render(request, "no_plan.html")
+    form = Filter(request.GET)
+    form.label_suffix = ""
+    form.is_valid()
+    said = {name: value for name, value in form.cleaned_data.items() if value}
+    targets = _targets(around.plan, around.gateways, around.now)
+    found = _chosen(targets, said)
+    last = max(1, -(-len(found) // PAGE))
+    page = min(said.pop("page", 1), last)
+    shown = found[(page - 1) * PAGE : page * PAGE]
+    if oob and "shown" in request.GET:
+        has = set(request.GET["shown"].split())
+        rows = rows_of([target for target in shown if target.key in has], around.zone, around.now)
+    else:
+        rows = rows_of(shown, around.zone, around.now)
+    keys = " ".join(target.key for target in shown)
+    context: dict[str, Any] = {
+        "board": Board(around.plan, around.gateway),
+        "oob": oob,
+        "form": form,
+        "filtered": bool(said.keys() - {"sort"}),
+        "query": urlencode(said | ({"page": page} if page > 1 else {})),
+        "groups": list(_groups(rows, said.get("sort", PLAN))),
+        "count": len(found),
+        "of": len(targets),
+        "page": page,
+        "last": last,
+        "previous": urlencode(said | {"page": page - 1}) if page > 1 else "",
+        "next": urlencode(said | {"page": page + 1}) if page < last else "",
+        "tally": _tally(targets),
+        "left": _left(targets, around.now),
+        "old_sums": _old_sums(rows, around.now),
+        "shown": keys,
+        "token": f"{zlib.crc32(keys.encode()):08x}",
+    }
+    return render(request, f"overview.html{part}", context, status=422 if form.errors else 200)
+
+
+def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]:
+    """The monolith, then the services in the order of the plan."""
+    health = _states(now)
+    counted = recent_errors(now)
+    running = _running(gateways, now)
+    found = []
+    serving: Counter[str] = Counter()
+    for flag, asked, week, week_title, key, title, area, owner, new_side_only in Flag.objects.order_by(
+        "week__number", "service__position", "key"
+    ).values_list(
+        "key",
+        "weight",
+        "week__number",
+        "week__title",
+        "service__key",
+        "service__title",
+        "service__area",
+        "service__owner",
+        "service__new_side_only",
+    ):
+        requests, failed = counted.get(key, (0, 0))
+        runs = running.get(flag) if running is not None else None
+        if not new_side_only:
+            serving[_part(runs)] += 1
+        found.append(
+            Target(
+                key=key,
+                title=title,
+                state=health.get(key, Health.UNKNOWN),
+                week=(week, week_title),
+                words=f"{key} {area} {owner} {flag}",
+                flag=flag,
+                new_side_only=new_side_only,
+                asked=asked,
+                runs=runs,
+                requests=requests,
+                failed=failed,
+            )
+        )
+    old = Target(
+        MONOLITH_TARGET, plan.monolith_title, health.get(MONOLITH_TARGET, Health.UNKNOWN), serves=_serving(serving)
+    )
+    return [old, *found]
+
+
+def _states(now: datetime) -> dict[str, Health]:
+    """Target -> its state, as gates.load.states_at has it; with 500 of them columns are read in a third of the time."""
+    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
+    return {
+        target: Health(state) if abs(now - polled_at) <= stale else Health.UNKNOWN
+        for target, state, polled_at in HealthState.objects.values_list("target", "state", "polled_at")
+    }
+
+
+def _running(gateways: list[Gateway], now: datetime) -> dict[str, int] | None:
+    """Flag key -> the weight that every gateway runs by its own word; None when one was not seen lately."""
+    if not gateways:
+        return None
+    for row in gateways:
+        if row.observed_at is None or row.observed_generation is None or now - row.observed_at > OLD_AFTER:
+            return None
+    first, *others = (row.observed_weights for row in gateways)
+    return {flag: weight for flag, weight in first.items() if all(one.get(flag) == weight for one in others)}
+
+
+def _part(runs: int | None) -> str:
+    if runs is None:
+        return "unknown"
+    return {MONOLITH_WEIGHT: "all", SERVICE_WEIGHT: "none"}.get(runs, "part")
+
+
+def _serving(parts: Mapping[str, int]) -> str:
+    """What of the services the monolith serves, by what the gateway runs."""
+    if not sum(parts.values()):
+        return "Serves no service"
+    if parts["unknown"]:
+        return "Not known"
+    told = [f"all of {parts['all']}"] if parts["all"] else []
+    told += [f"part of {parts['part']}"] if parts["part"] else []
+    return f"Serves {', '.join(told)}" if told else "Serves none of them"
+
+
+def _chosen(targets: list[Target], said: Mapping[str, Any]) -> list[Target]:
+    """Those that fit the filter, in the order that is asked for."""
+    words = str(said.get("q", "")).casefold().split()
+    found = [
+        one
+        for one in targets
+        if said.get("state") in {None, one.state}
+        and all(word in f"{one.title} {one.key} {one.words}".casefold() for word in words)
+    ]
+    return sorted(found, key=_trouble) if said.get("sort") == TROUBLE else found
+
+
+def _trouble(target: Target) -> tuple[int, bool]:
+    return WORST.index(target.state), not target.carries
+
+
+def _groups(rows: Sequence[Row], sort: str) -> Iterator[Group]:
+    if sort == TROUBLE:
+        if rows:
+            yield Group("Trouble first, and of that what carries traffic", None, tuple(rows))
+        return
+    for week, found in groupby(rows, key=lambda row: row.target.week):
+        yield Group(f"Week {week[0]}: {week[1]}" if week else "The old side", week[0] if week else None, tuple(found))
+
+
+def _tally(targets: Sequence[Target]) -> list[tuple[Health, SafeString, int]]:
+    counted = Counter(target.state for target in targets)
+    return [(state, icon(SHAPES[state]), counted[state]) for state in WORST if counted[state]]
+
+
+def _left(targets: Sequence[Target], now: datetime) -> Left:
+    remaining = still_on_monolith(now)
+    titles = {target.key: target.title for target in targets}
+    requests, share = sum(one.requests for one in remaining), sum(one.share for one in remaining)
+    total = round(requests / share) if share else sum(target.requests for target in targets)
+    largest = tuple(
+        (one.service or "", titles.get(one.service or "", "what no route matches"), one.requests)
+        for one in remaining[:LARGEST]
+    )
+    # Never rounded to all or nothing.
+    whole = round(100 * share) if share in {0, 1} else min(99, max(1, round(100 * share)))
+    return Left(f"{whole}" if total else None, requests, total, largest, whole)
+
+
+def _old_sums(rows: Sequence[Row], now: datetime) -> datetime | None:
+    """When uptimes and lines were last summed up, when that is too long ago; else None."""
+    last = max((row.summed_at for row in rows if row.summed_at), default=None)
+    return last if last and now - last > SUMMED_WITHIN else None
