@@ -96,14 +96,17 @@ class Chrome:
         return timezone.now()
 
     @cached_property
-    def role(self) -> str:
-        """The account's groups, in words. As a rule they came with the account (roles.RoleBackend)."""
+    def roles(self) -> list[str]:
+        """The names of the account's groups. As a rule they came with the account (roles.RoleBackend)."""
         names = getattr(self.request.user, "roles", None)
-        if names is None:
-            names = [group.name for group in self.request.user.groups.all()]
-        return ", ".join(names) or "no role"
+        return [group.name for group in self.request.user.groups.all()] if names is None else list(names)
 
     @property
+    def role(self) -> str:
+        """In words."""
+        return ", ".join(self.roles) or "no role"
+
+    @cached_property
     def may(self) -> dict[str, bool]:
         """What the account may do, by the permission's name in lower case."""
         return {permission.name.lower(): self.request.user.has_perm(permission) for permission in Permission}

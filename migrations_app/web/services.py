@@ -17,8 +17,8 @@ from migrations_app.models import Flag, HealthSample
 from migrations_app.roles import Permission, who_may
 
 from .access import WebRequest, fresh, requires
-from .approval_panel import approved_flags
 from .board import load_board
+from .context import chrome
 from .enabling import Enabling
 from .forms import new_key
 from .notices import Notice
@@ -78,14 +78,9 @@ def _polls(key: str) -> QuerySet[HealthSample]:
 
 
 def _context(request: HttpRequest, key: str) -> dict[str, Any]:
-    board = load_board()
+    board = load_board(chrome(request)["chrome"].gateways)
     found = board.service(key) if board else None
     if board is None or found is None:
         raise Http404
     week, row = found
-    return {
-        "board": board,
-        "row": week,
-        "service": row,
-        "enabling": Enabling.of_service(week, row, approved_flags(request, board, week)),
-    }
+    return {"board": board, "row": week, "service": row, "enabling": Enabling.of_service(week, row)}
