@@ -19,6 +19,7 @@ from django.utils import timezone
 from migrations_app.choices import CheckState, Decision, Health, Phase, WeekStatus
 from migrations_app.gateways.base import SERVICE_WEIGHT, Address
 from migrations_app.models import ApprovalRequest, Freeze, HealthState, Override, Plan, Week
+from migrations_app.models.health import trusted_for
 
 from .checks import INSTANT
 from .freezes import span_at
@@ -199,23 +200,26 @@ def snapshots(
 
 
 def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]:
-    """Target -> (state, error). A state that no poll has confirmed for HEALTH_STALE_AFTER seconds is unknown.
+    """Target -> (state, error). A state that no poll has confirmed for HealthState.trusted_for is unknown.
 
     So is one that lies as far in the future, from before the clock was put back, until the next poll.
     """
-    now, stale = now or timezone.now(), timedelta(seconds=settings.HEALTH_STALE_AFTER)
-    rows = HealthState.objects.values_list("target", "state", "error", "since", "polled_at", "milliseconds")
-    found = {target: _health_at(now, stale, row) for target, *row in rows}
-    return {target: (one.state, one.error) for target, one in found.items()}
+    now = now or timezone.now()
+    columns = ("target", "polled_at", "state", "error", "since", "milliseconds", "stale_after")
+    found = {}
+    for target, polled_at, *row in HealthState.objects.values_list(*columns):
+        health = _health_at(now, (now - polled_at).total_seconds(), *row)
+        found[target] = (health.state, health.error)
+    return found
 
 
-def _health_at(now: datetime, stale: timedelta, row: Sequence[Any]) -> TargetHealth:
-    """`row`: state, error, since, polled_at, milliseconds."""
-    state, error, since, polled_at, milliseconds = row
-    if now - polled_at > stale:
-        age = int((now - polled_at).total_seconds())
-        return TargetHealth(Health.UNKNOWN, f"the last poll was {age} s ago", polled_at, None)
-    if polled_at - now > stale:
+def _health_at(now: datetime, age: float, *row: Any) -> TargetHealth:
+    """`age` of the last poll in seconds; `row`: state, error, since, milliseconds, stale_after."""
+    state, error, since, milliseconds, stale_after = row
+    trusted = trusted_for(stale_after).total_seconds()
+    if age > trusted:
+        return TargetHealth(Health.UNKNOWN, f"the last poll was {int(age)} s ago", now - timedelta(seconds=age), None)
+    if -age > trusted:
         return TargetHealth(Health.UNKNOWN, "no poll since the clock was put back", now, None)
     known = Health(state)
     return TargetHealth(known, error, since, None if known == Health.UNKNOWN else milliseconds)
@@ -267,7 +271,8 @@ def _seldom(weeks: Sequence[Any], whole: Iterable[Week], weight: int, now: datet
 
 # To put these together anew for each page and each click would take the ORM longer than PostgreSQL takes to answer.
 _FLAGS_AND_HEALTH = """
-    SELECT whole.*, health.target, health.state, health.error, health.since, health.polled_at, health.milliseconds
+    SELECT whole.*, health.target, extract(epoch FROM %s - health.polled_at)::float8, health.state, health.error,
+        health.since, health.milliseconds, health.stale_after
     FROM (
         SELECT week.number, flag.id, flag.key AS flag, flag.weight, flag.generation, flag.changed_at,
             service.id AS service_id, service.key AS service, service.title, service.area, service.owner, service.host,
@@ -319,14 +324,14 @@ _COLUMNS = len(FlagRow._fields)
 
 def _flags_and_health(now: datetime) -> tuple[dict[int, list[FlagRow]], dict[str, TargetHealth]]:
     """All flags by the number of their week, in the order of pages, and the state of every target."""
-    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
     flags: dict[int, list[FlagRow]] = defaultdict(list)
     health = {}
-    for row in _rows(_FLAGS_AND_HEALTH):
+    for row in _rows(_FLAGS_AND_HEALTH, [now]):
         if row[0] is not None:
             flags[row[0]].append(FlagRow._make(row[:_COLUMNS]))
-        if row[_COLUMNS + 1] is not None:
-            health[row[_COLUMNS + 1]] = _health_at(now, stale, row[_COLUMNS + 2 :])
+        _, target, *of_health = row[_COLUMNS:]
+        if target is not None:
+            health[target] = _health_at(now, *of_health)
     return dict(flags), health
 
 

@@ -5,7 +5,7 @@ from .audit import AuditEvent
 from .checklists import CheckResult, Evidence, Prerequisite, SignOff
 from .freezes import Freeze
 from .gateways import Confirmation, Gateway
-from .health import HealthChange, HealthSample, HealthState
+from .health import HealthChange, HealthSample, HealthState, PollLateness
 from .history import (
     HealthDay,
     HealthHour,
@@ -42,6 +42,7 @@ __all__ = [
     "HealthSummary",
     "Override",
     "Plan",
+    "PollLateness",
     "Prerequisite",
     "RollupDue",
     "RollupMark",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import Q
 
 from migrations_app.choices import Health
 
+# Upper bounds, in seconds and inclusive, of the ranges in which polls are counted by how late they began.
+LATE_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+NO_LATENESS = (0,) * (len(LATE_BOUNDS) + 1)  # one range more, for what is above all of them
 MONOLITH_TARGET = "monolith"  # the target of the old side; every other target is a service's key
 
 
@@ -45,9 +52,10 @@ class HealthSample(models.Model):
 
 
 class HealthState(models.Model):
-    """The last known state of one target. A state that no poll has confirmed for a while counts as unknown.
+    """The last known state of one target. A state that no poll has confirmed for `trusted_for` counts as unknown.
 
     `against` is how many polls in a row have spoken against it; once they are enough for the target, it changes.
+    `polls` and `failed` only grow: all that were stored of it, and those that it failed.
     """
 
     target = models.SlugField(max_length=80, unique=True)
@@ -57,6 +65,9 @@ class HealthState(models.Model):
     polled_at = models.DateTimeField()
     milliseconds = models.FloatField(null=True)
     error = models.CharField(max_length=300, blank=True)
+    polls = models.PositiveBigIntegerField(default=0)
+    failed = models.PositiveBigIntegerField(default=0)
+    stale_after = models.FloatField(default=0, help_text="Seconds: two intervals of its polls and a timeout.")
 
     class Meta:
         default_permissions = ()
@@ -66,6 +77,16 @@ class HealthState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.state}"
+
+    @property
+    def trusted_for(self) -> timedelta:
+        """How long a poll vouches for the state: HEALTH_STALE_AFTER, longer where it is polled more seldom."""
+        return trusted_for(self.stale_after)
+
+
+def trusted_for(stale_after: float) -> timedelta:
+    """HealthState.trusted_for, of the column."""
+    return timedelta(seconds=max(settings.HEALTH_STALE_AFTER, stale_after))
 
 
 class HealthChange(models.Model):
@@ -91,3 +112,22 @@ class HealthChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.was} -> {self.state}"
+
+
+class PollLateness(models.Model):
+    """How long after they were due polls began, counted since the first poller: one row.
+
+    `late` counts polls by LATE_BOUNDS, `seconds` is the sum of them. `skipped` polls did not begin at all, because the
+    last one of their target was still out.
+    """
+
+    late = ArrayField(models.BigIntegerField())
+    seconds = models.FloatField()
+    skipped = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_row_of_lateness")]
+
+    def __str__(self) -> str:
+        return f"{sum(self.late)} polls, {self.skipped} skipped"

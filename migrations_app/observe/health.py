@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from migrations_app.gateways.base import Address
 from migrations_app.live import Topic, tell_all
 from migrations_app.models import HealthChange, HealthState, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.observe.lateness import Lateness
 from migrations_app.observe.polls import LONGEST_ERROR, PollResult, Target
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.rows import HEALTH_LOCK
@@ -64,6 +65,8 @@ class State:
     polled_at: datetime
     milliseconds: float | None
     error: str
+    polls: int = 0
+    failed: int = 0
 
 
 def advance(before: State | None, result: PollResult, *, fail_after: int = 1, recover_after: int = 1) -> State:
@@ -89,6 +92,8 @@ def advance(before: State | None, result: PollResult, *, fail_after: int = 1, re
         result.polled_at,
         result.milliseconds,
         result.error[:LONGEST_ERROR],
+        state.polls + 1,
+        state.failed + (result.healthy is False),
     )
 
 
@@ -105,10 +110,11 @@ def store(results: Iterable[PollResult], targets: Mapping[str, Target] | None = 
         return _store(rows, targets or {})
 
 
-def store_of_plan(results: Iterable[tuple[Target, PollResult]]) -> list[Target]:
+def store_of_plan(results: Collection[tuple[Target, PollResult]], lateness: Lateness | None = None) -> list[Target]:
     """Keep the results of the targets that the plan has just as they were polled, and say what it has now.
 
-    What was seen at an address that the plan left meanwhile, or judged by other rules, vouches for nothing.
+    What was seen at an address that the plan left meanwhile, or judged by other rules, vouches for nothing. `lateness`
+    is stored with results, and only with them: to wake the disk for it alone would be too much.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [HEALTH_LOCK])
@@ -116,6 +122,8 @@ def store_of_plan(results: Iterable[tuple[Target, PollResult]]) -> list[Target]:
         still = set(now)
         if kept := [result for target, result in results if target in still]:
             _store(kept, {target.key: target for target in now})
+        if lateness and results:
+            lateness.store()
     return now
 
 
@@ -138,7 +146,8 @@ def _store(results: list[PollResult], targets: Mapping[str, Target]) -> int:
             )
         states[result.target] = after
     _copy_samples(results)
-    _update_states({target: state for target, state in states.items() if target in known})
+    stale_after = {key: 2 * target.interval + target.timeout for key, target in targets.items()}
+    _update_states({target: state for target, state in states.items() if target in known}, stale_after)
     HealthState.objects.bulk_create(
         HealthState(
             target=target,
@@ -148,6 +157,9 @@ def _store(results: list[PollResult], targets: Mapping[str, Target]) -> int:
             polled_at=new.polled_at,
             milliseconds=new.milliseconds,
             error=new.error,
+            polls=new.polls,
+            failed=new.failed,
+            stale_after=stale_after.get(target, 0),
         )
         for target, new in states.items()
         if target not in known
@@ -173,7 +185,7 @@ def _tell(before: Mapping[str, State], after: Mapping[str, State]) -> None:
 
 
 def _states(targets: set[str]) -> dict[str, State]:
-    fields = ("target", "state", "since", "against", "polled_at", "milliseconds", "error")
+    fields = ("target", "state", "since", "against", "polled_at", "milliseconds", "error", "polls", "failed")
     rows = HealthState.objects.filter(target__in=targets).values_list(*fields)
     return {target: State(Health(state), *rest) for target, state, *rest in rows}
 
@@ -189,11 +201,14 @@ def _copy_samples(results: list[PollResult]) -> None:
             copy.write_row((it.target, it.polled_at, it.healthy, it.status_code, *times, it.error[:LONGEST_ERROR]))
 
 
-def _update_states(states: Mapping[str, State]) -> None:
+def _update_states(states: Mapping[str, State], stale_after: Mapping[str, float]) -> None:
     if not states:
         return
     columns = zip(
-        *((it.state.value, it.since, it.against, it.polled_at, it.milliseconds, it.error) for it in states.values()),
+        *(
+            (it.state.value, it.since, it.against, it.polled_at, it.milliseconds, it.error, it.polls, it.failed)
+            for it in states.values()
+        ),
         strict=True,
     )
     with connection.cursor() as cursor:
@@ -201,13 +216,19 @@ def _update_states(states: Mapping[str, State]) -> None:
             """
             UPDATE migrations_app_healthstate AS old
             SET state = new.state, since = new.since, against = new.against, polled_at = new.polled_at,
-                milliseconds = new.milliseconds, error = new.error
+                milliseconds = new.milliseconds, error = new.error, polls = new.polls, failed = new.failed,
+                stale_after = new.stale_after
             FROM unnest(
-                %s::text[], %s::text[], %s::timestamptz[], %s::int[], %s::timestamptz[], %s::float8[], %s::text[]
-            ) AS new (target, state, since, against, polled_at, milliseconds, error)
+                %s::text[], %s::text[], %s::timestamptz[], %s::int[], %s::timestamptz[], %s::float8[], %s::text[],
+                %s::int8[], %s::int8[], %s::float8[]
+            ) AS new (target, state, since, against, polled_at, milliseconds, error, polls, failed, stale_after)
             WHERE old.target = new.target
             """,
-            [list(states), *(list(column) for column in columns)],
+            [
+                list(states),
+                *(list(column) for column in columns),
+                [stale_after.get(target, 0) for target in states],
+            ],
         )
 
 

@@ -15,6 +15,7 @@ from migrations_app.choices import Health
 from migrations_app.gates.checks.no_degradation import percentile
 from migrations_app.gateways.base import NO_LATENCY, Side
 from migrations_app.models import HealthChange
+from migrations_app.models.health import trusted_for
 
 from .uptime import DAYS, day_of
 
@@ -58,7 +59,7 @@ class Bar:
 class Summary:
     """One target on the overview. The fields after `milliseconds` are models.HealthSummary's; empty before its first.
 
-    A state that no poll has confirmed for HEALTH_STALE_AFTER is unknown, as gates.load.current_health has it.
+    A state that no poll has confirmed for HealthState.trusted_for is unknown, as gates.load.current_health has it.
     """
 
     target: str
@@ -125,19 +126,19 @@ def changes(target: str, limit: int = 20) -> list[HealthChange]:
 def summaries(now: datetime | None = None) -> dict[str, Summary]:
     """Target -> what the overview shows of it, for every target that was ever polled, in order of their names."""
     now = now or timezone.now()
-    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT target, state, since, polled_at, coalesce(error, ''), milliseconds,
+            SELECT target, state, since, polled_at, coalesce(error, ''), milliseconds, stale_after,
                 refreshed_at, uptime_24h, uptime_90d, sparkline, days
             FROM migrations_app_healthstate FULL JOIN migrations_app_healthsummary USING (target) ORDER BY target
             """
         )
         rows = cursor.fetchall()
     found = {}
-    for target, state, since, polled_at, error, milliseconds, refreshed_at, day, quarter, line, days in rows:
-        known = polled_at is not None and abs(now - polled_at) <= stale
+    for target, state, since, polled_at, error, milliseconds, stale_after, *summary in rows:
+        refreshed_at, day, quarter, line, days = summary
+        known = polled_at is not None and abs(now - polled_at) <= trusted_for(stale_after)
         found[target] = Summary(
             target,
             Health(state) if known else Health.UNKNOWN,

@@ -10,19 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from django.db import connection
 from django.utils import timezone
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from migrations_app.choices import AuditKind, Health, Phase, WeekStatus
 from migrations_app.gates.checks import INSTANT
 from migrations_app.gates.load import snapshots
 from migrations_app.gates.seen import SeenService, SeenWeek, Snapshot
 from migrations_app.gates.verdict import judge
-from migrations_app.models import ApprovalRequest, Flag, HealthSample, HealthState, Plan, TrafficCounter
-from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.models import ApprovalRequest, Flag, HealthSample, HealthState, Plan, PollLateness, TrafficCounter
+from migrations_app.models.health import LATE_BOUNDS, MONOLITH_TARGET, NO_LATENESS
 
 from .audit_counts import AuditCounts, AuditReading
 
@@ -48,6 +49,7 @@ def read(audit: AuditCounts, now: datetime | None = None) -> list[Metric]:
     families = [
         *_gateways(_plans(), flags),
         *_targets({flag["service__key"] for flag in flags} | {MONOLITH_TARGET}, _health(weeks)),
+        *_lateness(),
         *_weeks(weeks, now),
         *_traffic(),
         *_audit(audit.read()),
@@ -126,6 +128,8 @@ def _targets(of_plan: set[str], health: Mapping[str, SeenService]) -> Iterator[M
     healthy = gauge("targets", "Targets in this state: the monolith and the services.", labels=["state"])
     polled = gauge("target_last_poll_timestamp_seconds", "When the target was last polled.", labels=["target"])
     took = gauge("target_last_poll_duration_seconds", "How long the last answered poll took.", labels=["target"])
+    of_target = counter("target_polls", "Polls of the target that were stored.", labels=["target"])
+    failed = counter("target_polls_failed", "Of those, the ones that it failed.", labels=["target"])
     totals: Counter[str] = Counter()
     for target in sorted(of_plan & health.keys()):
         totals[health[target].state] += 1
@@ -135,12 +139,26 @@ def _targets(of_plan: set[str], health: Mapping[str, SeenService]) -> Iterator[M
         healthy.add_metric((one.value,), totals[one])
     for row in HealthState.objects.filter(target__in=of_plan).order_by("target"):
         polled.add_metric((row.target,), row.polled_at.timestamp())
+        of_target.add_metric((row.target,), row.polls)
+        failed.add_metric((row.target,), row.failed)
         if row.milliseconds is not None:
             took.add_metric((row.target,), row.milliseconds / 1000)
     polls = counter("polls", "Polls stored, by their own numbering: those of a write that failed are in it too.")
     if (number := _polls()) is not None:
         polls.add_metric((), number)
-    yield from (state, healthy, polled, took, polls)
+    yield from (state, healthy, polled, took, of_target, failed, polls)
+
+
+def _lateness() -> Iterator[Metric]:
+    row = PollLateness.objects.first() or PollLateness(late=NO_LATENESS, seconds=0, skipped=0)
+    so_far = list(accumulate(row.late))
+    bounds = [*(str(bound) for bound in LATE_BOUNDS), "+Inf"]
+    told = "How long after they were due polls began."
+    late = HistogramMetricFamily("switchyard_poll_lateness_seconds", told)
+    late.add_metric((), buckets=list(zip(bounds, so_far, strict=True)), sum_value=row.seconds)
+    skipped = counter("polls_skipped", "Polls not begun, because the last one of their target was still out.")
+    skipped.add_metric((), row.skipped)
+    yield from (late, skipped)
 
 
 def _polls() -> int | None:

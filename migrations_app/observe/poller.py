@@ -24,6 +24,7 @@ from django.db import OperationalError, connection
 
 from migrations_app.observe.connectivity import Connectivity, Word
 from migrations_app.observe.health import current_targets, cut_off, store_of_plan
+from migrations_app.observe.lateness import Lateness
 from migrations_app.observe.networks import Networks
 from migrations_app.observe.polls import Lines, PollResult, Target
 from migrations_app.observe.schedule import Ended, Schedule
@@ -73,6 +74,11 @@ class Poller:
     def take(self) -> list[Ended]:
         """The polls that have ended since the last call, in the order of their ends."""
         return [self._ended.popleft() for _ in range(len(self._ended))]
+
+    @property
+    def skipped(self) -> int:
+        """Polls that have not begun, because the last one of their target was still out."""
+        return self._schedule.skipped if self._schedule else 0
 
     def ask_gateway(self) -> Future[tuple[float, bool]]:
         """When it was asked, of the loop's clock, and whether anything came back."""
@@ -175,16 +181,20 @@ def run(stopping: Callable[[], bool], *, seconds: float, after_write: Callable[[
         judge, targets = Judge(poller.ask_gateway), current_targets()
         unwritten: deque[tuple[Target, PollResult]] = deque(maxlen=UNWRITTEN)
         poller.follow(targets)
-        last = False
+        lateness, skipped, last = Lateness(), 0, False
         while not last:
             last = _pause(stopping, until)
             if not poller.running:
                 raise RuntimeError("the thread of the polls has ended")
-            unwritten.extend(judge.settle(poller.take(), targets))
+            ended, before = poller.take(), skipped
+            skipped = poller.skipped
+            lateness.count((one.late for one in ended), skipped - before)
+            unwritten.extend(judge.settle(ended, targets))
             try:
-                now, wrote = store_of_plan(unwritten), bool(unwritten)
+                now, wrote = store_of_plan(unwritten, lateness), bool(unwritten)
                 unwritten.clear()
                 if wrote:
+                    lateness = Lateness()
                     after_write()
             except OperationalError as problem:
                 if not connection.is_usable():

@@ -14,6 +14,7 @@ from migrations_app.observe.polls import Line, Lines, PollResult, Target
 
 # Seconds between the moments at which polls begin. To wake up for each of 500 a second costs more than the polls.
 GRID = 0.02
+FIRST_WITHIN = 20.0  # seconds: a target with a longer interval is not left unknown for that long
 SOON = 0.001  # seconds; what is due by then is due: moments on the grid are not exact, nor are clocks
 
 
@@ -59,7 +60,8 @@ class Schedule:
             self._beside(self._leave(entry))
         new = [target for target in targets if target not in self._entries]
         for place, target in enumerate(new):
-            entry = _Entry(target, Line(target, self._shared), now + target.interval * place / len(new))
+            due = now + min(target.interval, FIRST_WITHIN) * place / len(new)
+            entry = _Entry(target, Line(target, self._shared), due)
             self._entries[target] = entry
             self._push(entry)
         self._wake.set()

@@ -1,8 +1,7 @@
 """The `health` part of a plan file: how the monolith or a service is polled. No Django.
 
 What is not told has its default, or comes from the settings HEALTH_INTERVAL and HEALTH_TIMEOUT. The longest interval
-and timeout together stay within HEALTH_STALE_AFTER as it is shipped, after which a state that no poll confirmed is
-unknown: a target that is polled more seldom would never be healthy for long.
+is a minute: a state is trusted for two intervals, and a gate must not open on one that is older than that.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 from migrations_app.gates.parameters import JsonValue
 from migrations_app.planfile.part import Part
 
-LONGEST_INTERVAL = timedelta(seconds=20)
+LONGEST_INTERVAL = timedelta(seconds=60)
 LONGEST_TIMEOUT = timedelta(seconds=10)
 _SECONDS = r"[0-9]{1,3}(\.[0-9]{1,3})?s"
 _CLASS = r"[2-5]xx"
@@ -89,7 +88,7 @@ class HealthPart(Part):
 
     interval: Annotated[
         Annotated[Seconds, _between(timedelta(seconds=1), LONGEST_INTERVAL)] | None,
-        Field(description="From one poll to the next, 1s to 20s; HEALTH_INTERVAL unless told."),
+        Field(description="From one poll to the next, 1s to 60s; HEALTH_INTERVAL unless told."),
     ] = None
     timeout: Annotated[
         Annotated[Seconds, _between(timedelta(seconds=0.1), LONGEST_TIMEOUT)] | None,

@@ -130,6 +130,17 @@ def test_a_state_grows_old_and_unknown(plan, settings):
     assert why.startswith("the last poll was 3")
 
 
+def test_a_state_is_trusted_for_two_intervals_where_they_are_long(plan, settings):
+    Service.objects.filter(key="auth").update(health={"interval": "60s", "timeout": "5s"})
+    now = timezone.now()
+    since_noon = (now - NOON).total_seconds()
+    store_of_plan([(target, result(True, since_noon, target=target.key)) for target in current_targets()])
+    later = now + timedelta(seconds=settings.HEALTH_STALE_AFTER + 5)
+    assert current_health(later)["auth"][0] == Health.HEALTHY
+    assert current_health(later)["rag"][0] == Health.UNKNOWN
+    assert current_health(now + timedelta(seconds=126))["auth"] == (Health.UNKNOWN, "the last poll was 126 s ago")
+
+
 def test_a_state_that_nobody_can_tell_closes_gates_and_is_not_called_down(plan):
     store([cut_off(result(False, target="auth"))])
     HealthState.objects.update(polled_at=timezone.now())

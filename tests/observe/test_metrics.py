@@ -19,7 +19,10 @@ from migrations_app.gateways.base import Side
 from migrations_app.models import Flag, Gateway, HealthSample, HealthState, Plan, Service, TrafficCounter, Week
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.audit_counts import AuditCounts
+from migrations_app.observe.health import current_targets, store_of_plan
+from migrations_app.observe.lateness import Lateness
 from migrations_app.observe.metrics import read
+from migrations_app.observe.polls import PollResult
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.factories import memory_gateway, put_behind, tick_all
@@ -134,6 +137,27 @@ def test_polls_are_counted_also_when_they_are_dropped(plan):
     assert value(told(), "polls_total") == before + 7
     HealthSample.objects.all().delete()
     assert value(told(), "polls_total") == before + 7
+
+
+def test_polls_of_a_target_and_how_late_they_began_are_counted(plan):
+    monolith = next(one for one in current_targets() if one.key == MONOLITH_TARGET)
+    before = value(told(), "target_polls_total", target=MONOLITH_TARGET)
+    polled = [
+        (monolith, PollResult(MONOLITH_TARGET, timezone.now(), healthy, 200, 1.0, "" if healthy else "it broke"))
+        for healthy in (True, False, None)
+    ]
+    for skipped in (2, 1):
+        lateness = Lateness()
+        lateness.count([0.004, 0.005, 0.03, 7.0], skipped)
+        store_of_plan(polled, lateness)
+    found = told()
+    assert value(found, "target_polls_total", target=MONOLITH_TARGET) == before + 6
+    assert value(found, "target_polls_failed_total", target=MONOLITH_TARGET) == 2
+    bounds = ("0.005", "0.025", "0.05", "+Inf")
+    late = {bound: value(found, "poll_lateness_seconds_bucket", le=bound) for bound in bounds}
+    assert late == {"0.005": 4, "0.025": 4, "0.05": 6, "+Inf": 8}
+    assert value(found, "poll_lateness_seconds_sum") == pytest.approx(2 * 7.039)
+    assert value(found, "polls_skipped_total") == 3
 
 
 def test_the_gate_tells_its_lines_by_kind_and_opens_when_all_hold(plan, people):

@@ -19,7 +19,7 @@ from django.db import OperationalError, connection
 from controlplane.embedded.children import start, stop, wait_until
 from controlplane.environment import REPOSITORY
 from migrations_app import tasks
-from migrations_app.models import HealthChange, HealthSample, HealthState, Plan, Service
+from migrations_app.models import HealthChange, HealthSample, HealthState, Plan, PollLateness, Service
 from migrations_app.observe import poller
 from migrations_app.observe.poller import Judge
 from migrations_app.observe.polls import PollResult, Target
@@ -200,11 +200,11 @@ def test_the_networks_of_the_settings_hold(plan_of, settings):
 def test_what_could_not_be_written_is_written_later(plan_of, monkeypatch):
     store, failed = poller.store_of_plan, []
 
-    def busy(results):
+    def busy(results, lateness):
         if results and len(failed) < 2:
             failed.append(len(results))
             raise OperationalError("canceling statement due to lock timeout")
-        return store(results)
+        return store(results, lateness)
 
     monkeypatch.setattr(poller, "store_of_plan", busy)
     with serving(OK) as good:
@@ -212,6 +212,7 @@ def test_what_could_not_be_written_is_written_later(plan_of, monkeypatch):
         run_until(HealthSample.objects.exists)
     assert len(failed) == 2
     assert HealthSample.objects.count() >= failed[-1]
+    assert sum(PollLateness.objects.get().late) == HealthSample.objects.count() == HealthState.objects.get().polls
 
 
 def test_it_ends_when_its_time_is_over_and_writes_what_it_has(plan_of):

@@ -75,6 +75,14 @@ def test_polls_are_spread_over_the_interval(begun):
     assert first == pytest.approx([n / 10 for n in range(10)], abs=GRID)
 
 
+def test_a_target_with_a_long_interval_is_polled_soon_and_then_at_its_interval(begun):
+    poll_for((125.0, [target(f"t{n}", 60.0) for n in range(10)]))
+    first = sorted(moments[0] for key, moments in begun.items() if key.startswith("t"))
+    assert first == pytest.approx([2.0 * n for n in range(10)], abs=GRID)
+    gaps = [later - earlier for earlier, later in zip(begun["t3"], begun["t3"][1:], strict=False)]
+    assert gaps == pytest.approx([60.0], abs=GRID)
+
+
 def test_they_begin_on_a_grid_and_are_late_by_less_than_it(begun):
     ended = poll_for((5.0, [target(f"t{n}", 1.0) for n in range(500)]))
     assert len({moment for moments in begun.values() for moment in moments}) <= 5.0 / GRID + 2

@@ -145,7 +145,7 @@ def test_every_family_has_a_name_of_ours_a_type_and_a_sentence(plan):
     assert len(families) > 30
     for family in families:
         assert family.name.startswith("switchyard_")
-        assert family.type in {"gauge", "counter"}, family.name
+        assert family.type in {"gauge", "counter", "histogram"}, family.name
         assert family.documentation.endswith("."), family.name
         assert (family.type == "counter") == all(sample.name.endswith("_total") for sample in family.samples) or (
             not family.samples

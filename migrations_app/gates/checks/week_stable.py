@@ -62,13 +62,12 @@ def _health(titles: Mapping[str, str], now: datetime, limit: str) -> tuple[datet
     The state of a target knows when its healthy spell began, so no history has to be read for this.
     """
     states = {row.target: row for row in HealthState.objects.filter(target__in=titles)}
-    oldest = now - timedelta(seconds=settings.HEALTH_STALE_AFTER)
     for key, title in titles.items():
         row = states.get(key)
         if row is not None and row.state == Health.UNHEALTHY:
             value = f"{title} is unhealthy: {row.error}"
             return Finding(CheckState.NOT_HELD, value, limit, f"Look at the log of {title}, and mend it.", row.since)
-        if row is None or row.polled_at < oldest or row.state != Health.HEALTHY:
+        if row is None or row.polled_at < now - row.trusted_for or row.state != Health.HEALTHY:
             value = f"{title} has not been polled" + (f" for {in_words(now - row.polled_at)}" if row else "")
             return Finding(CheckState.UNKNOWN, value, limit, "Wait for the next poll. Does a worker run?")
     last = max(states.values(), key=lambda row: row.since, default=None)
