@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ class FlagRow(NamedTuple):
     key: str
     weight: int
     generation: int
-    changed_at: datetime | None
+    changed: float | None  # seconds since 1970
     service_id: int
     service: str  # its key
     title: str
@@ -59,6 +59,10 @@ class FlagRow(NamedTuple):
     health_path: str
     new_side_only: bool
     prefixes: list[str]
+
+    @property
+    def changed_at(self) -> datetime | None:
+        return None if self.changed is None else _moment(self.changed)
 
 
 class TargetHealth(NamedTuple):
@@ -216,13 +220,13 @@ def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]
 def _health_at(now: datetime, age: float, *row: Any) -> TargetHealth:
     """`age` of the last poll in seconds; `row`: state, error, since, milliseconds, stale_after."""
     state, error, since, milliseconds, stale_after = row
-    trusted = trusted_for(stale_after).total_seconds()
-    if age > trusted:
-        return TargetHealth(Health.UNKNOWN, f"the last poll was {int(age)} s ago", now - timedelta(seconds=age), None)
-    if -age > trusted:
+    if abs(age) > settings.HEALTH_STALE_AFTER and abs(age) > trusted_for(stale_after).total_seconds():
+        if age > 0:
+            last = now - timedelta(seconds=age)
+            return TargetHealth(Health.UNKNOWN, f"the last poll was {int(age)} s ago", last, None)
         return TargetHealth(Health.UNKNOWN, "no poll since the clock was put back", now, None)
-    known = Health(state)
-    return TargetHealth(known, error, since, None if known == Health.UNKNOWN else milliseconds)
+    known = _HEALTH[state]
+    return TargetHealth(known, error, since, None if known is Health.UNKNOWN else milliseconds)
 
 
 def _weeks(plan: Plan | None) -> Sequence[Week]:
@@ -270,11 +274,13 @@ def _seldom(weeks: Sequence[Any], whole: Iterable[Week], weight: int, now: datet
 
 
 # To put these together anew for each page and each click would take the ORM longer than PostgreSQL takes to answer.
+# Moments come as seconds: to read hundreds of them as text takes longer than all the rest.
 _FLAGS_AND_HEALTH = """
-    SELECT whole.*, health.target, extract(epoch FROM %s - health.polled_at)::float8, health.state, health.error,
-        health.since, health.milliseconds, health.stale_after
+    SELECT whole.*, health.target, extract(epoch FROM %s - health.polled_at)::float8,
+        extract(epoch FROM health.since)::float8, health.state, health.error, health.milliseconds, health.stale_after
     FROM (
-        SELECT week.number, flag.id, flag.key AS flag, flag.weight, flag.generation, flag.changed_at,
+        SELECT week.number, flag.id, flag.key AS flag, flag.weight, flag.generation,
+            extract(epoch FROM flag.changed_at)::float8 AS changed,
             service.id AS service_id, service.key AS service, service.title, service.area, service.owner, service.host,
             service.port, service.strip, service.health_path, service.new_side_only,
             coalesce(routes.prefixes, '{}') AS prefixes, service.position
@@ -320,6 +326,7 @@ _REQUESTS = """
     ORDER BY request.id, approval.at
 """
 _COLUMNS = len(FlagRow._fields)
+_HEALTH = {state.value: state for state in Health}
 
 
 def _flags_and_health(now: datetime) -> tuple[dict[int, list[FlagRow]], dict[str, TargetHealth]]:
@@ -328,11 +335,18 @@ def _flags_and_health(now: datetime) -> tuple[dict[int, list[FlagRow]], dict[str
     health = {}
     for row in _rows(_FLAGS_AND_HEALTH, [now]):
         if row[0] is not None:
-            flags[row[0]].append(FlagRow._make(row[:_COLUMNS]))
-        _, target, *of_health = row[_COLUMNS:]
+            flag = FlagRow._make(row[:_COLUMNS])
+            flags[flag.week].append(flag)
+        _, target, age, since, state, *others = row[_COLUMNS:]
         if target is not None:
-            health[target] = _health_at(now, *of_health)
+            error, milliseconds, stale_after = others
+            health[target] = _health_at(now, age, state, error, _moment(since), milliseconds, stale_after)
     return dict(flags), health
+
+
+def _moment(seconds: float) -> datetime:
+    """Of seconds since 1970, which a float has to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _part(flag: FlagRow) -> list[Any]:

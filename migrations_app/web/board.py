@@ -113,6 +113,11 @@ class ServiceRow:
         return flag_state(self.flag, self.gateways, self.now)
 
     @property
+    def by_gateway(self) -> list[tuple[Gateway, FlagState]]:
+        """What each gateway says of it."""
+        return [(gateway, flag_state(self.flag, [gateway], self.now)) for gateway in self.gateways]
+
+    @property
     def alarming(self) -> bool:
         """It carries traffic and is not healthy."""
         return self.row.weight > MONOLITH_WEIGHT and self.health.state == Health.UNHEALTHY
