@@ -110,7 +110,7 @@ SELECT
 
 def lately(target: str, now: datetime) -> Lately:
     """One query. Polls are looked for in the days that they are kept, HEALTH_RAW_DAYS and one more."""
-    parameters = {
+    parameters: dict[str, str | int | datetime] = {
         "target": target,
         "now": now,
         "kept": now - timedelta(days=settings.HEALTH_RAW_DAYS + 1),
@@ -128,11 +128,14 @@ def lately(target: str, now: datetime) -> Lately:
         uptimes, days, changes, polls, failed, cut = (value or [] for value in cursor.fetchone())
     found = {_at(bucket): rest for bucket, *rest in days}
     runs = list(runs_of((_at(at), reason) for at, reason in failed))
+    day, quarter = uptimes or (None, None)
     return Lately(
-        *(uptimes or (None, None)),
+        uptime_24h=day,
+        uptime_90d=quarter,
         bars=[Bar(day, *found.get(day, ())) for day in (day_of(now, back) for back in reversed(range(DAYS)))],
         changes=[
-            HealthChange(target=target, at=_at(at), was=was, state=state, reason=why) for at, was, state, why in changes
+            HealthChange(target=target, at=_at(at), was=was, state=state, reason=reason)
+            for at, was, state, reason in changes
         ],
         polls=[
             HealthSample(target=target, polled_at=_at(at), healthy=healthy, milliseconds=took, error=error)
