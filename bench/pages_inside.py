@@ -134,7 +134,7 @@ def sizes(targets: int) -> dict[str, float | None]:
 
 
 def pages(loads: int) -> dict[str, dict[str, object]]:
-    """Milliseconds of the server, and queries, of each page; `cpu` of them were on the processor, PostgreSQL's apart."""
+    """Milliseconds of the server, those of its own processor (`cpu`), and queries, of each page."""
     now = timezone.now()
     HealthState.objects.update(polled_at=now)
     # The timeline adds up the traffic of the last minute.
