@@ -29,6 +29,7 @@ from migrations_app.actor import SYSTEM  # noqa: E402
 from migrations_app.gateways.base import Side  # noqa: E402
 from migrations_app.models import HealthState, Service  # noqa: E402
 from migrations_app.observe import history, invented, uptime  # noqa: E402
+from migrations_app.observe.lately import lately  # noqa: E402
 from migrations_app.observe.rollups import HEALTH, TRAFFIC, roll_up  # noqa: E402
 from migrations_app.planfile.load import load_plan  # noqa: E402
 from migrations_app.planfile.reader import read_path  # noqa: E402
@@ -133,7 +134,7 @@ def sizes(targets: int) -> dict[str, float | None]:
 
 
 def pages(loads: int) -> dict[str, dict[str, object]]:
-    """Milliseconds of the server, and queries, of each page."""
+    """Milliseconds of the server, those of its own processor (`cpu`), and queries, of each page."""
     now = timezone.now()
     HealthState.objects.update(polled_at=now)
     # The timeline adds up the traffic of the last minute.
@@ -142,9 +143,10 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
     client = Client()
     client.force_login(User.objects.get(username="bench"))
     key = Service.objects.order_by("-position").values_list("key", flat=True)[0]
-    paths = {"overview": "/", "service": f"/services/{key}/"}
+    paths = {"timeline": "/", "service": f"/services/{key}/", "week": "/weeks/1/", "gateway": "/gateway/"}
     found: dict[str, dict[str, object]] = {}
     times: dict[str, list[float]] = {name: [] for name in paths}
+    busy: dict[str, list[float]] = {name: [] for name in paths}
     for name, path in paths.items():
         with CaptureQueriesContext(connection) as captured:
             answer = client.get(path)
@@ -153,9 +155,15 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
         found[name] = {"queries": len(captured), "bytes": len(answer.content)}
     for _ in range(loads):
         for name, path in paths.items():
+            begun = time.process_time()
             times[name].append(milliseconds(lambda path=path: client.get(path)))
+            busy[name].append((time.process_time() - begun) * 1000)
     for name, each in times.items():
-        found[name] |= {"p50_ms": rounded(percentile(each, 0.5)), "p95_ms": rounded(percentile(each, 0.95))}
+        found[name] |= {
+            "p50_ms": rounded(percentile(each, 0.5)),
+            "p95_ms": rounded(percentile(each, 0.95)),
+            "cpu_p50_ms": rounded(percentile(busy[name], 0.5)),
+        }
     return found
 
 
@@ -170,6 +178,7 @@ def reads(loads: int) -> dict[str, float | None]:
         "chart_90d": lambda: history.latency_series(key, None, quarter, now),
         "bars_90d": lambda: history.bars(key),
         "changes": lambda: history.changes(key),
+        "lately": lambda: lately(key, now),
         "overview": history.summaries,
     }
     return {

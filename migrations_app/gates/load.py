@@ -5,26 +5,20 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import connection
-from django.db.models import Exists, OuterRef, Q
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from migrations_app.choices import CheckState, Decision, Health, Phase, WeekStatus
 from migrations_app.gateways.base import SERVICE_WEIGHT, Address
-from migrations_app.models import (
-    Approval,
-    ApprovalRequest,
-    Freeze,
-    HealthState,
-    Override,
-    Week,
-)
+from migrations_app.models import Freeze, HealthState, Override, Plan, Week
+from migrations_app.models.health import trusted_for
 
 from .checks import INSTANT
 from .freezes import span_at
@@ -40,16 +34,137 @@ from .seen import (
     SeenWeek,
     Snapshot,
 )
-from .target import NOTHING, digest_of
+from .target import digest_of
 from .verdict import Verdict, judge, judge_done
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What a page has read already, and a verdict rests on too: all weeks, with their plan, and all health states."""
+class FlagRow(NamedTuple):
+    """A flag, its service and the routes of that, as columns: models take ten times as long, and plans are long."""
 
-    weeks: Sequence[Week]
-    health: Sequence[HealthState]
+    week: int
+    id: int
+    key: str
+    weight: int
+    generation: int
+    changed: float | None  # seconds since 1970
+    service_id: int
+    service: str  # its key
+    title: str
+    area: str
+    owner: str
+    host: str
+    port: int
+    strip: str
+    health_path: str
+    new_side_only: bool
+    prefixes: list[str]
+
+    @property
+    def changed_at(self) -> datetime | None:
+        return None if self.changed is None else _moment(self.changed)
+
+
+class TargetHealth(NamedTuple):
+    """The state of a target as it counts now, since when, and the milliseconds of the last answer."""
+
+    state: Health
+    error: str
+    since: datetime
+    milliseconds: float | None
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What the gates of a plan rest on, read at one moment: what is asked of them here costs no further question.
+
+    `weeks` are all weeks of the plan by their numbers, with the plan; `flags` all flags by the number of their week;
+    `health` every target that was ever polled. Lines are there of the phases and weeks that were loaded.
+    """
+
+    now: datetime
+    weeks: Mapping[int, Week]
+    flags: Mapping[int, Sequence[FlagRow]]
+    health: Mapping[str, TargetHealth]
+    lines: Mapping[tuple[str, int], Sequence[SeenPrerequisite]]
+    seldom: Seldom
+
+    def verdict(self, number: int, flags: Collection[str] | None = None) -> Verdict:
+        """On starting the week or, with `flags`, on moving only these flags of it."""
+        return judge(self.snapshot(Phase.START, number, flags), INSTANT)
+
+    def done_verdict(self, number: int) -> Verdict:
+        """On calling the week done."""
+        return judge_done(self.snapshot(Phase.DONE, number), INSTANT)
+
+    def snapshot(self, phase: Phase, number: int, flags: Collection[str] | None = None) -> Snapshot:
+        week = self.weeks[number]
+        asked = [flag for flag in self.flags.get(number, ()) if flags is None or flag.key in flags]
+        seldom = self.seldom if phase == Phase.START else Seldom()
+        return Snapshot(
+            week=number,
+            now=self.now,
+            prerequisites=tuple(self.lines.get((phase.value, number), ())),
+            services=tuple(self._seen[flag.service] for flag in asked),
+            weights=self._weights,
+            health=self._seen,
+            target=self.target(number),
+            revision=week.plan.revision,
+            time_scale=week.plan.time_scale,
+            stale_after=timedelta(seconds=settings.CHECK_STALE_AFTER),
+            own=_seen_week(week),
+            after=tuple(_seen_week(self.weeks[before]) for before in seldom.after.get(number, ())),
+            approvals_needed=week.approvals_needed,
+            approver_role=week.approver_role,
+            request=seldom.requests.get((week.pk, tuple(sorted(flag.key for flag in asked)))),
+            freezes=seldom.freezes,
+            override=seldom.overrides.get(week.pk),
+        )
+
+    def target(self, number: int) -> str:
+        """What the week is about to move, as one digest: that of `targets`."""
+        return digest_of(sorted(_part(flag) for flag in self.flags.get(number, ())))
+
+    @cached_property
+    def _weights(self) -> dict[int, dict[str, int]]:
+        return {number: {flag.key: flag.weight for flag in flags} for number, flags in self.flags.items()}
+
+    @cached_property
+    def _seen(self) -> dict[str, SeenService]:
+        """Every target that was polled, and every service, by key."""
+        titles = {flag.service: flag.title for flags in self.flags.values() for flag in flags}
+        found = {
+            target: SeenService(target, titles.get(target, target), one.state, one.error, one.since)
+            for target, one in self.health.items()
+        }
+        for key, title in titles.items():
+            if key not in found:
+                found[key] = SeenService(key, title, Health.UNKNOWN, "no poll yet")
+        return found
+
+
+def load_gates(
+    *phases: Phase,
+    weeks: Collection[int] | None = None,
+    weight: int = SERVICE_WEIGHT,
+    now: datetime | None = None,
+    plan: Plan | None = None,
+) -> Gates:
+    """The gates of all weeks or of the ones named. Columns and few questions: a click waits for this.
+
+    `weight`, in per cent, is what a change moves flags to: an approval is for just that. `plan`: when it was read.
+    """
+    now = now or timezone.now()
+    rows = _weeks(plan)
+    asked = [row for row in rows if weeks is None or row.number in weeks]
+    flags, health = _flags_and_health(now)
+    return Gates(
+        now=now,
+        weeks={row.number: row for row in rows},
+        flags=flags,
+        health=health,
+        lines=_prerequisites(phases, weeks),
+        seldom=_seldom(asked, rows, weight, now) if Phase.START in phases else Seldom(),
+    )
 
 
 def verdicts(
@@ -58,14 +173,13 @@ def verdicts(
     flags: Collection[str] | None = None,
     weight: int = SERVICE_WEIGHT,
     now: datetime | None = None,
-    read: Read | None = None,
 ) -> dict[int, Verdict]:
     """Week number -> verdict on starting it, for all weeks of the plan or the ones named.
 
     With `flags`, of the change that moves only these flags of the week: their services alone must be healthy, and an
     approval must be for just them. `weight`, in per cent, is what the change moves them to.
     """
-    found = snapshots(Phase.START, weeks=weeks, flags=flags, weight=weight, now=now, read=read)
+    found = snapshots(Phase.START, weeks=weeks, flags=flags, weight=weight, now=now)
     return {number: judge(snapshot, INSTANT) for number, snapshot in found.items()}
 
 
@@ -82,45 +196,10 @@ def snapshots(
     flags: Collection[str] | None = None,
     weight: int = SERVICE_WEIGHT,
     now: datetime | None = None,
-    read: Read | None = None,
 ) -> dict[int, Snapshot]:
-    """Week number -> what its verdict rests on. Columns and few questions: a click waits for this."""
-    now = now or timezone.now()
-    if read is None:
-        numbers = Q() if weeks is None else Q(number__in=weeks)
-        read = Read(list(Week.objects.select_related("plan").filter(numbers)), list(HealthState.objects.all()))
-    rows = [row for row in read.weeks if weeks is None or row.number in weeks]
-    if not rows:
-        return {}
-    seldom = _seldom([row.pk for row in rows], phase, weight, now)
-    whole = _flags()
-    health = _health(states_at(now, read.health), whole.titles)
-    prerequisites = _prerequisites(phase, weeks)
-    found = {}
-    for row in rows:
-        number = row.number
-        own = whole.of_week.get(number, {})
-        asked = [key for key in own if flags is None or key in flags]
-        found[number] = Snapshot(
-            week=number,
-            now=now,
-            prerequisites=tuple(prerequisites[number]),
-            services=tuple(health[own[key]] for key in asked),
-            weights=whole.weights,
-            health=health,
-            target=digest_of(sorted(whole.parts[number])) if number in whole.parts else NOTHING,
-            revision=row.plan.revision,
-            time_scale=row.plan.time_scale,
-            stale_after=timedelta(seconds=settings.CHECK_STALE_AFTER),
-            own=_seen_week(row),
-            after=tuple(seldom.after.get(row.pk, ())),
-            approvals_needed=row.approvals_needed,
-            approver_role=row.approver_role,
-            request=seldom.requests.get((row.pk, tuple(sorted(asked)))),
-            freezes=seldom.freezes,
-            override=seldom.overrides.get(row.pk),
-        )
-    return found
+    """Week number -> what its verdict rests on."""
+    gates = load_gates(phase, weeks=weeks, weight=weight, now=now)
+    return {number: gates.snapshot(phase, number, flags) for number in gates.weeks if weeks is None or number in weeks}
 
 
 def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]:
@@ -128,81 +207,101 @@ def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]
 
     So is one that lies as far in the future, from before the clock was put back, until the next poll.
     """
-    found = states_at(now or timezone.now(), HealthState.objects.all())
-    return {target: (state, error) for target, (state, error, _) in found.items()}
-
-
-def states_at(now: datetime, rows: Iterable[HealthState]) -> dict[str, tuple[Health, str, datetime]]:
-    """As `current_health`, of rows that were read already, and since when it is so."""
+    now = now or timezone.now()
+    columns = ("target", "polled_at", "state", "error", "since", "milliseconds", "stale_after")
     found = {}
-    for row in rows:
-        stale = row.trusted_for
-        if now - row.polled_at > stale:
-            age = int((now - row.polled_at).total_seconds())
-            found[row.target] = (Health.UNKNOWN, f"the last poll was {age} s ago", row.polled_at)
-        elif row.polled_at - now > stale:
-            found[row.target] = (Health.UNKNOWN, "no poll since the clock was put back", now)
-        else:
-            found[row.target] = (Health(row.state), row.error, row.since)
+    for target, polled_at, *row in HealthState.objects.values_list(*columns):
+        health = _health_at(now, (now - polled_at).total_seconds(), *row)
+        found[target] = (health.state, health.error)
     return found
 
 
-# Whether there is any, for these weeks, of what most of them do not have.
-_THERE_IS = """
-    SELECT
-        EXISTS (SELECT FROM migrations_app_week_after WHERE from_week_id = ANY(%(weeks)s)),
-        EXISTS (SELECT FROM migrations_app_approvalrequest
-                WHERE week_id = ANY(%(weeks)s) AND closed_at IS NULL AND spent_at IS NULL),
-        EXISTS (SELECT FROM migrations_app_freeze WHERE lifted_at IS NULL),
-        EXISTS (SELECT FROM migrations_app_override WHERE week_id = ANY(%(weeks)s) AND ended_at IS NULL)
-"""
+def _health_at(now: datetime, age: float, *row: Any) -> TargetHealth:
+    """`age` of the last poll in seconds; `row`: state, error, since, milliseconds, stale_after."""
+    state, error, since, milliseconds, stale_after = row
+    if abs(age) > settings.HEALTH_STALE_AFTER and abs(age) > trusted_for(stale_after).total_seconds():
+        if age > 0:
+            last = now - timedelta(seconds=age)
+            return TargetHealth(Health.UNKNOWN, f"the last poll was {int(age)} s ago", last, None)
+        return TargetHealth(Health.UNKNOWN, "no poll since the clock was put back", now, None)
+    known = _HEALTH[state]
+    return TargetHealth(known, error, since, None if known is Health.UNKNOWN else milliseconds)
 
 
-@dataclass
-class _Seldom:
-    """What is only asked for where there is some, by the primary key of the week; `requests` also by flag keys."""
+# Of each week: which come before it, and whether there is of it what most do not have.
+_OF_A_WEEK = {
+    "before_it": "ARRAY(SELECT to_week_id FROM migrations_app_week_after WHERE from_week_id = migrations_app_week.id)",
+    "has_request": """EXISTS (SELECT FROM migrations_app_approvalrequest
+        WHERE week_id = migrations_app_week.id AND closed_at IS NULL AND spent_at IS NULL)""",
+    "has_override": """EXISTS (SELECT FROM migrations_app_override
+        WHERE week_id = migrations_app_week.id AND ended_at IS NULL)""",
+    "frozen": "EXISTS (SELECT FROM migrations_app_freeze WHERE lifted_at IS NULL)",
+}
 
-    after: dict[int, list[SeenWeek]] = field(default_factory=dict)
-    requests: dict[tuple[int, tuple[str, ...]], SeenRequest] = field(default_factory=dict)
+
+def _weeks(plan: Plan | None) -> Sequence[Week]:
+    """All of them, in order, with what is in _OF_A_WEEK."""
+    # As expressions of the ORM these take longer to put in words than to answer.
+    rows = Week.objects.annotate(**{name: RawSQL(sql, ()) for name, sql in _OF_A_WEEK.items()})  # noqa: S611  # constants
+    if plan is None:
+        # The document of a long plan takes longer to read than all the rest.
+        return list(rows.select_related("plan").defer("plan__document"))
+    for row in rows:
+        row.plan = plan
+    return list(rows)
+
+
+@dataclass(frozen=True)
+class Seldom:
+    """What is only asked for where there is some.
+
+    `after`: number of a week -> numbers of those before it. The others are by the primary key of the week, `requests`
+    also by flag keys.
+    """
+
+    after: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    requests: Mapping[tuple[int, tuple[str, ...]], SeenRequest] = field(default_factory=dict)
     freezes: tuple[SeenFreeze, ...] = ()
-    overrides: dict[int, SeenOverride] = field(default_factory=dict)
+    overrides: Mapping[int, SeenOverride] = field(default_factory=dict)
 
 
-def _seldom(weeks: list[int], phase: Phase, weight: int, now: datetime) -> _Seldom:
-    """`weeks` are primary keys."""
-    if phase != Phase.START:
-        return _Seldom()
-    [(any_after, any_request, any_freeze, any_override)] = _rows(_THERE_IS, {"weeks": weeks})
-    return _Seldom(
-        after=_after(weeks) if any_after else {},
-        requests=_requests(weeks, weight) if any_request else {},
-        freezes=_freezes(now) if any_freeze else (),
-        overrides=_overrides(weeks) if any_override else {},
+def _seldom(weeks: Sequence[Any], whole: Iterable[Week], weight: int, now: datetime) -> Seldom:
+    """Of these `weeks`, as `_weeks` has them; `whole` are all of the plan."""
+    numbers = {row.pk: row.number for row in whole}
+    asked = [row.pk for row in weeks if row.has_request]
+    overridden = [row.pk for row in weeks if row.has_override]
+    return Seldom(
+        after={row.number: sorted(numbers[before] for before in row.before_it) for row in weeks},
+        requests=_requests(asked, weight) if asked else {},
+        freezes=_freezes(now) if any(row.frozen for row in weeks) else (),
+        overrides=_overrides(overridden) if overridden else {},
     )
 
 
-@dataclass
-class _Flags:
-    """The flags of the whole plan. `parts` is what `target` digests; `of_week` has flag key -> service key."""
-
-    weights: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
-    of_week: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
-    parts: dict[int, list[list[Any]]] = field(default_factory=lambda: defaultdict(list))
-    titles: dict[str, str] = field(default_factory=dict)
-
-
-# To put these two together anew for each click would take the ORM longer than PostgreSQL takes to answer them.
-_FLAGS = """
-    SELECT week.number, flag.key, flag.weight, service.key, service.title, service.host, service.port, service.strip,
-        service.health_path,
-        ARRAY(SELECT prefix FROM migrations_app_route WHERE service_id = service.id ORDER BY prefix COLLATE "C")
-    FROM migrations_app_flag AS flag
-    JOIN migrations_app_week AS week ON week.id = flag.week_id
-    JOIN migrations_app_service AS service ON service.id = flag.service_id
-    ORDER BY service.position, flag.key
+# To put these together anew for each page and each click would take the ORM longer than PostgreSQL takes to answer.
+# Moments come as seconds: to read hundreds of them as text takes longer than all the rest.
+_FLAGS_AND_HEALTH = """
+    SELECT whole.*, health.target, extract(epoch FROM %s - health.polled_at)::float8,
+        extract(epoch FROM health.since)::float8, health.state, health.error, health.milliseconds, health.stale_after
+    FROM (
+        SELECT week.number, flag.id, flag.key AS flag, flag.weight, flag.generation,
+            extract(epoch FROM flag.changed_at)::float8 AS changed,
+            service.id AS service_id, service.key AS service, service.title, service.area, service.owner, service.host,
+            service.port, service.strip, service.health_path, service.new_side_only,
+            coalesce(routes.prefixes, '{}') AS prefixes, service.position
+        FROM migrations_app_flag AS flag
+        JOIN migrations_app_week AS week ON week.id = flag.week_id
+        JOIN migrations_app_service AS service ON service.id = flag.service_id
+        LEFT JOIN (
+            SELECT service_id, array_agg(prefix::text ORDER BY prefix COLLATE "C") AS prefixes
+            FROM migrations_app_route GROUP BY service_id
+        ) AS routes ON routes.service_id = service.id
+    ) AS whole
+    FULL JOIN migrations_app_healthstate AS health ON health.target = whole.service
+    ORDER BY whole.position, whole.flag
 """
 _PREREQUISITES = """
-    SELECT week.number, line.id, line.key, line.title, line.help, line.check_name, line.parameters,
+    SELECT line.phase, week.number, line.id, line.key, line.title, line.help, line.check_name, line.parameters,
         sign_off.actor, sign_off.ticked_at, sign_off.note, sign_off.expires_at, sign_off.vouches_for,
         result.state, result.value, result.limit, result.act, result.since, result.checked_at, result.asked
     FROM migrations_app_prerequisite AS line
@@ -210,44 +309,72 @@ _PREREQUISITES = """
     LEFT JOIN migrations_app_signoff AS sign_off
         ON sign_off.prerequisite_id = line.id AND sign_off.withdrawn_at IS NULL
     LEFT JOIN migrations_app_checkresult AS result ON result.prerequisite_id = line.id
-    WHERE line.phase = %s AND (%s::integer[] IS NULL OR week.number = ANY(%s))
+    WHERE line.phase = ANY(%s) AND (%s::integer[] IS NULL OR week.number = ANY(%s))
     ORDER BY week.number, line.position
 """
+# The open requests for a weight, each with its answers, and whether who answered still has the role.
+_REQUESTS = """
+    SELECT request.week_id, request.id, request.flags, request.actor, request.asked_at, request.expires_at,
+        request.revision, request.vouches_for, approval.actor, approval.decision, approval.at,
+        EXISTS (
+            SELECT FROM auth_user AS account
+            JOIN auth_user_groups AS membership ON membership.user_id = account.id
+            JOIN auth_group AS role ON role.id = membership.group_id
+            WHERE account.id = approval.account_id AND account.is_active AND role.name = week.approver_role
+        )
+    FROM migrations_app_approvalrequest AS request
+    JOIN migrations_app_week AS week ON week.id = request.week_id
+    LEFT JOIN migrations_app_approval AS approval
+        ON approval.request_id = request.id AND approval.withdrawn_at IS NULL
+    WHERE request.week_id = ANY(%s) AND request.weight = %s
+        AND request.closed_at IS NULL AND request.spent_at IS NULL
+    ORDER BY request.id, approval.at
+"""
+_COLUMNS = len(FlagRow._fields)
+_HEALTH = {state.value: state for state in Health}
 
 
-def _flags() -> _Flags:
-    found = _Flags()
-    for week, key, weight, service, title, host, port, strip, health_path, prefixes in _rows(_FLAGS):
-        found.weights[week][key] = weight
-        found.of_week[week][key] = service
-        found.titles[service] = title
-        found.parts[week].append([key, service, str(Address(host, port)), strip, health_path, prefixes])
-    return found
+def _flags_and_health(now: datetime) -> tuple[dict[int, list[FlagRow]], dict[str, TargetHealth]]:
+    """All flags by the number of their week, in the order of pages, and the state of every target."""
+    flags: dict[int, list[FlagRow]] = defaultdict(list)
+    health = {}
+    for row in _rows(_FLAGS_AND_HEALTH, [now]):
+        if row[0] is not None:
+            flag = FlagRow._make(row[:_COLUMNS])
+            flags[flag.week].append(flag)
+        _, target, age, since, state, *others = row[_COLUMNS:]
+        if target is not None:
+            error, milliseconds, stale_after = others
+            health[target] = _health_at(now, age, state, error, _moment(since), milliseconds, stale_after)
+    return dict(flags), health
 
 
-def _rows(sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+def _moment(seconds: float) -> datetime:
+    """Of seconds since 1970, which a float has to the microsecond."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _part(flag: FlagRow) -> list[Any]:
+    """What `target` digests of one flag."""
+    address = str(Address(flag.host, flag.port))
+    return [flag.key, flag.service, address, flag.strip, flag.health_path, flag.prefixes]
+
+
+def _rows(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         found: list[tuple[Any, ...]] = cursor.fetchall()
         return found
 
 
-def _health(states: Mapping[str, tuple[Health, str, datetime]], titles: dict[str, str]) -> dict[str, SeenService]:
-    """Every target that was polled, and every service, by key."""
-    found = {
-        target: SeenService(target, titles.get(target, target), state, error, since)
-        for target, (state, error, since) in states.items()
-    }
-    for key, title in titles.items():
-        found.setdefault(key, SeenService(key, title, Health.UNKNOWN, "no poll yet"))
-    return found
-
-
-def _prerequisites(phase: Phase, weeks: Collection[int] | None) -> dict[int, list[SeenPrerequisite]]:
+def _prerequisites(
+    phases: Sequence[Phase], weeks: Collection[int] | None
+) -> dict[tuple[str, int], list[SeenPrerequisite]]:
+    """By phase and number of the week."""
     numbers = None if weeks is None else list(weeks)
-    found: dict[int, list[SeenPrerequisite]] = defaultdict(list)
-    for number, *row in _rows(_PREREQUISITES, [phase, numbers, numbers]):
-        found[number].append(_seen(row))
+    found: dict[tuple[str, int], list[SeenPrerequisite]] = defaultdict(list)
+    for phase, number, *row in _rows(_PREREQUISITES, [[phase.value for phase in phases], numbers, numbers]):
+        found[phase, number].append(_seen(row))
     return found
 
 
@@ -272,15 +399,6 @@ def _seen_week(row: Week) -> SeenWeek:
     )
 
 
-def _after(weeks: list[int]) -> dict[int, list[SeenWeek]]:
-    """Primary key of a week -> the weeks that come before it."""
-    found: dict[int, list[SeenWeek]] = defaultdict(list)
-    rows = Week.after.through.objects.filter(from_week__in=weeks).select_related("to_week__plan")
-    for row in rows.order_by("to_week__number"):
-        found[row.from_week_id].append(_seen_week(row.to_week))
-    return found
-
-
 def _freezes(now: datetime) -> tuple[SeenFreeze, ...]:
     rows = Freeze.objects.filter(lifted_at__isnull=True)
     return tuple(SeenFreeze(row.pk, row.title, *span) for row in rows if (span := span_at(row, now)))
@@ -293,28 +411,16 @@ def _overrides(weeks: Iterable[int]) -> dict[int, SeenOverride]:
     }
 
 
-def _requests(weeks: Iterable[int], weight: int) -> dict[tuple[int, tuple[str, ...]], SeenRequest]:
-    """The open requests for this weight, by week and flags, with who has answered and still has the role."""
-    has_role = User.groups.through.objects.filter(
-        user=OuterRef("account"), user__is_active=True, group__name=OuterRef("request__week__approver_role")
-    )
-    requests = ApprovalRequest.objects.filter(
-        week__in=weeks, weight=weight, closed_at__isnull=True, spent_at__isnull=True
-    )
+def _requests(weeks: list[int], weight: int) -> dict[tuple[int, tuple[str, ...]], SeenRequest]:
+    """By primary key of the week, and flags. `weeks` are primary keys."""
+    found: dict[int, tuple[int, tuple[str, ...], SeenRequest]] = {}
     answers: dict[int, list[SeenApproval]] = defaultdict(list)
-    for one in Approval.objects.filter(request__in=requests, withdrawn_at__isnull=True).annotate(
-        counts=Exists(has_role)
-    ):
-        answers[one.request_id].append(SeenApproval(one.actor, Decision(one.decision), one.at, one.counts))
+    for row in _rows(_REQUESTS, [weeks, weight]):
+        week, pk, flags, asked_by, asked_at, expires_at, revision, vouches_for, actor, decision, at, counts = row
+        request = SeenRequest(pk, asked_by, asked_at, expires_at, revision, vouches_for)
+        found[pk] = week, tuple(json.loads(flags)), request
+        if actor is not None:
+            answers[pk].append(SeenApproval(actor, Decision(decision), at, counts))
     return {
-        (row.week_id, tuple(row.flags)): SeenRequest(
-            row.pk,
-            row.actor,
-            row.asked_at,
-            row.expires_at,
-            row.revision,
-            row.vouches_for,
-            tuple(answers[row.pk]),
-        )
-        for row in requests
+        (week, flags): replace(request, approvals=tuple(answers[pk])) for pk, (week, flags, request) in found.items()
     }

@@ -20,7 +20,7 @@ class MaintenanceWindow(models.Model):
     HealthSample; a key outlives its service. Ended before it began, it was cancelled.
 
     What lies in the past stays as it is, for it is summed up: no window begins in the past, none is ended before now,
-    and none is changed otherwise or deleted. A trigger holds that against what is summed up (migration 0011).
+    and none is changed otherwise or deleted. A trigger holds that against what is summed up (migration 0012).
     """
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="maintenance_windows")

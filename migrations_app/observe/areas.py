@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 
-from .lately import Move
+from .moves import Move
 from .uptime import DAYS, day_of
 
 DAY = timedelta(days=1)

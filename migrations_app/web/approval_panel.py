@@ -8,7 +8,6 @@ from datetime import datetime
 
 from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, Prefetch, Q
-from django.http import HttpRequest
 
 from migrations_app.actions.approvals import asked_by, why_over, why_void
 from migrations_app.actor import Actor
@@ -78,11 +77,6 @@ class ApprovalPanel:
     over: tuple[Asked, ...]
     choices: tuple[tuple[str, str], ...]
 
-    @property
-    def approved_flags(self) -> frozenset[str]:
-        """The flags that may be moved alone."""
-        return frozenset(one.row.flags[0] for one in self.requests if one.approved and len(one.row.flags) == 1)
-
 
 def approval_panel(actor: Actor, board: Board, row: WeekRow) -> ApprovalPanel | None:
     """None for a week that needs no approval; else at most six queries, however many requests there have been."""
@@ -131,12 +125,6 @@ def approval_panel(actor: Actor, board: Board, row: WeekRow) -> ApprovalPanel | 
     return ApprovalPanel(
         week.approvals_needed, week.approver_role, requests, tuple(asked(one) for one in over), tuple(choices)
     )
-
-
-def approved_flags(request: HttpRequest, board: Board, row: WeekRow) -> frozenset[str]:
-    """The flags of the week that are approved to be moved alone."""
-    panel = approval_panel(Actor.signed_in(request.user), board, row)
-    return panel.approved_flags if panel else frozenset()
 
 
 def _answer_of(answers: Iterable[Approval], actor: Actor) -> Approval | None:

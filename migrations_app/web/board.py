@@ -1,26 +1,44 @@
-"""The whole plan as pages show it, read in a fixed number of queries however many weeks and services there are."""
+"""The whole plan as pages show it, read in a fixed number of queries however many weeks and services there are.
+
+It is read as columns; what a page does not look at is never made of them: neither models nor verdicts.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
-from django.utils import timezone
-
-from migrations_app.choices import Health, WeekStatus
+from migrations_app.choices import Health, Phase, WeekStatus
 from migrations_app.durations import in_words
-from migrations_app.gates.load import Read, states_at, verdicts
+from migrations_app.gates.load import FlagRow, Gates, TargetHealth, load_gates
 from migrations_app.gates.verdict import Line, LineKind, Verdict
-from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, Gateway, HealthState, Plan, Route, Service, Week
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
+from migrations_app.models import Flag, Gateway, Plan, Service, Week
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.traffic import recent
 
 from .gate import anchor_of
 from .gate import state_of as state_of_line
 from .gateway_state import FlagState, GatewayState, flag_state, state_of, words_of
+
+# Columns of a FlagRow as `from_db` wants them: as the fields stand in the models. What is missing is loaded when asked.
+SERVICE_FIELDS = [
+    "id",
+    "plan_id",
+    "key",
+    "title",
+    "area",
+    "owner",
+    "host",
+    "port",
+    "health_path",
+    "strip",
+    "new_side_only",
+]
+FLAG_FIELDS = ["id", "plan_id", "key", "service_id", "week_id", "weight", "generation", "changed_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +77,87 @@ class HealthCell:
         return {Health.HEALTHY: "check", Health.UNHEALTHY: "cross"}.get(self.state, "unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServiceRow:
-    service: Service
-    flag: Flag
-    prefixes: tuple[str, ...]
+    """One service with its flag. `gateways` are what tells of the flag."""
+
+    row: FlagRow
+    week: Week
     health: HealthCell
-    gateway: FlagState
     traffic: Traffic
+    gateways: list[Gateway]
+    now: datetime
+
+    @cached_property
+    def service(self) -> Service:
+        """How it is polled, which no page of the plan shows, is loaded when it is asked for."""
+        row = self.row
+        values = row.service_id, self.week.plan_id, row.service, row.title, row.area, row.owner, row.host, row.port
+        return Service.from_db(None, SERVICE_FIELDS, (*values, row.health_path, row.strip, row.new_side_only))
+
+    @cached_property
+    def flag(self) -> Flag:
+        """With its service."""
+        row = self.row
+        values = row.id, self.week.plan_id, row.key, row.service_id, self.week.pk
+        found = Flag.from_db(None, FLAG_FIELDS, (*values, row.weight, row.generation, row.changed_at))
+        found.service = self.service
+        return found
+
+    @property
+    def prefixes(self) -> list[str]:
+        return self.row.prefixes
+
+    @cached_property
+    def gateway(self) -> FlagState:
+        return flag_state(self.flag, self.gateways, self.now)
+
+    @property
+    def by_gateway(self) -> list[tuple[Gateway, FlagState]]:
+        """What each gateway says of it."""
+        return [(gateway, flag_state(self.flag, [gateway], self.now)) for gateway in self.gateways]
 
     @property
     def alarming(self) -> bool:
         """It carries traffic and is not healthy."""
-        return self.flag.is_on and self.health.state == Health.UNHEALTHY
+        return self.row.weight > MONOLITH_WEIGHT and self.health.state == Health.UNHEALTHY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WeekRow:
     """One week with everything that its row or its page says. Weights are per cent."""
 
     week: Week
-    verdict: Verdict
     services: tuple[ServiceRow, ...]
-    now: datetime
+    gates: Gates
     soak: timedelta  # how long it really takes: a plan's time scale shortens it
     current: bool = False
 
     @property
-    def on(self) -> int:
-        return sum(row.flag.is_fully_on for row in self.services)
+    def now(self) -> datetime:
+        return self.gates.now
 
-    @property
+    @cached_property
+    def verdict(self) -> Verdict:
+        """On starting all of it."""
+        return self.gates.verdict(self.week.number)
+
+    @cached_property
+    def done_verdict(self) -> Verdict:
+        """On calling it done."""
+        return self.gates.done_verdict(self.week.number)
+
+    def verdict_on(self, service: ServiceRow) -> Verdict:
+        """On moving the flag of one of its services alone, as a click on that is judged."""
+        return self.gates.verdict(self.week.number, {service.row.key})
+
+    @cached_property
+    def on(self) -> int:
+        return sum(one.row.weight == SERVICE_WEIGHT for one in self.services)
+
+    @cached_property
     def any_on(self) -> bool:
-        return any(row.flag.is_on for row in self.services)
+        return any(one.row.weight > MONOLITH_WEIGHT for one in self.services)
 
     @property
     def all_on(self) -> bool:
@@ -155,7 +221,7 @@ class WeekRow:
         """How long the soak still takes, in words; "" unless its clock runs."""
         return in_words(self.soaks_until - self.now) if self.soaking and self.soaks_until else ""
 
-    @property
+    @cached_property
     def status(self) -> tuple[str, str]:
         """A word and its icon."""
         if self.week.status == WeekStatus.IN_PROGRESS:
@@ -171,14 +237,14 @@ class WeekRow:
             WeekStatus.ROLLED_BACK: ("Rolled back", "back"),
         }.get(WeekStatus(self.week.status), ("Planned", "ring"))
 
-    @property
+    @cached_property
     def traffic(self) -> Traffic:
-        return sum((row.traffic for row in self.services), Traffic())
+        return Traffic(sum(one.traffic.old for one in self.services), sum(one.traffic.new for one in self.services))
 
     @property
     def weight(self) -> int:
         """The mean weight that is asked for; what a share is until there is traffic to count."""
-        return round(sum(row.flag.weight for row in self.services) / len(self.services)) if self.services else 0
+        return round(sum(one.row.weight for one in self.services) / len(self.services)) if self.services else 0
 
     @property
     def soak_words(self) -> str:
@@ -189,11 +255,11 @@ class WeekRow:
         """How long the soak takes here; "" when the plan's time runs as it does everywhere."""
         return in_words(self.soak) if self.soak != self.week.soak else ""
 
-    @property
+    @cached_property
     def token(self) -> str:
         """Differs when something has changed that the page of the week does not refresh by itself."""
         gate = ".".join(f"{anchor_of(line)}-{state_of_line(line)[0]}" for line in self.verdict.lines)
-        weights = "-".join(str(row.flag.weight) for row in self.services)
+        weights = "-".join(str(one.row.weight) for one in self.services)
         state = f"{self.week.version}.{weights}.{self.status[0]}.{gate}"
         return hashlib.sha256(state.encode()).hexdigest()[:16]
 
@@ -224,15 +290,19 @@ def _step(line: Line) -> str:
     return f"Sign off: {line.title}" if line.kind == LineKind.MANUAL else f"Wait for: {line.title}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Board:
     plan: Plan
     weeks: tuple[WeekRow, ...]
     monolith: HealthCell
     gateway: GatewayState
-    now: datetime
+    gates: Gates
 
     @property
+    def now(self) -> datetime:
+        return self.gates.now
+
+    @cached_property
     def traffic(self) -> Traffic:
         return sum((row.traffic for row in self.weeks), Traffic())
 
@@ -256,7 +326,7 @@ class Board:
         return next((row for row in self.weeks if row.week.number == number), None)
 
     def service(self, key: str) -> tuple[WeekRow, ServiceRow] | None:
-        found = ((week, row) for week in self.weeks for row in week.services if row.service.key == key)
+        found = ((week, one) for week in self.weeks for one in week.services if one.row.service == key)
         return next(found, None)
 
 
@@ -264,61 +334,42 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
     """The board as it is now, None while no plan is loaded. `gateways`: when they were read already, with the plan."""
     if gateways is None:
         gateways = list(Gateway.objects.select_related("plan").defer("plan__document"))
-    plan = gateways[0].plan if gateways else Plan.objects.first()
+    plan = gateways[0].plan if gateways else Plan.objects.defer("document").first()
     if plan is None:
         return None
-    now = timezone.now()
-    counted = recent(now)
-    weeks = list(Week.objects.all())
-    for week in weeks:
-        week.plan = plan
-    states = list(HealthState.objects.all())
-    health = _health(states, now)
-    prefixes = defaultdict(list)
-    for service, prefix in Route.objects.values_list("service_id", "prefix"):
-        prefixes[service].append(prefix)
-    services: dict[int, list[ServiceRow]] = defaultdict(list)
-    for flag in Flag.objects.select_related("service"):
-        sides = counted.get(flag.service.key, {})
-        services[flag.week_id].append(
-            ServiceRow(
-                service=flag.service,
-                flag=flag,
-                prefixes=tuple(prefixes[flag.service_id]),
-                health=health.get(flag.service.key, HealthCell(Health.UNKNOWN, "no poll yet")),
-                gateway=flag_state(flag, gateways, now),
-                traffic=Traffic(sides.get(Side.MONOLITH, 0), sides.get(Side.SERVICE, 0)),
-            )
-        )
-    found = verdicts(now=now, read=Read(weeks, states))
+    gates = load_gates(Phase.START, Phase.DONE, plan=plan)
+    counted = recent(gates.now)
+
+    def service(week: Week, row: FlagRow) -> ServiceRow:
+        sides = counted.get(row.service)
+        traffic = Traffic(sides.get(Side.MONOLITH, 0), sides.get(Side.SERVICE, 0)) if sides else Traffic()
+        return ServiceRow(row, week, _cell(gates.health.get(row.service)), traffic, gateways, gates.now)
+
     rows = [
         WeekRow(
             week,
-            found.get(week.number, Verdict(week.number, ())),
-            tuple(services[week.pk]),
-            now,
+            tuple(service(week, row) for row in gates.flags.get(number, ())),
+            gates,
             plan.scaled(week.soak),
         )
-        for week in weeks
+        for number, week in gates.weeks.items()
     ]
     current = _current(rows)
     return Board(
         plan=plan,
         weeks=tuple(replace(row, current=index == current) for index, row in enumerate(rows)),
-        monolith=health.get(MONOLITH_TARGET, HealthCell(Health.UNKNOWN, "no poll yet")),
-        gateway=state_of(plan, gateways, now),
-        now=now,
+        monolith=_cell(gates.health.get(MONOLITH_TARGET)),
+        gateway=state_of(plan, gateways, gates.now),
+        gates=gates,
     )
 
 
-def _current(weeks: list[WeekRow]) -> int:
+def _current(weeks: Sequence[WeekRow]) -> int:
     """The index of the first week that is neither done nor soaked."""
     return next((index for index, row in enumerate(weeks) if not row.done and not row.soaked), len(weeks) - 1)
 
 
-def _health(rows: list[HealthState], now: datetime) -> dict[str, HealthCell]:
-    times = {row.target: row.milliseconds for row in rows}
-    return {
-        target: HealthCell(state, error, times.get(target) if state != Health.UNKNOWN else None)
-        for target, (state, error, _) in states_at(now, rows).items()
-    }
+def _cell(health: TargetHealth | None) -> HealthCell:
+    if health is None:
+        return HealthCell(Health.UNKNOWN, "no poll yet")
+    return HealthCell(health.state, health.error, health.milliseconds)

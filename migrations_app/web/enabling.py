@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from django.urls import reverse
 
 from migrations_app.choices import Risk
-from migrations_app.gates.verdict import LineKind
 
 from .board import ServiceRow, WeekRow
-from .gate import first_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Enabling:
     """One Enable button: of a whole week, or of one service of it. `key` is unique on a page."""
 
@@ -23,7 +22,6 @@ class Enabling:
     week: WeekRow
     services: tuple[ServiceRow, ...]
     whole: bool  # the whole week: then every service of it must be healthy, also those that are on
-    approved: bool = True  # of one service: as far as the week needs approvals, there are enough for it alone
 
     @classmethod
     def of_week(cls, row: WeekRow) -> Enabling:
@@ -32,28 +30,19 @@ class Enabling:
         return cls(f"week-{row.week.number}", f"week {row.week.number}", action, row, services, whole=True)
 
     @classmethod
-    def of_service(cls, row: WeekRow, service: ServiceRow, approved_flags: frozenset[str] = frozenset()) -> Enabling:
-        """`approved_flags`: those that are approved to be moved alone."""
-        action = reverse("flag-enable", args=[service.flag.key])
-        approval = first_of(row.verdict.lines, LineKind.APPROVAL)
-        approved = approval is None or approval.overridden or service.flag.key in approved_flags
-        return cls(service.service.key, service.service.title, action, row, (service,), whole=False, approved=approved)
+    def of_service(cls, row: WeekRow, service: ServiceRow) -> Enabling:
+        action = reverse("flag-enable", args=[service.row.key])
+        return cls(service.row.service, service.row.title, action, row, (service,), whole=False)
 
     @property
     def asks(self) -> bool:
         """A dialog, and a reason, before it happens."""
         return self.week.week.risk == Risk.HIGH
 
-    @property
+    @cached_property
     def open(self) -> bool:
         """Whether the gate lets this through, as far as this page knows; the server decides on the click."""
-        if self.whole:
-            return self.week.verdict.open
-        others = {f"health-{row.service.key}" for row in self.week.services} - {
-            f"health-{service.service.key}" for service in self.services
-        }
-        blocking = [line for line in self.week.verdict.blocking if line.kind != LineKind.APPROVAL]
-        return self.approved and all(line.key in others for line in blocking)
+        return (self.week.verdict if self.whole else self.week.verdict_on(self.services[0])).open
 
     @property
     def starts(self) -> bool:

@@ -14,7 +14,6 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
-from .approval_panel import approved_flags
 from .board import load_board
 from .enabling import Enabling
 from .forms import ActionForm, new_key
@@ -78,7 +77,7 @@ def _ask(request: WebRequest, flag: Flag) -> HttpResponseBase:
     if board is None or found is None or found[1].flag.is_fully_on:
         return redirect("service", flag.service.key)
     week, row = found
-    enabling = Enabling.of_service(week, row, approved_flags(request, board, week))
+    enabling = Enabling.of_service(week, row)
     context = {"board": board, "row": week, "enabling": enabling, "new_key": new_key}
     return render(request, "confirm.html", context)
 

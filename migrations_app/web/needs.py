@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,6 +18,7 @@ from migrations_app.roles import Permission
 
 from .access import may
 from .board import Board, WeekRow
+from .context import chrome
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,13 @@ class Need:
     loud: bool = False
 
 
-def needs_of(request: HttpRequest, board: Board, done: Mapping[int, Verdict]) -> list[Need]:
-    """For this account alone: what it may not do anything about is not asked of it.
-
-    `done` has the verdict on being done of each week that soaks.
-    """
+def needs_of(request: HttpRequest, board: Board) -> list[Need]:
+    """For this account alone: what it may not do anything about is not asked of it."""
     found = chain(
         _alarms(request, board),
         _approvals(request, board),
         _own_sign_offs(request, board),
-        _finishing(request, board, done),
+        _finishing(request, board),
         _current(request, board),
     )
     return list(found)
@@ -71,14 +69,13 @@ def _approvals(request: HttpRequest, board: Board) -> Iterator[Need]:
     actor = Actor.signed_in(request.user)
     mine = Q(actor=actor.name) | Q(account=actor.account)
     answered = Approval.objects.filter(mine, request=OuterRef("pk"), withdrawn_at__isnull=True)
-    roles = {group.name for group in request.user.groups.all()}
     asked = ApprovalRequest.objects.filter(
         ~Exists(answered),
         closed_at__isnull=True,
         spent_at__isnull=True,
         expires_at__gt=board.now,
         revision=board.plan.revision,
-        week__approver_role__in=roles,
+        week__approver_role__in=chrome(request)["chrome"].roles,
     ).select_related("week")
     for row in asked.exclude(actor=actor.name):
         week = row.week
@@ -114,13 +111,12 @@ def _own_sign_offs(request: HttpRequest, board: Board) -> Iterator[Need]:
         yield Need(f"line-{prerequisite}", title, text, f"{_page(week)}#line-{prerequisite}")
 
 
-def _finishing(request: HttpRequest, board: Board, done: Mapping[int, Verdict]) -> Iterator[Need]:
+def _finishing(request: HttpRequest, board: Board) -> Iterator[Need]:
     """Weeks that have soaked and that nobody has called done."""
     for week in board.weeks:
-        verdict = done.get(week.week.number)
-        if not week.soaked or verdict is None:
+        if not week.soaked:
             continue
-        number = week.week.number
+        number, verdict = week.week.number, week.done_verdict
         if verdict.open and may(request, Permission.FINISH):
             text = "It has soaked, and everything that it had to do is ticked."
             yield Need(f"done-{number}", f"Week {number} can be called done", text, f"{_page(week)}#done")

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from migrations_app.choices import Health
 from migrations_app.gateways.base import MONOLITH_WEIGHT
 from migrations_app.observe.history import Summary, summaries
-from migrations_app.observe.lately import Change, Move, changes_since, moves_since
+from migrations_app.observe.moves import Change, Move, changes_since, moves_since
 from migrations_app.observe.uptime import HOURS, in_per_cent
 from migrations_app.templatetags.switchyard import icon
 

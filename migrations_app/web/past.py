@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 
 from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import MONOLITH_WEIGHT, Side
-from migrations_app.models import AuditEvent, Flag, HealthChange, HealthSummary
+from migrations_app.models import AuditEvent, Flag, HealthChange
 from migrations_app.observe import history
 from migrations_app.observe.history import Bar, Point
+from migrations_app.observe.lately import Lately
 from migrations_app.observe.uptime import in_per_cent
 
 from .charts import Chart, Column, Event, Series, draw
@@ -145,16 +146,15 @@ class Past:
         return RANGE_WORDS[self.range]
 
 
-def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime) -> Past:
-    """Six queries, however long the past is. An unknown range is the shortest one."""
+def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime, lately: Lately) -> Past:
+    """Three queries, however long the past is. An unknown range is the shortest one."""
     chosen = chosen if chosen in RANGES else next(iter(RANGES))
     since, service = now - RANGES[chosen], flag.service
     sides = [Side.SERVICE] if service.new_side_only else list(reversed(Side))
     points = {side: history.latency_series(service.key, side, since, now, POINTS) for side in sides}
     moves = moves_of(flag, week, since)
     frame = _Frame(since, now, zone, [_event(move) for move in moves])
-    bars = history.bars(service.key, now=now)
-    summary = HealthSummary.objects.filter(target=service.key).first()
+    bars = lately.bars
     days = tuple(_day(index, bar) for index, bar in enumerate(bars))
     return Past(
         range=chosen,
@@ -165,12 +165,12 @@ def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime
         ),
         moves=tuple(moves),
         days=days,
-        uptime_24h=in_per_cent(summary.uptime_24h if summary else None),
-        uptime_90d=in_per_cent(summary.uptime_90d if summary else None),
+        uptime_24h=in_per_cent(lately.uptime_24h),
+        uptime_90d=in_per_cent(lately.uptime_90d),
         days_summary=_days_summary(bars),
         bad_days=tuple(day for day, bar in zip(days, bars, strict=True) if bar.failed)[::-1],
         planned_days=tuple(day for day, bar in zip(days, bars, strict=True) if bar.maintenance)[::-1],
-        changes=tuple(history.changes(service.key, 12)),
+        changes=tuple(lately.changes),
     )
 
 

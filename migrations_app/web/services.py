@@ -6,25 +6,23 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from migrations_app.models import Flag, HealthSample
+from migrations_app.models import Flag
+from migrations_app.observe.lately import lately
 from migrations_app.roles import Permission, who_may
 
 from .access import WebRequest, fresh, requires
-from .approval_panel import approved_flags
 from .board import load_board
+from .context import chrome
 from .enabling import Enabling
 from .forms import new_key
 from .notices import Notice
-from .past import Past, past_of
-
-POLLS = 8  # how many of the last polls are listed
+from .past import past_of
 
 
 @require_safe
@@ -51,8 +49,7 @@ def show_service(request: HttpRequest, key: str, notice: Notice | None = None) -
         "new_key": new_key,
         "who_enables": who_may(Permission.ENABLE),
         "who_rolls_back": who_may(Permission.ROLL_BACK),
-        "past": _past(request, row.flag, week.number, ZoneInfo(board.plan.timezone), board.now),
-        "polls": _polls(key),
+        **_past(request, row.flag, week.number, ZoneInfo(board.plan.timezone), board.now),
     }
     htmx = request.headers.get("HX-Request") == "true"
     return render(request, "service.html#panel" if htmx else "service.html", context)
@@ -63,29 +60,24 @@ def show_service(request: HttpRequest, key: str, notice: Notice | None = None) -
 @fresh
 def past(request: WebRequest, key: str) -> HttpResponseBase:
     """The part of the page that tells of the past. It asks for nothing else: each page asks for it every minute."""
-    flag = get_object_or_404(Flag.objects.select_related("service", "week__plan"), service__key=key)
-    shown = _past(request, flag, flag.week.number, ZoneInfo(flag.week.plan.timezone), timezone.now())
-    polls = _polls(key)
-    return render(request, "service.html#past", {"past": shown, "service": flag, "polls": polls})
+    flag = get_object_or_404(
+        Flag.objects.select_related("service", "week__plan").defer("week__plan__document"), service__key=key
+    )
+    zone = ZoneInfo(flag.week.plan.timezone)
+    shown = _past(request, flag, flag.week.number, zone, timezone.now())
+    return render(request, "service.html#past", {"service": flag, **shown})
 
 
-def _past(request: HttpRequest, flag: Flag, week: int, zone: ZoneInfo, now: datetime) -> Past:
-    return past_of(flag, week, request.GET.get("range", ""), zone=zone, now=now)
-
-
-def _polls(key: str) -> QuerySet[HealthSample]:
-    return HealthSample.objects.filter(target=key).order_by("-polled_at")[:POLLS]
+def _past(request: HttpRequest, flag: Flag, week: int, zone: ZoneInfo, now: datetime) -> dict[str, Any]:
+    found = lately(flag.service.key, now)
+    chosen = request.GET.get("range", "")
+    return {"past": past_of(flag, week, chosen, zone=zone, now=now, lately=found), "lately": found}
 
 
 def _context(request: HttpRequest, key: str) -> dict[str, Any]:
-    board = load_board()
+    board = load_board(chrome(request)["chrome"].gateways)
     found = board.service(key) if board else None
     if board is None or found is None:
         raise Http404
     week, row = found
-    return {
-        "board": board,
-        "row": week,
-        "service": row,
-        "enabling": Enabling.of_service(week, row, approved_flags(request, board, week)),
-    }
+    return {"board": board, "row": week, "service": row, "enabling": Enabling.of_service(week, row)}

@@ -30,7 +30,7 @@ from migrations_app.models import Flag, Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.areas import uptime_of_area
 from migrations_app.observe.history import Summary, summaries
-from migrations_app.observe.lately import moves_since
+from migrations_app.observe.moves import moves_since
 from migrations_app.observe.traffic import recent_errors
 from migrations_app.observe.uptime import DAYS, day_of, in_per_cent
 from migrations_app.roles import Permission, who_may

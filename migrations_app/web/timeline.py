@@ -9,7 +9,6 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import WeekStatus
-from migrations_app.gates.load import done_verdicts
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
@@ -37,12 +36,11 @@ def live(request: WebRequest) -> HttpResponseBase:
 
 
 def _details(request: WebRequest, board: Board) -> dict[str, Any]:
-    soaking = [row.week.number for row in board.weeks if row.week.status == WeekStatus.SOAKING]
-    done = done_verdicts(weeks=soaking, now=board.now) if soaking else {}
     current = board.current
+    soaks = current is not None and current.week.status == WeekStatus.SOAKING
     return {
-        "done": done.get(current.week.number) if current else None,
+        "done": current.done_verdict if current and soaks else None,
         "axis": axis_of(board.weeks, board.now, chrome(request)["chrome"].zone),
-        "needs": needs_of(request, board, done),
+        "needs": needs_of(request, board),
         "new_key": new_key,
     }

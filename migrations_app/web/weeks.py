@@ -14,7 +14,6 @@ from migrations_app.actions.evidence import KINDS, MOST_BYTES
 from migrations_app.actions.weeks import enable_week, finish_week, roll_back_week
 from migrations_app.actor import Actor
 from migrations_app.choices import Phase, WeekStatus
-from migrations_app.gates.load import done_verdicts
 from migrations_app.gates.verdict import LineKind
 from migrations_app.models import Week
 from migrations_app.roles import Permission, who_may
@@ -137,12 +136,11 @@ def show_week(request: HttpRequest, number: int, notice: Notice | None = None) -
     numbers = [week.week.number for week in board.weeks]
     index = numbers.index(number)
     panel = approval_panel(Actor.signed_in(request.user), board, row)
-    approved = panel.approved_flags if panel else frozenset()
     context: dict[str, Any] = {
         **_gates(board, row),
         "notice": notice,
         "enabling": Enabling.of_week(row),
-        "parts": [(service, Enabling.of_service(row, service, approved)) for service in row.services],
+        "parts": [(service, Enabling.of_service(row, service)) for service in row.services],
         "approvals": panel,
         "new_key": new_key,
         "previous": numbers[index - 1] if index else None,
@@ -166,11 +164,9 @@ def find_week_row(number: int) -> tuple[Board, WeekRow]:
 
 def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
     """What the page and its live cells have in common: the gate of the start and that of being done."""
-    number, now = row.week.number, board.now
+    now = board.now
     rows, sign_offs = rows_of(row.week)
-    done = gate_view(
-        done_verdicts(weeks=[number], now=now)[number], Phase.DONE, rows=rows, sign_offs=sign_offs, now=now
-    )
+    done = gate_view(row.done_verdict, Phase.DONE, rows=rows, sign_offs=sign_offs, now=now)
     # Until all is on, what it is done when is read, not ticked. The soak has a place of its own.
     criteria = done.lines if row.week.status == WeekStatus.SOAKING else ()
     return {

@@ -222,7 +222,7 @@ def test_a_window_that_makes_no_sense_is_refused_by_the_name_of_its_field(plan, 
 def test_where_the_clock_of_the_workers_is_ahead_the_present_is_how_far_they_have_summed_up(
     plan, manager, time_machine, ahead
 ):
-    """The database would refuse both (migration 0011): a click must not end in an error."""
+    """The database would refuse both (migration 0012): a click must not end in an error."""
     now = clock.now()
     time_machine.move_to(now, tick=False)
     RollupMark.objects.create(source="health", done_until=now + ahead)

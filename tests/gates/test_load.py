@@ -27,7 +27,7 @@ def test_the_whole_plan_has_its_gates(plan, people, shell):
 
 
 def test_the_number_of_queries_does_not_grow_with_the_weeks(plan, django_assert_num_queries):
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(3):
         verdicts(weeks=[1])
     with CaptureQueriesContext(connection) as of_one:
         verdicts(weeks=[3])  # has all that a week can have: weeks before it, and what its risk asks for

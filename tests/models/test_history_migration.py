@@ -99,7 +99,7 @@ def test_traffic_is_kept_there_and_back_and_begins_with_none_of_what_was_not_cou
             " VALUES (%s, 'service', %s, 7, 1, '[]')",
             [service.pk, NOON],
         )
-    migrate("0010_traffic_classes")
+    migrate("0011_traffic_classes")
     sample, counter = TrafficSample.objects.get(), TrafficCounter.objects.get()
     assert (sample.requests, sample.client_errors, sample.retries, sample.failovers) == (7, 0, 0, 0)
     assert (counter.requests, counter.client_errors, counter.retries, counter.failovers) == (7, None, None, None)

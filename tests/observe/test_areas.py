@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from migrations_app.observe.areas import uptime_of_area
-from migrations_app.observe.lately import Move
+from migrations_app.observe.moves import Move
 from migrations_app.observe.uptime import DAYS
 
 NOW = datetime(2026, 11, 24, 18, 0, tzinfo=UTC)

@@ -1,99 +1,120 @@
-"""What moved and what changed: which rows count, and by which index."""
+"""What a service's page reads of the past: the last polls and failures, found without reading all that there is."""
+
+from __future__ import annotations
 
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
-from migrations_app.actor import SYSTEM
-from migrations_app.audit import record
-from migrations_app.choices import AuditKind, Health
-from migrations_app.models import HealthChange
-from migrations_app.observe.lately import changes_since, moves_since
+from migrations_app.models import HealthChange, HealthDay, HealthHour, HealthMinute, HealthSample, RollupMark
+from migrations_app.observe.history import bars, changes
+from migrations_app.observe.lately import FAILED, RUNS, UNSUMMED, Run, lately, runs_of
+from migrations_app.observe.rollups import HEALTH, roll_up
+from migrations_app.observe.uptime import refresh_summaries
 
-NOW = timezone.now()
-DAY = timedelta(days=1)
-
-
-def moved(kind, before, after, *, ago):
-    record(kind, actor=SYSTEM, subject="x", before=before, after=after, at=NOW - ago)
-
-
-def changed(target, state, *, ago, reason=""):
-    HealthChange.objects.create(target=target, at=NOW - ago, was=Health.UNKNOWN, state=state, reason=reason)
-
-
-def weights(found):
-    return {flag: [(one.before, one.after) for one in moves] for flag, moves in found.items()}
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+REFUSED, SLOW = "connection refused", "no answer within 1.5 s"
 
 
 @pytest.fixture
-def log(db):
-    moved(AuditKind.WEEK_ENABLED, {"A": 0, "B": 0}, {"A": 100, "B": 100}, ago=4 * DAY)
-    moved(AuditKind.FLAG_ROLLED_BACK, {"A": 100}, {"A": 0}, ago=3 * DAY)
-    moved(AuditKind.FLAG_WEIGHT_SET, {}, {"A": 10}, ago=2 * DAY)
-    moved(AuditKind.DRIFT_CORRECTED, {"found": ["x"]}, {"A": 10, "B": 100}, ago=DAY)
+def now():
+    return timezone.now().replace(microsecond=0)
 
 
-def test_moves_are_in_order_of_time_for_each_flag_and_nothing_else_is_a_move(log):
-    assert weights(moves_since(NOW - 9 * DAY)) == {"A": [(0, 100), (100, 0), (0, 10)], "B": [(0, 100)]}
-
-
-def test_moves_from_a_moment_on_of_some_flags_and_the_newest_alone(log):
-    assert weights(moves_since(NOW - 3 * DAY)) == {"A": [(100, 0), (0, 10)]}
-    assert weights(moves_since(NOW - 9 * DAY, ["B", "C"])) == {"B": [(0, 100)]}
-    assert weights(moves_since(NOW - 9 * DAY, most=2)) == {"A": [(100, 0), (0, 10)]}
-    assert moves_since(NOW - 9 * DAY, []) == {}
-
-
-def test_moves_are_found_by_their_own_index_in_a_long_log(log):
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO migrations_app_auditevent (at, kind, actor, actor_kind, subject, reason, before, after,
-                previous_digest, digest)
-            SELECT now() - n * interval '1 minute', 'prerequisite.ticked', 'x', 'system', 'x', '', '{}', '{}',
-                md5('before' || n) || md5('x'), md5('after' || n) || md5('x') FROM generate_series(1, 20000) AS n
-            """
+def polls(*found, target="auth"):
+    """Each of `found`: when, and the error ("" when healthy, None when nobody could tell)."""
+    HealthSample.objects.bulk_create(
+        HealthSample(
+            target=target, polled_at=at, healthy=None if error is None else not error, milliseconds=3, error=error or ""
         )
-        cursor.execute("ANALYZE migrations_app_auditevent")
-        with connection.execute_wrapper(explained := Explained()):
-            moves_since(NOW - 2.5 * DAY)
-    assert "audit_moves_by_time" in explained.plan
-    assert "Seq Scan" not in explained.plan
+        for at, error in found
+    )
 
 
-class Explained:
-    """Asks for the plan of the statement before it is run."""
-
-    plan = ""
-
-    def __call__(self, execute, sql, params, many, context):
-        with context["connection"].connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN {context['cursor'].cursor.mogrify(sql, params)}")
-            self.plan = "\n".join(row[0] for row in cursor.fetchall())
-        return execute(sql, params, many, context)
-
-
-def test_changes_are_the_newest_first_and_bounded_for_each_target(db):
-    for hours in range(6):
-        changed("a", Health.HEALTHY, ago=timedelta(hours=hours))
-    changed("b", Health.UNKNOWN, ago=timedelta(hours=1))
-    changed("c", Health.HEALTHY, ago=timedelta(hours=1))
-    found = changes_since(["a", "b", "nobody"], NOW - DAY, 3)
-    assert {target: [one.at for one in changes] for target, changes in found.items()} == {
-        "a": [NOW - timedelta(hours=hours) for hours in range(3)],
-        "b": [NOW - timedelta(hours=1)],
-    }
+def test_equal_reasons_in_a_row_are_told_together(now):
+    failed = [(now - second * SECOND, REFUSED) for second in range(12)]
+    failed += [(now - 20 * SECOND, SLOW), (now - 21 * SECOND, REFUSED), (now - 2 * HOUR, REFUSED)]
+    assert list(runs_of(failed)) == [
+        Run(REFUSED, 12, now - 11 * SECOND, now),
+        Run(SLOW, 1, now - 20 * SECOND, now - 20 * SECOND),
+        Run(REFUSED, 1, now - 21 * SECOND, now - 21 * SECOND),
+        Run(REFUSED, 1, now - 2 * HOUR, now - 2 * HOUR),
+    ]
+    assert list(runs_of([])) == []
 
 
-def test_the_last_one_to_unhealthy_comes_with_them_however_old_it_is(db):
-    changed("a", Health.UNHEALTHY, ago=40 * DAY, reason="the first")
-    changed("a", Health.UNHEALTHY, ago=30 * DAY, reason="the last")
-    changed("a", Health.HEALTHY, ago=29 * DAY)
-    changed("a", Health.HEALTHY, ago=timedelta(hours=1))
-    found = changes_since(["a"], NOW - DAY, 3)["a"]
-    assert [(one.state, one.reason) for one in found] == [(Health.HEALTHY, ""), (Health.UNHEALTHY, "the last")]
-    changed("a", Health.UNHEALTHY, ago=timedelta(minutes=1), reason="just now")
-    assert [one.reason for one in changes_since(["a"], NOW - DAY, 3)["a"]] == ["just now", ""]
+def test_failures_are_found_in_minutes_long_summed_up_and_in_those_that_are_not(db, now):
+    long_ago = now - 26 * HOUR
+    polls(*((long_ago - second * SECOND, REFUSED if second < 3 else "") for second in range(120)))
+    polls((now - 5 * HOUR, ""), (now - HOUR, None))
+    roll_up(HEALTH, now, within=60)
+    assert HealthHour.objects.filter(failed__gt=0).exists()
+    polls((now - 2 * SECOND, SLOW), (now - SECOND, ""), (now, SLOW))
+    found = lately("auth", now)
+    assert found.runs == [
+        Run(SLOW, 2, now - 2 * SECOND, now),
+        Run(REFUSED, 3, long_ago - 2 * SECOND, long_ago),
+    ]
+    assert not found.more
+    assert [(poll.polled_at, poll.healthy, poll.error) for poll in found.polls[:4]] == [
+        (now, False, SLOW),
+        (now - SECOND, True, ""),
+        (now - 2 * SECOND, False, SLOW),
+        (now - HOUR, None, ""),
+    ]
+    assert lately("rag", now).runs == []
+
+
+def test_without_any_sums_the_polls_themselves_are_looked_through(db, now):
+    polls((now - 30 * MINUTE, REFUSED), (now, ""))
+    assert [run.reason for run in lately("auth", now).runs] == [REFUSED]
+
+
+def test_a_long_outage_is_told_as_far_as_it_is_read_and_that_there_was_more(db, now):
+    minute = now.replace(second=0)
+    polls(*((minute - second * SECOND, REFUSED) for second in range(1, 1801)))
+    roll_up(HEALTH, now, within=60)
+    found = lately("auth", now)
+    assert [(run.times, run.last) for run in found.runs] == [(FAILED, minute - SECOND)]
+    assert found.more
+
+
+def test_many_reasons_are_cut_to_the_last(db, now):
+    polls(*((now - second * SECOND, f"fault {second}") for second in range(RUNS + 5)))
+    found = lately("auth", now)
+    assert [run.reason for run in found.runs] == [f"fault {second}" for second in range(RUNS)]
+    assert found.more
+
+
+def test_what_it_tells_of_days_and_changes_is_what_the_history_tells(db, now):
+    for back in (0, 1, 45):
+        day = now.replace(hour=0, minute=0, second=0) - back * timedelta(days=1)
+        HealthDay.objects.create(
+            target="auth", bucket=day, polls=1000, failed=back, unknown=1, total_us=1, latency=[0] * 23
+        )
+    for back in range(20):
+        HealthChange.objects.create(
+            target="auth", at=now - back * MINUTE, was="healthy", state="unhealthy", reason=f"reason {back}"
+        )
+    refresh_summaries(now)
+    found = lately("auth", now)
+    assert found.bars == bars("auth", now=now)
+    expected = [(one.at, one.was, one.state, one.reason) for one in changes("auth", 12)]
+    assert [(one.at, one.was, one.state, one.reason) for one in found.changes] == expected
+    assert found.uptime_90d == 9846
+    never = lately("rag", now)
+    assert (never.uptime_24h, never.uptime_90d, never.changes, never.polls) == (None, None, [], [])
+
+
+def test_it_is_one_query_that_does_not_read_what_is_healthy(db, now, django_assert_num_queries):
+    """A worker that sums up and is down for long leaves at most so many polls to look through."""
+    RollupMark.objects.create(source="health", done_until=now - timedelta(days=2))
+    polls((now - (UNSUMMED + 10) * SECOND, REFUSED))
+    polls(*((now - second * SECOND, "") for second in range(UNSUMMED)))
+    with django_assert_num_queries(1):
+        assert lately("auth", now).runs == []
+    minute = (now - (UNSUMMED + 10) * SECOND).replace(second=0)
+    for model, bucket in ((HealthMinute, minute), (HealthHour, minute.replace(minute=0))):
+        model.objects.create(target="auth", bucket=bucket, polls=60, failed=1, unknown=0, total_us=1, latency=[0] * 23)
+    assert [run.reason for run in lately("auth", now).runs] == [REFUSED]

@@ -1,14 +1,27 @@
 """The page of one service and that of the gateway."""
 
 import re
+from datetime import timedelta
 
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from migrations_app.models import Gateway, HealthSample
+from migrations_app.actions.approvals import request_approval
+from migrations_app.choices import AuditKind, Health
+from migrations_app.gates.load import verdicts
+from migrations_app.models import AuditEvent, Gateway, HealthChange, HealthDay, HealthSample, HealthState, Service
+from migrations_app.observe.rollups import HEALTH, roll_up
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
-from tests.factories import memory_gateway, tick_all
+from migrations_app.web.board import load_board
+from migrations_app.web.enabling import Enabling
+from tests.factories import approve, memory_gateway, put_behind, tick_all
 from tests.web.conftest import HTMX, text_of
+from tests.web.test_timeline import grow
 
 
 def test_a_service_shows_routes_flag_owner_and_both_sides(manager):
@@ -94,3 +107,115 @@ def test_a_gateway_that_no_worker_has_seen_is_neither_applied_nor_alarming(manag
     said = text_of(manager.get("/gateway/"))
     assert "not seen yet" in said
     assert "Applied" not in said
+
+
+def errors_of(client, key):
+    return text_of(client.get(f"/services/{key}/")).split("Last errors")[1].split("Last polls")[0].strip()
+
+
+def test_the_last_errors_are_told_with_their_reasons_and_how_often(manager):
+    assert errors_of(manager, "auth") == "No poll that is kept has failed."
+    now = timezone.now()
+    for second in range(30):
+        HealthSample.objects.create(
+            target="auth",
+            polled_at=now - timedelta(seconds=second),
+            healthy=not 5 <= second < 17,
+            error="answered 500, expected 200" if 5 <= second < 17 else "",
+        )
+    told = errors_of(manager, "auth")
+    assert re.search(r"[\d:]{8} to [\w ]+[\d:]{8} 12 times answered 500, expected 200$", told)
+    HealthSample.objects.create(target="auth", polled_at=now, healthy=False, error="connection refused")
+    assert "once connection refused" in errors_of(manager, "auth")
+    assert errors_of(manager, "rag") == "No poll that is kept has failed."
+
+
+def says_of(client, key):
+    return text_of(client.get(f"/services/{key}/")).split("What the gateway says")[1].split("Routes")[0].strip()
+
+
+def test_the_gateway_is_asked_what_it_runs_of_this_service_and_why_not(manager, people):
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    assert re.search(r"Asked 0 % generation 1 Runs 0 % generation 1 Seen .* State Applied$", says_of(manager, "rag"))
+    memory_gateway().refuses = "cluster unknown"
+    manager.post("/flags/USE_RAG_SERVICE/enable/")
+    said = says_of(manager, "rag")
+    assert re.search(r"Asked 100 % generation 2 Runs 0 % generation 1 .* State Not applied .*cluster unknown", said)
+    live = manager.get("/services/rag/live/", headers=HTMX).content.decode()
+    assert 'id="service-gateways" aria-labelledby="says-title" hx-swap-oob="true"' in live
+    memory_gateway().answers = False
+    reconcile_all()
+    assert "Runs nobody knows" in says_of(manager, "rag")
+
+
+MOST_QUERIES = 12  # of a service's page, session and account included
+
+
+@pytest.mark.parametrize("key", ["rag", "auth"], ids=["of a week without approvals", "of one that waits for some"])
+@pytest.mark.parametrize("who", ["release manager", "superuser"])
+def test_the_queries_of_a_page_do_not_grow_with_services_history_and_events(clients, people, who, key):
+    client = clients[Role.RELEASE_MANAGER]
+    if who == "superuser":
+        client = Client()
+        client.force_login(User.objects.create_superuser("root"))
+
+    def queries(path=f"/services/{key}/"):
+        with CaptureQueriesContext(connection) as found:
+            assert client.get(path).status_code == 200
+        return len(found)
+
+    if key == "auth":
+        row = Service.objects.get(key=key).flag
+        request_approval(number=row.week.number, flags=[row.key], actor=people[Role.RELEASE_MANAGER])
+    queries()
+    small = queries()
+    grow(weeks=4, services=20)
+    now = timezone.now()
+    for back in range(200):
+        HealthSample.objects.create(
+            target=key,
+            polled_at=now - timedelta(minutes=back),
+            healthy=back % 2 == 0,
+            error="" if back % 2 == 0 else "x",
+        )
+        HealthChange.objects.create(target=key, at=now - timedelta(hours=back), was="healthy", state="unhealthy")
+        AuditEvent.objects.create(
+            at=now, kind=AuditKind.FLAG_ROLLED_BACK, actor="a", actor_kind="account", subject="USE_RAG_SERVICE",
+            week_number=1, before={}, after={"USE_RAG_SERVICE": 0}, previous_digest=f"{back}", digest=f"{back + 1}",
+        )  # fmt: skip
+    for back in range(90):
+        HealthDay.objects.create(
+            target=key, bucket=now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=back),
+            polls=9, failed=0, unknown=0, total_us=1, latency=[0] * 23,
+        )  # fmt: skip
+    roll_up(HEALTH, now, within=60)
+    assert queries() == small
+    assert queries(f"/services/{key}/?range=90d") == small
+    assert small <= MOST_QUERIES
+
+
+def test_a_button_of_one_service_is_open_just_when_a_click_would_pass(manager, people):
+    """The gate that the page shows is judged as the action judges: by the flag alone, with its own approval."""
+
+    def compared():
+        board = load_board()
+        found = {}
+        for week in board.weeks:
+            for row in week.services:
+                judged = verdicts(weeks=[week.week.number], flags=[row.row.key], now=board.now)[week.week.number]
+                assert week.verdict_on(row) == judged
+                assert Enabling.of_service(week, row).open == judged.open
+                found[row.row.service] = judged.open
+            assert week.verdict == verdicts(weeks=[week.week.number], now=board.now)[week.week.number]
+        return found
+
+    assert not any(compared().values())
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    assert compared()["rag"]
+    HealthState.objects.filter(target="storage").update(state=Health.UNHEALTHY, error="answered 500")
+    found = compared()
+    assert found["rag"]
+    put_behind(1, 2)
+    tick_all(3, people[Role.RELEASE_MANAGER])
+    approve(3, people)
+    compared()

@@ -44,7 +44,7 @@ def _service(**options: Any) -> models.ForeignKey[Any, Any]:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("migrations_app", "0009_history")]
+    dependencies = [("migrations_app", "0010_poll_counts")]
 
     operations = [
         *(migrations.AddField("trafficcounter", column, models.PositiveBigIntegerField(null=True)) for column in NEW),

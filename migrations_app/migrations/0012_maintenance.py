@@ -44,7 +44,7 @@ DROP FUNCTION switchyard_maintenance_keeps_the_past();
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("migrations_app", "0009_history"),
+        ("migrations_app", "0011_traffic_classes"),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("migrations_app", "0009_history"),
+        ("migrations_app", "0012_maintenance"),
     ]
 
     operations = [

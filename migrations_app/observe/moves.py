@@ -1,0 +1,80 @@
+"""What moved, and what changed its state, within a span of time: of all flags and of many targets, one query each."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+
+from migrations_app.choices import Health
+from migrations_app.gateways.base import MONOLITH_WEIGHT
+from migrations_app.models import AuditEvent
+from migrations_app.models.audit import MOVES
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of what is asked of a flag. Weights are per cent."""
+
+    at: datetime
+    before: int
+    after: int
+    kind: str  # of models.audit.MOVES
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of the state of a target, and the error that led to it."""
+
+    at: datetime
+    was: Health
+    state: Health
+    reason: str
+
+
+def moves_since(
+    since: datetime, flags: Collection[str] | None = None, most: int | None = None
+) -> dict[str, list[Move]]:
+    """Flag key -> what moved it from `since` on, oldest first.
+
+    With `flags`, of these alone; with `most`, by the newest so many events alone. By an index of moves, so what it
+    costs does not grow with the log.
+    """
+    events = AuditEvent.objects.filter(kind__in=[kind.value for kind in MOVES], at__gte=since)
+    if flags is not None:
+        events = events.filter(after__has_any_keys=list(flags))
+    rows = events.order_by("-at", "-id").values_list("at", "kind", "actor", "before", "after")[:most]
+    found: dict[str, list[Move]] = defaultdict(list)
+    for at, kind, actor, before, after in reversed(list(rows)):
+        for flag in after.keys() if flags is None else after.keys() & flags:
+            found[flag].append(Move(at, before.get(flag, MONOLITH_WEIGHT), after[flag], kind, actor))
+    return dict(found)
+
+
+def changes_since(targets: Collection[str], since: datetime, most: int) -> dict[str, list[Change]]:
+    """Target -> its changes of state from `since` on, at most so many, newest first.
+
+    After them the last one to unhealthy, when it lies further back. By the index of each target's changes.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT target, at, was, state, reason FROM unnest(%(targets)s::text[]) AS targets (target)
+            CROSS JOIN LATERAL (
+                (SELECT at, was, state, reason FROM migrations_app_healthchange AS change
+                    WHERE change.target = targets.target AND at >= %(since)s ORDER BY at DESC LIMIT %(most)s)
+                UNION
+                (SELECT at, was, state, reason FROM migrations_app_healthchange AS change
+                    WHERE change.target = targets.target AND state = 'unhealthy' ORDER BY at DESC LIMIT 1)
+            ) AS changes ORDER BY target, at DESC
+            """,
+            {"targets": list(targets), "since": since, "most": most},
+        )
+        found: dict[str, list[Change]] = defaultdict(list)
+        for target, at, was, state, reason in cursor.fetchall():
+            found[target].append(Change(at, Health(was), Health(state), reason))
+    return dict(found)
