@@ -38,6 +38,7 @@ class Lately:
     """One target. `bars`: the last 90 days, today last; what else there is in many comes newest first.
 
     Uptimes are hundredths of a per cent, None when nobody could tell. `more`: it failed more often than `runs` tell.
+    `maintenance_until`: the end of the planned maintenance that it is in.
     """
 
     uptime_24h: int | None
@@ -47,6 +48,7 @@ class Lately:
     polls: list[HealthSample]
     runs: list[Run]
     more: bool
+    maintenance_until: datetime | None = None
 
 
 # Most targets fail seldom, so no index leads to the polls that failed. Hours and minutes that have some do: a few, or a
@@ -104,6 +106,12 @@ SELECT
         ) AS poll
     ),
     (SELECT json_agg(json_build_array(polled_at, error) ORDER BY polled_at DESC) FROM failed),
+    (
+        SELECT to_json(coalesce(ended_at, ends_at)) FROM migrations_app_maintenancewindow
+        WHERE %(target)s = ANY(targets) AND starts_at <= %(now)s AND ends_at > %(now)s
+            AND coalesce(ended_at, ends_at) > %(now)s
+        ORDER BY coalesce(ended_at, ends_at) DESC LIMIT 1
+    ),
     (SELECT count(*) FROM hours) = %(hours)s OR (SELECT count(*) FROM minutes) = %(minutes)s
 """
 
@@ -125,7 +133,7 @@ def lately(target: str, now: datetime) -> Lately:
     }
     with connection.cursor() as cursor:
         cursor.execute(_LATELY, parameters)
-        uptimes, days, changes, polls, failed, cut = (value or [] for value in cursor.fetchone())
+        uptimes, days, changes, polls, failed, planned, cut = (value or [] for value in cursor.fetchone())
     found = {_at(bucket): rest for bucket, *rest in days}
     runs = list(runs_of((_at(at), reason) for at, reason in failed))
     day, quarter = uptimes or (None, None)
@@ -142,6 +150,7 @@ def lately(target: str, now: datetime) -> Lately:
             for at, healthy, took, error in polls
         ],
         runs=runs[:RUNS],
+        maintenance_until=_at(str(planned)) if planned else None,
         more=bool(failed) and (bool(cut) or len(runs) > RUNS or len(failed) == FAILED),
     )
 

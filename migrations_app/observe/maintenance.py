@@ -15,10 +15,10 @@ def windows_at(now: datetime) -> dict[str, MaintenanceWindow]:
     return {target: row for row in sorted(rows, key=lambda row: row.until) for target in row.targets}
 
 
-def coming(now: datetime, within: timedelta) -> list[MaintenanceWindow]:
-    """The windows that begin after `now` and no later than `within` from it, the next one first."""
-    rows = MaintenanceWindow.objects.filter(ended_at__isnull=True, starts_at__gt=now, starts_at__lte=now + within)
-    return list(rows.order_by("starts_at", "pk"))
+def announced(now: datetime, within: timedelta) -> list[MaintenanceWindow]:
+    """The windows that are open, and those that begin no later than `within` from now, in the order of their starts."""
+    rows = MaintenanceWindow.objects.filter(_not_ended(now), starts_at__lte=now + within, ends_at__gt=now)
+    return [row for row in rows.order_by("starts_at", "pk") if row.until > now]
 
 
 def _not_ended(now: datetime) -> Q:

@@ -12,17 +12,17 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.conf import settings
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health
-from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Gateway, HealthState, Plan
-from migrations_app.models.health import MONOLITH_TARGET
-from migrations_app.observe.traffic import recent, recent_errors
+from migrations_app.models.health import MONOLITH_TARGET, trusted_for
+from migrations_app.observe.maintenance import windows_at
+from migrations_app.observe.traffic import recent_errors, still_on_monolith
 from migrations_app.roles import Permission
 from migrations_app.templatetags.switchyard import icon
 
@@ -47,30 +47,6 @@ class Filter(forms.Form):
         required=False, label="Order", choices=[("", "As planned, by week"), (TROUBLE, "Trouble first")]
     )
     page = forms.IntegerField(required=False, min_value=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """Requests that still reach the monolith: of one service, or, with None, what no route matches.
-
-    `share` is the part of all requests, from 0 to 1.
-    """
-
-    service: str | None
-    requests: int
-    share: float
-
-
-def still_on_monolith(now: datetime) -> list[Remaining]:
-    """What the monolith was sent within the last minute, the most first."""
-    counted = recent(now)
-    total = sum(sum(sides.values()) for sides in counted.values())
-    found = [
-        Remaining(key, sides[Side.MONOLITH], sides[Side.MONOLITH] / total)
-        for key, sides in counted.items()
-        if sides[Side.MONOLITH]
-    ]
-    return sorted(found, key=lambda one: -one.requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +94,7 @@ def live(request: WebRequest) -> HttpResponseBase:
 
 
 def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseBase:
-    """Ten queries, with those of every page, however many services, polls and events there are."""
+    """Eleven queries, with those of every page, however many services, polls and events there are."""
     around = chrome(request)["chrome"]
     if around.plan is None:
         return render(request, "no_plan.html")
@@ -164,6 +140,7 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
     health = _states(now)
     counted = recent_errors(now)
     running = _running(gateways, now)
+    planned = {target: window.until for target, window in windows_at(now).items()}
     found = []
     serving: Counter[str] = Counter()
     for flag, asked, week, week_title, key, title, area, owner, new_side_only in Flag.objects.order_by(
@@ -196,20 +173,26 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
                 runs=runs,
                 requests=requests,
                 failed=failed,
+                planned_until=planned.get(key),
             )
         )
     old = Target(
-        MONOLITH_TARGET, plan.monolith_title, health.get(MONOLITH_TARGET, Health.UNKNOWN), serves=_serving(serving)
+        MONOLITH_TARGET,
+        plan.monolith_title,
+        health.get(MONOLITH_TARGET, Health.UNKNOWN),
+        serves=_serving(serving),
+        planned_until=planned.get(MONOLITH_TARGET),
     )
     return [old, *found]
 
 
 def _states(now: datetime) -> dict[str, Health]:
     """Target -> its state, as gates.load.states_at has it; with 500 of them columns are read in a third of the time."""
-    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
     return {
-        target: Health(state) if abs(now - polled_at) <= stale else Health.UNKNOWN
-        for target, state, polled_at in HealthState.objects.values_list("target", "state", "polled_at")
+        target: Health(state) if abs(now - polled_at) <= trusted_for(stale_after) else Health.UNKNOWN
+        for target, state, polled_at, stale_after in HealthState.objects.values_list(
+            "target", "state", "polled_at", "stale_after"
+        )
     }
 
 

@@ -47,6 +47,7 @@ class Target:
     requests: int = 0
     failed: int = 0
     serves: str = ""  # of the monolith, in words
+    planned_until: datetime | None = None  # the end of the planned maintenance that it is in
 
     @property
     def carries(self) -> bool:

@@ -26,10 +26,12 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health, WeekStatus
-from migrations_app.models import Flag, Gateway, Plan
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
+from migrations_app.models import Flag, Gateway, MaintenanceWindow, Plan
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.areas import uptime_of_area
 from migrations_app.observe.history import Summary, summaries
+from migrations_app.observe.maintenance import announced
 from migrations_app.observe.moves import moves_since
 from migrations_app.observe.traffic import recent_errors
 from migrations_app.observe.uptime import DAYS, day_of, in_per_cent
@@ -40,6 +42,7 @@ from .gateway_state import OLD_AFTER, flag_state
 from .past import DAY_GRADES, DayBar
 from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of, days_in_words
 
+ANNOUNCED = timedelta(days=7)  # before it begins, planned maintenance is told
 KEPT_FOR = 5  # seconds that one reading answers everybody who asks
 AWAY = "The status is not known: the database does not answer. Ask again in a few seconds."
 
@@ -83,7 +86,7 @@ class Status:
 
 
 def load_status() -> Status | None:
-    """As it is now, None without a plan. Six queries, however many areas there are."""
+    """As it is now, None without a plan. Seven queries, however many areas there are."""
     plan = Plan.objects.first()
     if plan is None:
         return None
@@ -96,6 +99,7 @@ def load_status() -> Status | None:
     health = {target: one.state for target, one in known.items()}
     moves = moves_since(day_of(now, DAYS - 1))
     counted = recent_errors(now)
+    windows = announced(now, ANNOUNCED)
     areas, uptimes = [], []
     old_days = _days(known.get(MONOLITH_TARGET), now)
     for flag in Flag.objects.select_related("service", "week"):
@@ -117,12 +121,28 @@ def load_status() -> Status | None:
             planned_start=week.planned_start,
             planned_end=week.planned_end,
             today=now.astimezone(zone).date(),
+            maintenance=_planned(windows, _serving(service.key, state.runs, flag.weight), zone),
         )
         areas.append(area_of(facts))
         new_days = _days(known.get(service.key), now)
         old = None if service.new_side_only else old_days
         uptimes.append(tuple(uptime_of_area(moves.get(flag.key, ()), flag.weight, new_days, old, now)))
     return Status(plan.title, now.astimezone(zone), tuple(areas), tuple(uptimes))
+
+
+def _serving(service: str, runs: int | None, asked: int) -> set[str]:
+    """The targets that serve it: the service, the monolith or both."""
+    weight = asked if runs is None else runs
+    found = {service} if weight > MONOLITH_WEIGHT else set()
+    return found | ({MONOLITH_TARGET} if weight < SERVICE_WEIGHT else set())
+
+
+def _planned(
+    windows: list[MaintenanceWindow], targets: set[str], zone: ZoneInfo
+) -> tuple[tuple[datetime, datetime], ...]:
+    return tuple(
+        (row.starts_at.astimezone(zone), row.until.astimezone(zone)) for row in windows if targets & set(row.targets)
+    )
 
 
 def _days(summary: Summary | None, now: datetime) -> tuple[int | None, ...]:
@@ -249,6 +269,7 @@ def status_json(_request: HttpRequest) -> HttpResponseBase:
                     "last_change": one.changed,
                     "last_change_at": one.changed_at.isoformat() if one.changed_at else None,
                     "coming": one.coming,
+                    "maintenance": one.maintenance or None,
                     "uptime_90_days": uptimes,
                 }
                 for one, uptimes in zip(found.areas, found.uptimes, strict=True)

@@ -54,6 +54,7 @@ class Facts:
     planned_start: date
     planned_end: date
     today: date
+    maintenance: tuple[tuple[datetime, datetime], ...] = ()  # of the sides that serve it: from and until, next first
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Area:
     changed: str
     changed_at: datetime | None
     coming: str
+    maintenance: str
 
     @property
     def word(self) -> str:
@@ -89,6 +91,7 @@ def area_of(facts: Facts) -> Area:
         changed=_last_change(facts),
         changed_at=facts.changed_at,
         coming=_what_comes(facts),
+        maintenance=_maintenance(facts),
     )
 
 
@@ -165,6 +168,15 @@ def _what_comes(facts: Facts) -> str:
     if facts.planned_end < facts.today:
         return f"{it} was to move {when}, and has not yet"
     return f"{it} is planned to move {when}"
+
+
+def _maintenance(facts: Facts) -> str:
+    """Times are of the plan's zone, as those of the facts are. "" when none is announced."""
+    if not facts.maintenance:
+        return ""
+    begin, end = facts.maintenance[0]
+    until = f"{end:%H:%M}" if end.date() == begin.date() else f"{end.day} {end:%B} {end:%H:%M}"
+    return f"{begin.day} {begin:%B} {begin:%H:%M} to {until}: it may not work then"
 
 
 def _days(first: date, last: date) -> str:

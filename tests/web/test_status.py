@@ -1,7 +1,8 @@
 """The status page and its JSON: who may see it, what it says, what it costs."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -9,6 +10,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from migrations_app.actions.maintenance import plan_window
 from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
@@ -126,7 +128,7 @@ def test_without_a_plan_it_says_so(db, anybody, settings):
 
 def test_one_reading_answers_everybody_for_seconds(plan, anybody, settings, django_assert_num_queries):
     settings.STATUS_PUBLIC = True
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         anybody.get("/status.json")
     with django_assert_num_queries(0):
         anybody.get("/status.json")
@@ -236,4 +238,32 @@ def test_the_days_cost_the_same_with_more_moves(plan, support):
         days_of(flag.service.key, 9_000)
         for back in range(1, 30):
             moved(flag.key, 0, back, day_of(now, back))
-    assert queries() == before == 6
+    assert queries() == before == 7
+
+
+def test_planned_maintenance_is_told_of_the_sides_that_serve_an_area(plan, people, anybody, settings, time_machine):
+    settings.STATUS_PUBLIC = True
+    time_machine.move_to(datetime(2026, 11, 24, 12, 0, tzinfo=UTC), tick=False)
+    make_healthy()
+    reconcile_all()
+    now, manager = timezone.now(), people[Role.RELEASE_MANAGER]
+    for targets, begin in ((["monolith"], 2), (["rag"], 1), (["monolith"], 24 * 8)):
+        plan_window(
+            title="a disk is changed",
+            targets=targets,
+            starts_at=now + timedelta(hours=begin),
+            ends_at=now + timedelta(hours=begin + 1),
+            actor=manager,
+        )
+    told = {area: one["maintenance"] for area, one in areas(anybody).items()}
+    zone = ZoneInfo(Plan.objects.get().timezone)
+    begin = (now + timedelta(hours=2)).astimezone(zone)
+    expected = f"24 November {begin:%H:%M} to {begin + timedelta(hours=1):%H:%M}: it may not work then"
+    # Nothing is on: the monolith serves all that it ever had, and the window of the new side is nobody's.
+    assert set(told.values()) == {expected}
+    assert "Planned maintenance" in text_of(anybody.get("/status/"))
+    put_behind(1)
+    status.kept.forget()
+    told = {area: one["maintenance"] for area, one in areas(anybody).items()}
+    on = Service.objects.get(key="rag").area
+    assert told[on].startswith(f"24 November {begin - timedelta(hours=1):%H:%M} to ")
