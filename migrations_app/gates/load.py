@@ -294,12 +294,12 @@ def _overrides(weeks: Iterable[int]) -> dict[int, SeenOverride]:
 
 
 def _requests(weeks: Iterable[int], weight: int) -> dict[tuple[int, tuple[str, ...]], SeenRequest]:
-    """The open requests for this weight, by week and flags, with who has answered and still has the role."""
+    """The open requests for this weight or more, by week and flags, with who has answered and still has the role."""
     has_role = User.groups.through.objects.filter(
         user=OuterRef("account"), user__is_active=True, group__name=OuterRef("request__week__approver_role")
     )
     requests = ApprovalRequest.objects.filter(
-        week__in=weeks, weight=weight, closed_at__isnull=True, spent_at__isnull=True
+        week__in=weeks, weight__gte=weight, closed_at__isnull=True, spent_at__isnull=True
     )
     answers: dict[int, list[SeenApproval]] = defaultdict(list)
     for one in Approval.objects.filter(request__in=requests, withdrawn_at__isnull=True).annotate(
@@ -315,6 +315,7 @@ def _requests(weeks: Iterable[int], weight: int) -> dict[tuple[int, tuple[str, .
             row.revision,
             row.vouches_for,
             tuple(answers[row.pk]),
+            row.used_at is not None,
         )
         for row in requests
     }

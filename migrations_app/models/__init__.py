@@ -19,6 +19,7 @@ from .history import (
 )
 from .overrides import Override
 from .plans import Plan
+from .rollouts import Rollout
 from .services import Flag, Route, Service
 from .traffic import TrafficCounter, TrafficSample
 from .weeks import Week
@@ -44,6 +45,7 @@ __all__ = [
     "Plan",
     "PollLateness",
     "Prerequisite",
+    "Rollout",
     "RollupDue",
     "RollupMark",
     "Route",

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from migrations_app.durations import format_duration
 from migrations_app.planfile.health import HealthPart
+from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
 
 # What one entry of a list of sentences or words is called.
@@ -159,7 +160,7 @@ def _quote(key: str | int) -> str:
 
 
 def _show(value: object) -> str:
-    if isinstance(value, timedelta | HealthPart):
+    if isinstance(value, timedelta | HealthPart | RolloutPart):
         return format_duration(value) if isinstance(value, timedelta) else value.words()
     if isinstance(value, ApprovalsPart):
         return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"

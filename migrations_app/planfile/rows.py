@@ -144,6 +144,7 @@ def _service(row: PlanRow, found: Service | None, service: ServicePart, position
         "health": service.health.row(),
         "strip": service.strip,
         "timeout": service.timeout,
+        "rollout": service.rollout.row(),
         "new_side_only": service.new_side_only,
         "position": position,
     }

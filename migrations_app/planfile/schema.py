@@ -32,6 +32,7 @@ from migrations_app.durations import format_duration
 from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matches
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
+from migrations_app.planfile.rollout import RolloutPart, StepPart
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]
@@ -188,6 +189,9 @@ class ServicePart(Part):
     timeout: Annotated[float, Field(ge=0.1, le=3600, description="Seconds for a whole request, retries included.")] = (
         15.0
     )
+    rollout: Annotated[
+        RolloutPart, Field(description="In which steps its traffic moves.", json_schema_extra={"default": {}})
+    ] = RolloutPart()
     new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
     weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
 
@@ -330,7 +334,7 @@ def json_schema() -> str:
     schema["title"] = "Switchyard plan"
     parts = schema["$defs"]
     checks = models_json_schema([(model, "validation") for model in CHECK_PARAMETERS.values()])[1]["$defs"]
-    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, *CHECK_PARAMETERS.values()]
+    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, StepPart, *CHECK_PARAMETERS.values()]
     for model in models:
         _tell_default_lengths(model, (parts | checks)[model.__name__]["properties"])
     for part in (parts["PrerequisitePart"], parts["DonePart"]):
