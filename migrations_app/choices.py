@@ -26,6 +26,14 @@ class RolloutState(models.TextChoices):
     ENDED = "ended", "Ended"  # the flag was moved by other means, a rollback among them
 
 
+class Breach(models.TextChoices):
+    """What a trigger found."""
+
+    OK = "ok", "Within its limit"
+    BREACHED = "breached", "Past its limit"
+    NO_DATA = "no_data", "Nobody can tell"
+
+
 class PrerequisiteKind(models.TextChoices):
     MANUAL = "manual", "Ticked by a person"
     AUTOMATIC = "automatic", "Checked automatically"
@@ -79,6 +87,7 @@ class AuditKind(StrEnum):
     ROLLOUT_PAUSED = "rollout.paused"
     ROLLOUT_RESUMED = "rollout.resumed"
     ROLLOUT_FINISHED = "rollout.finished"
+    TRIGGER_FIRED = "trigger.fired"
     ENABLE_REFUSED = "gate.refused"
     PREREQUISITE_TICKED = "prerequisite.ticked"
     PREREQUISITE_UNTICKED = "prerequisite.unticked"

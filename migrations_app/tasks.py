@@ -16,7 +16,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from migrations_app.actions import advance, soaks
+from migrations_app.actions import advance, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway
 from migrations_app.observe import checks, partitions, poller, rollups, traffic
@@ -69,11 +69,12 @@ def run_checks() -> None:
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
-    """Read the gateway's counters once, and take rollouts on. That a gateway is away is the loop's to tell."""
+    """Read the gateway's counters once, and act on them. That a gateway is away is the reconcile loop's to tell."""
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
             with suppress(Unreachable):
                 traffic.read_once()
+            triggers.watch_triggers()
             advance.advance_rollouts()
 
 

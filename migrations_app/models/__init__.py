@@ -22,6 +22,7 @@ from .plans import Plan
 from .rollouts import Rollout
 from .services import Flag, Route, Service
 from .traffic import TrafficCounter, TrafficSample
+from .triggers import TriggerState
 from .weeks import Week
 
 __all__ = [
@@ -56,5 +57,6 @@ __all__ = [
     "TrafficHour",
     "TrafficMinute",
     "TrafficSample",
+    "TriggerState",
     "Week",
 ]

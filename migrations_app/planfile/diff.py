@@ -13,6 +13,7 @@ from migrations_app.durations import format_duration
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
+from migrations_app.planfile.triggers import TriggerPart, words
 
 # What one entry of a list of sentences or words is called.
 _ENTRY = {"flags": "flag", "routes": "route", "targets": "target", "roll_back_when": "reason to roll back"}
@@ -162,6 +163,8 @@ def _quote(key: str | int) -> str:
 def _show(value: object) -> str:
     if isinstance(value, timedelta | HealthPart | RolloutPart):
         return format_duration(value) if isinstance(value, timedelta) else value.words()
+    if isinstance(value, tuple) and value and all(isinstance(item, TriggerPart) for item in value):
+        return "; ".join(words(item) for item in value)
     if isinstance(value, ApprovalsPart):
         return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
     if isinstance(value, DonePart):

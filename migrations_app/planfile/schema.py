@@ -33,6 +33,7 @@ from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matc
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
 from migrations_app.planfile.rollout import RolloutPart, StepPart
+from migrations_app.planfile.triggers import ErrorTrigger, LatencyTrigger, Trigger, keys_once
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]
@@ -192,6 +193,11 @@ class ServicePart(Part):
     rollout: Annotated[
         RolloutPart, Field(description="In which steps its traffic moves.", json_schema_extra={"default": {}})
     ] = RolloutPart()
+    triggers: Annotated[
+        tuple[Trigger, ...],
+        Field(max_length=20, description="What moves it back by itself."),
+        AfterValidator(keys_once),
+    ] = ()
     new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
     weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
 
@@ -334,7 +340,14 @@ def json_schema() -> str:
     schema["title"] = "Switchyard plan"
     parts = schema["$defs"]
     checks = models_json_schema([(model, "validation") for model in CHECK_PARAMETERS.values()])[1]["$defs"]
-    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, StepPart, *CHECK_PARAMETERS.values()]
+    models: list[type[BaseModel]] = [
+        WeekPart,
+        ApprovalsPart,
+        StepPart,
+        ErrorTrigger,
+        LatencyTrigger,
+        *CHECK_PARAMETERS.values(),
+    ]
     for model in models:
         _tell_default_lengths(model, (parts | checks)[model.__name__]["properties"])
     for part in (parts["PrerequisitePart"], parts["DonePart"]):

@@ -41,6 +41,7 @@ KIND_WORDS = {
     AuditKind.ROLLOUT_PAUSED: "Rollout paused",
     AuditKind.ROLLOUT_RESUMED: "Rollout resumed",
     AuditKind.ROLLOUT_FINISHED: "Rollout finished",
+    AuditKind.TRIGGER_FIRED: "Trigger fired",
     AuditKind.FLAG_ROLLED_BACK: "Service rolled back",
     AuditKind.ENABLE_REFUSED: "Enable refused",
     AuditKind.PREREQUISITE_TICKED: "Signed off",
