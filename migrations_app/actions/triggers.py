@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
@@ -34,26 +35,58 @@ def watch_triggers(now: datetime | None = None) -> list[str]:
     Safe to run late, twice or in two places. What a trigger judges came after every gateway had confirmed the flag's
     weight: nothing that went before counts against it.
     """
-    now, fired = now or timezone.now(), []
+    now = now or timezone.now()
     flags = Flag.objects.filter(weight__gt=0).exclude(service__triggers=[]).select_related("service", "week")
     rows = list(flags)
     if not rows:
         return []
     confirmed = verified_at({flag.generation for flag in rows})
-    states = {(state.flag_id, state.key): state for state in TriggerState.objects.filter(flag__in=rows)}
-    for flag in rows:
-        begun = max(confirmed[flag.generation], flag.changed_at or now) if flag.generation in confirmed else None
-        if begun is None:
-            continue
-        for trigger in from_rows(json.dumps(flag.service.triggers)):
-            state = states.get((flag.pk, trigger.key)) or TriggerState(flag=flag, key=trigger.key, since=now)
-            judged = _measure(trigger, flag, begun, now)
-            due = _due(trigger, judged, begun, now)
-            first = due and state.fired_for != flag.generation
-            _keep(state, judged, flag, now, fired=first)
-            if first and _fire(trigger, flag, judged):
-                fired.append(f"{flag.key}/{trigger.key}")
-    return fired
+    known = {(state.flag_id, state.key): state for state in TriggerState.objects.filter(flag__in=rows)}
+    looks = [look for flag in rows if flag.generation in confirmed for look in _looks(flag, confirmed, known, now)]
+    # Before anything is done: what was measured is kept also when that fails.
+    _keep(looks)
+    return [f"{look.flag.key}/{look.trigger.key}" for look in looks if look.fires and _fire(look)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One trigger, what it found, and whether that is the first time for this weight."""
+
+    trigger: AnyTrigger
+    flag: Flag
+    judged: Judged
+    state: TriggerState
+    fires: bool
+
+
+def _looks(
+    flag: Flag,
+    confirmed: Mapping[int, datetime],
+    known: Mapping[tuple[int, str], TriggerState],
+    now: datetime,
+) -> Iterator[_Look]:
+    begun = max(confirmed[flag.generation], flag.changed_at or confirmed[flag.generation])
+    for trigger in from_rows(json.dumps(flag.service.triggers)):
+        state = known.get((flag.pk, trigger.key)) or TriggerState(flag=flag, key=trigger.key)
+        judged = _measure(trigger, flag, begun, now)
+        if (state.state, state.generation) != (judged.state, flag.generation):
+            state.since = now
+        state.state, state.value, state.limit = judged.state, clipped(judged.value, 500), judged.limit
+        state.generation, state.judged_at = flag.generation, now
+        fires = _due(trigger, judged, begun, now) and state.fired_for != flag.generation
+        if fires:
+            state.fired_at, state.fired_value = now, clipped(judged.sentence(), 500)
+        yield _Look(trigger, flag, judged, state, fires)
+
+
+def _keep(looks: list[_Look]) -> None:
+    """In one statement. Who fired is for `_fire` to say, once it was done."""
+    TriggerState.objects.bulk_create(
+        [look.state for look in looks],
+        update_conflicts=True,
+        unique_fields=["flag", "key"],
+        update_fields=["state", "value", "limit", "generation", "judged_at", "since", "fired_at", "fired_value"],
+    )
 
 
 def _measure(trigger: AnyTrigger, flag: Flag, begun: datetime, now: datetime) -> Judged:
@@ -91,19 +124,9 @@ def _due(trigger: AnyTrigger, judged: Judged, begun: datetime, now: datetime) ->
     return now - begun >= trigger.window
 
 
-def _keep(state: TriggerState, judged: Judged, flag: Flag, now: datetime, *, fired: bool) -> None:
-    """Before it acts: what was measured must not be lost with an action that fails. `fired_for` is set by `_fire`."""
-    if state.state != judged.state or state.generation != flag.generation:
-        state.since = now
-    state.state, state.value, state.limit = judged.state, clipped(judged.value, 500), judged.limit
-    state.generation, state.judged_at = flag.generation, now
-    if fired:
-        state.fired_at, state.fired_value = now, clipped(judged.sentence(), 500)
-    state.save()
-
-
-def _fire(trigger: AnyTrigger, flag: Flag, judged: Judged) -> bool:
+def _fire(look: _Look) -> bool:
     """Do what the trigger is for; whether it was done. What failed is tried again at the next look."""
+    trigger, flag, judged = look.trigger, look.flag, look.judged
     act = trigger.do
     no_data = judged.state == Breach.NO_DATA
     if trigger.dry_run or (no_data and not isinstance(trigger, HealthTrigger) and trigger.on_no_data == "tell"):

@@ -340,15 +340,8 @@ def json_schema() -> str:
     schema["title"] = "Switchyard plan"
     parts = schema["$defs"]
     checks = models_json_schema([(model, "validation") for model in CHECK_PARAMETERS.values()])[1]["$defs"]
-    models: list[type[BaseModel]] = [
-        WeekPart,
-        ApprovalsPart,
-        StepPart,
-        ErrorTrigger,
-        LatencyTrigger,
-        *CHECK_PARAMETERS.values(),
-    ]
-    for model in models:
+    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, StepPart, ErrorTrigger, LatencyTrigger]
+    for model in (*models, *CHECK_PARAMETERS.values()):
         _tell_default_lengths(model, (parts | checks)[model.__name__]["properties"])
     for part in (parts["PrerequisitePart"], parts["DonePart"]):
         part["properties"]["check"].update({"anyOf": [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]})

@@ -99,9 +99,10 @@ def from_rows(stored: bytes | str) -> tuple[AnyTrigger, ...]:
     return _STORED.validate_json(stored)
 
 
-def words(trigger: AnyTrigger) -> str:
+def words(trigger: TriggerPart) -> str:
     """`errors: rollback when errors above 5, window 30s`, for people who compare plans."""
     values = trigger.model_dump(mode="json", exclude_defaults=True, exclude={"key", "do", "when", "dry_run"})
+    when = getattr(trigger, "when", "")
     rest = ", ".join(f"{name} {value}" for name, value in values.items())
     dry = " (dry run)" if trigger.dry_run else ""
-    return f"{trigger.key}: {trigger.do}{dry} by {trigger.when}" + (f" {rest}" if rest else "")
+    return f"{trigger.key}: {trigger.do}{dry} by {when}" + (f" {rest}" if rest else "")

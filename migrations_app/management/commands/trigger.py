@@ -14,9 +14,7 @@ class Command(ActionCommand):
     help = "The triggers of the plan: what moves a service back by itself, what each last measured, and when it fired."
 
     def add_verbs(self) -> None:
-        self.verb(
-            "list", self.list, "every trigger; those of a service without traffic on the new side are not watched"
-        )
+        self.verb("list", self.list, "every trigger; one is watched while its flag is on")
 
     def list(self, options: Options) -> None:
         known = {(state.flag_id, state.key): state for state in TriggerState.objects.all()}
