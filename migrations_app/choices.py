@@ -19,6 +19,21 @@ class WeekStatus(models.TextChoices):
     ROLLED_BACK = "rolled_back", "Rolled back"
 
 
+class RolloutState(models.TextChoices):
+    RUNNING = "running", "Running"
+    PAUSED = "paused", "Paused"  # the weight stays, nobody goes on
+    FINISHED = "finished", "Finished"  # all steps were taken
+    ENDED = "ended", "Ended"  # the flag was moved by other means, a rollback among them
+
+
+class Breach(models.TextChoices):
+    """What a trigger found."""
+
+    OK = "ok", "Within its limit"
+    BREACHED = "breached", "Past its limit"
+    NO_DATA = "no_data", "Nobody can tell"
+
+
 class PrerequisiteKind(models.TextChoices):
     MANUAL = "manual", "Ticked by a person"
     AUTOMATIC = "automatic", "Checked automatically"
@@ -67,6 +82,12 @@ class AuditKind(StrEnum):
     FLAG_ENABLED = "flag.enabled"
     FLAG_WEIGHT_SET = "flag.weight_set"
     FLAG_ROLLED_BACK = "flag.rolled_back"
+    ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_STEPPED = "rollout.stepped"
+    ROLLOUT_PAUSED = "rollout.paused"
+    ROLLOUT_RESUMED = "rollout.resumed"
+    ROLLOUT_FINISHED = "rollout.finished"
+    TRIGGER_FIRED = "trigger.fired"
     ENABLE_REFUSED = "gate.refused"
     PREREQUISITE_TICKED = "prerequisite.ticked"
     PREREQUISITE_UNTICKED = "prerequisite.unticked"

@@ -6,7 +6,7 @@ import logging
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import shared_task
@@ -16,7 +16,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from migrations_app.actions import soaks
+from migrations_app.actions import advance, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway
 from migrations_app.observe import checks, partitions, poller, rollups, traffic
@@ -69,13 +69,13 @@ def run_checks() -> None:
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
-    """Read the gateway's counters once. A gateway that is away is the reconcile loop's to tell."""
+    """Read the gateway's counters once, and act on them. That a gateway is away is the reconcile loop's to tell."""
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
-            try:
+            with suppress(Unreachable):
                 traffic.read_once()
-            except Unreachable:
-                return
+            triggers.watch_triggers()
+            advance.advance_rollouts()
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types

@@ -33,6 +33,7 @@ from migrations_app.actions.freezes import add_freeze
 from migrations_app.actions.maintenance import plan_window
 from migrations_app.actions.overrides import override_gate
 from migrations_app.actions.prerequisites import tick
+from migrations_app.actions.rollouts import pause_rollout, start_rollout, step_to
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, Phase, PrerequisiteKind
 from migrations_app.management.base import ActionCommand
@@ -270,16 +271,31 @@ def test_the_doors_are_open_to_everybody(scene: Scene, who: str):
 
 @dataclass(frozen=True)
 class Verb:
-    """What it wants, with which arguments, and how it leaves who has it. No `wants`: it only reads or prints."""
+    """What it wants, with which arguments, and how it leaves who has it. No `wants`: it only reads or prints.
+
+    `first` is what somebody who may has done before.
+    """
 
     wants: Wanted = None
     arguments: Callable[[Scene], list[str]] = lambda _scene: []
     leaves: int = 0
     typed: str = ""  # on standard input
+    first: Callable[[Scene], object] = lambda _scene: None
 
 
 def said(*arguments: str) -> Callable[[Scene], list[str]]:
     return lambda _scene: list(arguments)
+
+
+def step_2(scene: Scene) -> None:
+    manager = scene.people[Role.RELEASE_MANAGER]
+    start_rollout(**TEMPLATE, actor=manager)
+    step_to(**TEMPLATE, position=1, actor=manager)
+
+
+def paused(scene: Scene) -> None:
+    step_2(scene)
+    pause_rollout(**TEMPLATE, actor=scene.people[Role.RELEASE_MANAGER])
 
 
 FREEZE_ADD = said("at night", "--weekdays", "sat", "--from", "03:00", "--until", "03:30")
@@ -328,6 +344,19 @@ VERBS: dict[str, dict[str, Verb]] = {
         "tick": Verb(Permission.TICK, lambda scene: [str(scene.unticked)]),
         "untick": Verb(Permission.TICK, lambda scene: [str(scene.ticked)]),
         "check": Verb(Permission.CHECK, lambda scene: [str(scene.automatic)]),
+    },
+    "rollout": {
+        "list": Verb(),
+        "show": Verb(None, said(TEMPLATE["key"]), first=step_2),
+        "start": Verb(Permission.ENABLE, said(TEMPLATE["key"])),
+        "pause": Verb(Permission.ROLL_BACK, said(TEMPLATE["key"]), first=step_2),
+        "resume": Verb(Permission.ENABLE, said(TEMPLATE["key"]), first=paused),
+        "jump": Verb(Permission.ENABLE, said(TEMPLATE["key"], "3"), first=step_2),
+        "back": Verb(Permission.ROLL_BACK, said(TEMPLATE["key"]), first=step_2),
+        "abort": Verb(Permission.ROLL_BACK, said(TEMPLATE["key"]), first=step_2),
+    },
+    "trigger": {
+        "list": Verb(),
     },
     "week": {
         "list": Verb(),
@@ -384,10 +413,11 @@ def test_every_verb_leaves_every_role_as_the_table_says(scene: Scene, who: str, 
     found, expected = {}, {}
     for command, verbs in VERBS.items():
         for word, verb in verbs.items():
-            before = changes()
             monkeypatch.setattr(sys, "stdin", io.StringIO(verb.typed))
             asked = [command, word, *verb.arguments(scene), "--actor", name, "--reason", "for a test"]
             with undone():
+                verb.first(scene)
+                before = changes()
                 found[command, word] = status = leaves_with(*asked)
                 after = changes()
             may = (command, word) not in ACCOUNTS_ONLY if who == SHELL else has(who, verb.wants)
@@ -401,7 +431,6 @@ def test_every_verb_leaves_every_role_as_the_table_says(scene: Scene, who: str, 
 
 def test_an_account_that_is_not_active_may_nothing_from_the_shell(scene: Scene, monkeypatch: pytest.MonkeyPatch):
     User.objects.filter(username=scene.people[Role.ADMINISTRATOR].name).update(is_active=False)
-    before = changes()
     for command, verbs in VERBS.items():
         for word, verb in verbs.items():
             if verb.wants is None:
@@ -409,8 +438,10 @@ def test_an_account_that_is_not_active_may_nothing_from_the_shell(scene: Scene, 
             monkeypatch.setattr(sys, "stdin", io.StringIO(verb.typed))
             asked = [command, word, *verb.arguments(scene), "--reason", "for a test"]
             with undone():
+                verb.first(scene)
+                before = changes()
                 assert leaves_with(*asked, "--actor", scene.people[Role.ADMINISTRATOR].name) == 3, (command, word)
-    assert changes() == before
+                assert changes() == before, (command, word)
 
 
 def test_every_permission_is_wanted_by_something():

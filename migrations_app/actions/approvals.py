@@ -224,7 +224,7 @@ def why_void(row: ApprovalRequest, *, revision: int, target: str, now: datetime)
         return f"it was asked for revision {row.revision} of the plan, which is at {revision}"
     if row.vouches_for != target:
         return "the week's flags, routes or upstreams have changed since it was asked for"
-    if row.expires_at <= now:
+    if row.used_at is None and row.expires_at <= now:
         return f"it expired {in_words(now - row.expires_at)} ago"
     return ""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import reduce
+from operator import or_
+from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, transaction
-from django.db.models import F
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
@@ -45,7 +49,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is asked of the routing table: these flags of this week to this weight (0-100 %)."""
+    """What is asked of the routing table: these flags of this week to this weight (0-100 %).
+
+    `told` is what the audit event has beside the weights. `carry` writes what belongs to the move, before the weights.
+    """
 
     kind: AuditKind
     subject: str
@@ -54,6 +61,8 @@ class Move:
     flags: tuple[Flag, ...]
     weight: int
     part_of_week: bool  # then only the services of these flags must be healthy
+    told: Mapping[str, Any] = field(default_factory=dict)
+    carry: Callable[[AuditEvent], None] | None = None
 
 
 def shift(
@@ -109,7 +118,7 @@ def _attempt(
             week_number=move.week.number,
             reason=reason,
             before={flag.key: before[flag.key] for flag in flags},
-            after={flag.key: move.weight for flag in flags},
+            after={flag.key: move.weight for flag in flags} | dict(move.told),
             verdict=verdict,
             generation=plan.generation,
             # A rollback that is pressed again on an old page is meant again: it is a change of its own.
@@ -117,11 +126,17 @@ def _attempt(
             # What the gate rests on may expire while the change is written: the change is of the moment it was judged.
             at=now if verdict else None,
         )
+        if move.carry:
+            move.carry(event)
         Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
             weight=move.weight, generation=plan.generation, changed_at=event.at
         )
-        if verdict is not None and move.week.approvals_needed:
-            spend_approval(move.week, [flag.key for flag in move.flags], move.weight, event.at)
+        if move.week.approvals_needed:
+            keys = [flag.key for flag in move.flags]
+            if verdict is not None:
+                spend_approval(move.week, keys, move.weight, event.at)
+            elif move.weight == MONOLITH_WEIGHT:
+                end_approvals(move.week, keys, event.at)
         set_status(move.week, event.at)
         transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
         return Change(move.title, plan.generation, changed=True, event=event)
@@ -217,10 +232,19 @@ def _weights(plan: Plan, move: Move, gateways: list[Gateway]) -> dict[str, int]:
 
 
 def spend_approval(week: Week, flags: list[str], weight: int, at: datetime) -> None:
-    """An approval is for one change: the next one of the same kind needs another."""
+    """An approval is for one way up to its weight: used by each step, spent by the last one."""
+    rows = ApprovalRequest.objects.filter(
+        week=week, flags=sorted(flags), weight__gte=weight, closed_at__isnull=True, spent_at__isnull=True
+    )
+    rows.update(used_at=Coalesce("used_at", at), spent_at=Case(When(weight=weight, then=at)))
+
+
+def end_approvals(week: Week, flags: list[str], at: datetime) -> None:
+    """What was approved and has been rolled back on its way is to be approved anew."""
+    ours = reduce(or_, (Q(flags__contains=[key]) for key in flags))
     ApprovalRequest.objects.filter(
-        week=week, flags=sorted(flags), weight=weight, closed_at__isnull=True, spent_at__isnull=True
-    ).update(spent_at=at)
+        ours, week=week, used_at__isnull=False, closed_at__isnull=True, spent_at__isnull=True
+    ).update(closed_at=at, closed_because="rolled back")
 
 
 def set_status(week: Week, at: datetime) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from migrations_app.actor import Actor
@@ -37,19 +40,29 @@ def set_weight(
     return shift(lambda: _move(key, kind, weight), actor=actor, reason=reason, seen=seen, request_key=request_key)
 
 
-def roll_back_flag(*, key: str, actor: Actor, reason: str = "", request_key: UUID | None = None) -> Change:
-    """Move one service back to the monolith. No gate, never stale, safe to repeat. Raises NotPermitted, NotFound."""
+def roll_back_flag(
+    *,
+    key: str,
+    actor: Actor,
+    reason: str = "",
+    told: Mapping[str, Any] | None = None,
+    request_key: UUID | None = None,
+) -> Change:
+    """Move one service back to the monolith. No gate, never stale, safe to repeat. Raises NotPermitted, NotFound.
+
+    `told` is what the audit event has beside the weight: what was measured, when it was no person.
+    """
     actor.require(Permission.ROLL_BACK, "roll back")
     return shift(
-        lambda: _move(key, AuditKind.FLAG_ROLLED_BACK, MONOLITH_WEIGHT),
+        lambda: _move(key, AuditKind.FLAG_ROLLED_BACK, MONOLITH_WEIGHT, told or {}),
         actor=actor,
         reason=reason,
         request_key=request_key,
     )
 
 
-def _move(key: str, kind: AuditKind, weight: int) -> Move:
+def _move(key: str, kind: AuditKind, weight: int, told: Mapping[str, Any] = MappingProxyType({})) -> Move:
     flag = Flag.objects.select_related("service", "week").filter(key=key).first()
     if flag is None:
         raise NotFound(f"The plan has no flag {key}. List them with: manage.py flag list")
-    return Move(kind, key, flag.service.title, flag.week, (flag,), weight, part_of_week=True)
+    return Move(kind, key, flag.service.title, flag.week, (flag,), weight, part_of_week=True, told=told)

@@ -315,7 +315,7 @@ _PREREQUISITES = """
 # The open requests for a weight, each with its answers, and whether who answered still has the role.
 _REQUESTS = """
     SELECT request.week_id, request.id, request.flags, request.actor, request.asked_at, request.expires_at,
-        request.revision, request.vouches_for, approval.actor, approval.decision, approval.at,
+        request.revision, request.vouches_for, request.used_at IS NOT NULL, approval.actor, approval.decision, approval.at,
         EXISTS (
             SELECT FROM auth_user AS account
             JOIN auth_user_groups AS membership ON membership.user_id = account.id
@@ -326,7 +326,7 @@ _REQUESTS = """
     JOIN migrations_app_week AS week ON week.id = request.week_id
     LEFT JOIN migrations_app_approval AS approval
         ON approval.request_id = request.id AND approval.withdrawn_at IS NULL
-    WHERE request.week_id = ANY(%s) AND request.weight = %s
+    WHERE request.week_id = ANY(%s) AND request.weight >= %s
         AND request.closed_at IS NULL AND request.spent_at IS NULL
     ORDER BY request.id, approval.at
 """
@@ -416,8 +416,8 @@ def _requests(weeks: list[int], weight: int) -> dict[tuple[int, tuple[str, ...]]
     found: dict[int, tuple[int, tuple[str, ...], SeenRequest]] = {}
     answers: dict[int, list[SeenApproval]] = defaultdict(list)
     for row in _rows(_REQUESTS, [weeks, weight]):
-        week, pk, flags, asked_by, asked_at, expires_at, revision, vouches_for, actor, decision, at, counts = row
-        request = SeenRequest(pk, asked_by, asked_at, expires_at, revision, vouches_for)
+        week, pk, flags, asked_by, asked_at, expires_at, revision, vouches_for, used, actor, decision, at, counts = row
+        request = SeenRequest(pk, asked_by, asked_at, expires_at, revision, vouches_for, used=used)
         found[pk] = week, tuple(json.loads(flags)), request
         if actor is not None:
             answers[pk].append(SeenApproval(actor, Decision(decision), at, counts))

@@ -91,7 +91,7 @@ class SeenApproval:
 
 @dataclass(frozen=True, slots=True)
 class SeenRequest:
-    """A request for approval that is neither closed nor spent."""
+    """A request for approval that is neither closed nor spent. Once it is `used` it does not expire."""
 
     id: int
     asked_by: str
@@ -100,6 +100,7 @@ class SeenRequest:
     revision: int
     vouches_for: str
     approvals: tuple[SeenApproval, ...] = ()
+    used: bool = False  # part of the way was taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,7 @@ def _approvals(snapshot: Snapshot) -> Iterator[Line]:
         void = f"void: asked for plan revision {request.revision}, the plan is at {snapshot.revision}"
     elif request.vouches_for != snapshot.target:
         void = "void: the week's flags, routes or upstreams have changed since it was asked for"
-    elif request.expires_at <= now:
+    elif not request.used and request.expires_at <= now:
         void = f"expired {in_words(now - request.expires_at)} ago"
     if void:
         yield replace(line, value=void, act="Ask for approval anew.", who=who_may(Permission.ENABLE))
@@ -309,7 +309,7 @@ def _approvals(snapshot: Snapshot) -> Iterator[Line]:
     value = f"{len(names)} of {needed}" + (f": {', '.join(names)}" if names else f", asked for by {request.asked_by}")
     soon = min(EXPIRES_SOON, (request.expires_at - request.asked_at) / 4)
     warning = ""
-    if held and request.expires_at - now <= soon:
+    if held and not request.used and request.expires_at - now <= soon:
         warning = f"Expires in {in_words(request.expires_at - now)}."
     yield replace(
         line,
@@ -318,7 +318,7 @@ def _approvals(snapshot: Snapshot) -> Iterator[Line]:
         act="" if held else "Approve it, or decline it with a reason.",
         who="" if held else who_may(Permission.APPROVE),
         command=f"manage.py approval give {request.id}",
-        until=request.expires_at,
+        until=None if request.used else request.expires_at,
         warning=warning,
     )
 

@@ -20,8 +20,10 @@ from .history import (
 from .maintenance import MaintenanceWindow
 from .overrides import Override
 from .plans import Plan
+from .rollouts import Rollout
 from .services import Flag, Route, Service
 from .traffic import TrafficCounter, TrafficReading, TrafficSample
+from .triggers import TriggerState
 from .weeks import Week
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "PollLateness",
     "Prerequisite",
     "Refusal",
+    "Rollout",
     "RollupDue",
     "RollupMark",
     "Route",
@@ -58,5 +61,6 @@ __all__ = [
     "TrafficMinute",
     "TrafficReading",
     "TrafficSample",
+    "TriggerState",
     "Week",
 ]

@@ -14,9 +14,10 @@ from .weeks import Week
 class ApprovalRequest(models.Model):
     """A request to approve one exact change: these flags of the week to this weight, under this plan.
 
-    It counts only while `revision` is the plan's and `vouches_for` the week's target (gates.target), until
-    `expires_at`, and for one change: `spent_at` is when that was made. `closed_at` ends it otherwise: withdrawn or
-    declined, as `closed_because` says.
+    It counts only while `revision` is the plan's and `vouches_for` the week's target (gates.target), and for one way to
+    that weight, in as many steps as it takes: `used_at` is when the first of them was made, which must be before
+    `expires_at`, and `spent_at` when the last was. `closed_at` ends it otherwise: withdrawn, declined, or rolled back
+    on the way, as `closed_because` says.
     """
 
     week = models.ForeignKey(Week, on_delete=models.PROTECT, related_name="approval_requests")
@@ -29,6 +30,7 @@ class ApprovalRequest(models.Model):
     reason = models.TextField(blank=True)
     asked_at = models.DateTimeField()
     expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
     spent_at = models.DateTimeField(null=True)
     closed_at = models.DateTimeField(null=True)
     closed_because = models.CharField(max_length=300, blank=True)

@@ -11,10 +11,19 @@ from pydantic import BaseModel
 
 from migrations_app.durations import format_duration
 from migrations_app.planfile.health import HealthPart
+from migrations_app.planfile.part import Part
+from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
+from migrations_app.planfile.triggers import TriggerPart, words
 
 # What one entry of a list of sentences or words is called.
-_ENTRY = {"flags": "flag", "routes": "route", "targets": "target", "roll_back_when": "reason to roll back"}
+_ENTRY = {
+    "flags": "flag",
+    "routes": "route",
+    "targets": "target",
+    "triggers": "trigger",
+    "roll_back_when": "reason to roll back",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +168,25 @@ def _quote(key: str | int) -> str:
 
 
 def _show(value: object) -> str:
-    if isinstance(value, timedelta | HealthPart):
-        return format_duration(value) if isinstance(value, timedelta) else value.words()
-    if isinstance(value, ApprovalsPart):
-        return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
-    if isinstance(value, DonePart):
-        check = f" by {value.check} {value.parameters}" if value.check else ""
-        return f"{_show(value.title)}{check}{' with help' if value.help else ''}"
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, Part):
+        return _show_part(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         return f"'{value}'" if len(value) <= 80 else f"'{value[:77]}...'"
     return "nothing" if value is None else str(value)
+
+
+def _show_part(value: Part) -> str:
+    if isinstance(value, HealthPart | RolloutPart):
+        return value.words()
+    if isinstance(value, TriggerPart):
+        return words(value)
+    if isinstance(value, ApprovalsPart):
+        return f"{value.count} by the role {value.role}, each for {format_duration(value.valid_for)}"
+    if isinstance(value, DonePart):
+        check = f" by {value.check} {value.parameters}" if value.check else ""
+        return f"{_show(value.title)}{check}{' with help' if value.help else ''}"
+    return str(value)

@@ -25,6 +25,7 @@ from migrations_app.models import (
 )
 from migrations_app.models import Plan as PlanRow
 from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.planfile import triggers
 from migrations_app.planfile.diff import same_check, same_promise
 from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, split_address
 
@@ -144,6 +145,8 @@ def _service(row: PlanRow, found: Service | None, service: ServicePart, position
         "health": service.health.row(),
         "strip": service.strip,
         "timeout": service.timeout,
+        "rollout": service.rollout.row(),
+        "triggers": triggers.rows(service.triggers),
         "new_side_only": service.new_side_only,
         "position": position,
     }

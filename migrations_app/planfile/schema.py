@@ -32,6 +32,8 @@ from migrations_app.durations import format_duration
 from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matches
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
+from migrations_app.planfile.rollout import RolloutPart, StepPart
+from migrations_app.planfile.triggers import ErrorTrigger, LatencyTrigger, Trigger, keys_once
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]
@@ -188,6 +190,14 @@ class ServicePart(Part):
     timeout: Annotated[float, Field(ge=0.1, le=3600, description="Seconds for a whole request, retries included.")] = (
         15.0
     )
+    rollout: Annotated[
+        RolloutPart, Field(description="In which steps its traffic moves.", json_schema_extra={"default": {}})
+    ] = RolloutPart()
+    triggers: Annotated[
+        tuple[Trigger, ...],
+        Field(max_length=20, description="What moves it back by itself."),
+        AfterValidator(keys_once),
+    ] = ()
     new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
     weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
 
@@ -330,8 +340,8 @@ def json_schema() -> str:
     schema["title"] = "Switchyard plan"
     parts = schema["$defs"]
     checks = models_json_schema([(model, "validation") for model in CHECK_PARAMETERS.values()])[1]["$defs"]
-    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, *CHECK_PARAMETERS.values()]
-    for model in models:
+    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, StepPart, ErrorTrigger, LatencyTrigger]
+    for model in (*models, *CHECK_PARAMETERS.values()):
         _tell_default_lengths(model, (parts | checks)[model.__name__]["properties"])
     for part in (parts["PrerequisitePart"], parts["DonePart"]):
         part["properties"]["check"].update({"anyOf": [{"enum": sorted(CHECK_PARAMETERS)}, {"type": "null"}]})

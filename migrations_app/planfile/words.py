@@ -111,16 +111,30 @@ def translate(
     file: str, root: Node, error: ErrorDetails, model: type[BaseModel], prefix: Sequence[Step] = ()
 ) -> Problem:
     """One pydantic error as a problem. `prefix` is where in the document the validated value lies."""
-    loc = error["loc"]
+    loc = _in_document(root, prefix, error["loc"])
     if error["type"] == "extra_forbidden":
         key = str(loc[-1])
-        known = _keys_at(model, loc[:-1])
+        known = _keys_at(model, error["loc"][:-1])
         reason = f"unknown key '{shorten(key)}'{suggest(key, known) or _known(known)}"
         where = [*prefix, *loc[:-1]]
         return Problem(file, line_of(root, [*where, key]), place(root, where), reason)
     if error["type"] == "missing":
         return problem(file, root, [*prefix, *loc[:-1]], f"'{loc[-1]}' is missing")
     return problem(file, root, [*prefix, *loc], reason_of(error))
+
+
+def _in_document(root: Node, prefix: Sequence[Step], loc: Sequence[Step]) -> list[Step]:
+    """Where pydantic says, without what it puts in for one of several shapes: the trigger's `when`."""
+    node: Node | None = root
+    for step in prefix:
+        node = node.child(step) if node else None
+    found: list[Step] = []
+    for step in loc:
+        if node is not None and node.child(step) is None and node.text("when") == step:
+            continue
+        found.append(step)
+        node = node.child(step) if node else None
+    return found
 
 
 def reason_of(error: ErrorDetails) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from migrations_app.durations import format_duration
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.nodes import reads_as_text
+from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.planfile.schema import DonePart, Plan
 
 SCHEMA_LINE = "# yaml-language-server: $schema=plan.schema.json\n"
@@ -48,7 +49,7 @@ def write(plan: Plan) -> str:
 def _values(value: Any) -> Any:
     if isinstance(value, DonePart) and value.is_sentence:
         return value.title
-    if isinstance(value, HealthPart):
+    if isinstance(value, HealthPart | RolloutPart):
         return value.row()
     if isinstance(value, BaseModel):
         fields = type(value).model_fields

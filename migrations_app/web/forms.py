@@ -19,6 +19,18 @@ class ActionForm(forms.Form):
     page = forms.ChoiceField(required=False, choices=[("week", "week"), ("service", "service")])
 
 
+class RolloutForm(ActionForm):
+    """`at` is the index of the step that the page showed."""
+
+    at = forms.IntegerField(required=False, min_value=0)
+
+
+class StepForm(RolloutForm):
+    """`position` is the index of the step that is asked for."""
+
+    position = forms.IntegerField(min_value=0, error_messages={"required": "Say which step."})
+
+
 class TickForm(ActionForm):
     """What a sign-off may carry: words, an address, a file. The action judges them: what it refuses is audited."""
 

@@ -34,6 +34,8 @@ MOVES = {
     AuditKind.WEEK_ROLLED_BACK: "Rolled back with its week",
     AuditKind.FLAG_ENABLED: "Enabled",
     AuditKind.FLAG_WEIGHT_SET: "Weight set",
+    AuditKind.ROLLOUT_STARTED: "Rollout started",
+    AuditKind.ROLLOUT_STEPPED: "Rollout step",
     AuditKind.FLAG_ROLLED_BACK: "Rolled back",
 }
 MOST_MOVES = 30  # newest first; a chart with more of them could not be read

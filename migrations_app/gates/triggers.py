@@ -1,0 +1,84 @@
+"""A trigger, purely: what was measured goes in; whether it is breached, with value and limit, comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from migrations_app.choices import Breach
+from migrations_app.durations import in_words
+from migrations_app.gates.checks.no_degradation import percentile
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one side of a service did in a window: `latency` by LATENCY_BOUNDS, one more for what is above all."""
+
+    requests: int = 0
+    errors: int = 0
+    latency: Sequence[int] = ()
+
+    @property
+    def p95(self) -> float | None:
+        """Milliseconds; None when nothing was answered."""
+        return percentile(tuple(self.latency), 0.95) if sum(self.latency) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`value` against `limit` says why. `state` NO_DATA: nobody can tell."""
+
+    state: Breach
+    value: str
+    limit: str
+
+    def sentence(self) -> str:
+        return f"{self.value} (limit: {self.limit})"
+
+
+def judge_health(failed_in_a_row: int, polls: int, *, failures: int, last_error: str) -> Judged:
+    """`failed_in_a_row` of the last `polls` since the weight was changed."""
+    limit = f"fewer than {failures} failed polls in a row"
+    if failed_in_a_row >= failures:
+        return Judged(Breach.BREACHED, f"{failed_in_a_row} failed polls in a row, the last one: {last_error}", limit)
+    if not polls:
+        return Judged(Breach.NO_DATA, "no poll since the weight was changed", limit)
+    return Judged(Breach.OK, f"{failed_in_a_row} failed polls in a row", limit)
+
+
+def judge_errors(new: Measured, *, above: float, window: timedelta, requests: int) -> Judged:
+    limit = f"at most {above:g} % in {in_words(window)}"
+    if new.requests < requests:
+        return Judged(Breach.NO_DATA, _too_few(new.requests, requests), limit)
+    rate = 100 * new.errors / new.requests
+    state = Breach.BREACHED if rate > above else Breach.OK
+    return Judged(state, f"{rate:.2f} % errors of {new.requests:,} requests", limit)
+
+
+def judge_latency(
+    new: Measured, old: Measured, *, above: float | None, times: float | None, window: timedelta, requests: int
+) -> Judged:
+    """A monolith with too few requests, or one whose p95 is 0, is no baseline: then `above` alone is judged."""
+    limits = [f"{above:g} ms"] if above is not None else []
+    limits += [f"{times:g} times the monolith's"] if times is not None else []
+    limit = f"p95 at most {' and '.join(limits)} in {in_words(window)}"
+    p95 = new.p95
+    if new.requests < requests or p95 is None:
+        return Judged(Breach.NO_DATA, _too_few(new.requests, requests), limit)
+    found = Judged(Breach.OK, f"p95 {p95:.0f} ms", limit)
+    if above is not None and p95 > above:
+        found = replace(found, state=Breach.BREACHED)
+    if times is None:
+        return found
+    baseline = old.p95
+    if old.requests < requests or not baseline:
+        told = f"{found.value}; the monolith has too few requests to compare with: {old.requests}"
+        nothing = above is None
+        return replace(found, state=Breach.NO_DATA if nothing else found.state, value=told)
+    told = f"{found.value}, {p95 / baseline:.1f} times the monolith's {baseline:.0f} ms"
+    return replace(found, state=Breach.BREACHED if p95 > times * baseline else found.state, value=told)
+
+
+def _too_few(found: int, needed: int) -> str:
+    return f"too few requests to tell: {found} of {needed}"
