@@ -329,14 +329,15 @@ def _assignment(name: str, endpoint: Json, *, zone: str) -> Json:
 def _watched(route: Route) -> Json:
     """How Envoy learns that a service is down: from its requests, and from asking it.
 
-    Any answer to the question will do. Whether it is a good one is for the control plane: a service whose health page
-    says 503 while it serves must not lose its traffic unseen. A service that has had no request since Envoy started is
-    asked every 5 s while it answers, and every second while it does not, so that a flip finds it as it is.
+    Any answer to the question within 2 s will do: slow is not down. Whether it is a good one is for the control plane:
+    a service whose health page says 503 while it serves must not lose its traffic unseen. A service that has had no
+    request since Envoy started is asked every 5 s while it answers, and every second while it does not, so that a flip
+    finds it as it is.
     """
     return {
         "health_checks": [
             {
-                "timeout": "0.500s",
+                "timeout": "2s",
                 "interval": "0.500s",
                 "unhealthy_threshold": 2,
                 "healthy_threshold": 1,

@@ -65,8 +65,8 @@ def test_a_write_that_was_sent_is_not_sent_again(envoy, gateway, service, estate
 def test_once_it_is_known_to_hang_writes_go_to_the_monolith_and_come_back_when_it_answers(envoy, gateway, service):
     slow = service(timeout=1.5)
     assert envoy.ask(f"/api/{slow.name}/x").who == slow.name
-    slow.delay = 3.0
-    wait_until(lambda: slow.name in gateway.failing_over(), timeout=10)
+    slow.delay = 4.0
+    wait_until(lambda: slow.name in gateway.failing_over(), timeout=20)
     assert "does not answer" in gateway.failing_over()[slow.name]
     reply = envoy.ask(f"/api/{slow.name}/x", method="POST", body=b"x")
     assert (reply.status, reply.who) == (200, "monolith")
