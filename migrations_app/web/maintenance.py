@@ -116,7 +116,8 @@ def end(request: WebRequest, window_id: int) -> HttpResponseBase:
 @fresh
 def live(request: WebRequest) -> HttpResponseBase:
     """Whether the page shows what is so now: it is shown anew when somebody plans or ends one, or when time does."""
-    return render(request, "maintenance.html#live", {"token": _token(*_windows(timezone.now()))})
+    now = timezone.now()
+    return render(request, "maintenance.html#live", {"token": _token(*_windows(now), now)})
 
 
 def _answer(request: WebRequest, notice: Notice, form: MaintenanceForm | None = None) -> HttpResponseBase:
@@ -133,7 +134,7 @@ def _show(request: HttpRequest, notice: Notice | None = None, form: MaintenanceF
     context: dict[str, Any] = {
         "groups": [("On now", [one for one in rows if one.on]), ("Coming", [one for one in rows if not one.on])],
         "over": [_row(row, names, now) for row in over],
-        "token": _token(standing, over),
+        "token": _token(standing, over, now),
         "names": names,
         "typed": typed,
         "typed_targets": typed.getlist("targets"),
@@ -153,9 +154,8 @@ def _windows(now: datetime) -> tuple[list[MaintenanceWindow], list[MaintenanceWi
     return list(MaintenanceWindow.objects.filter(standing)), list(over)
 
 
-def _token(standing: Sequence[MaintenanceWindow], over: Sequence[MaintenanceWindow]) -> str:
+def _token(standing: Sequence[MaintenanceWindow], over: Sequence[MaintenanceWindow], now: datetime) -> str:
     """Differs when another window is planned, ended, on or over."""
-    now = timezone.now()
     said = [f"{row.pk}{'on' if row.covers(now) else ''}" for row in standing] + [f"{row.pk}over" for row in over]
     return hashlib.sha256(" ".join(said).encode()).hexdigest()[:16]
 
