@@ -12,15 +12,15 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
-from django.conf import settings
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health
+from migrations_app.gates.load import current_health
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
-from migrations_app.models import Flag, Gateway, HealthState, Plan
+from migrations_app.models import Flag, Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.traffic import recent, recent_errors
 from migrations_app.roles import Permission
@@ -161,7 +161,7 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
 
 def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]:
     """The monolith, then the services in the order of the plan."""
-    health = _states(now)
+    health = {target: state for target, (state, _) in current_health(now).items()}
     counted = recent_errors(now)
     running = _running(gateways, now)
     found = []
@@ -202,15 +202,6 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
         MONOLITH_TARGET, plan.monolith_title, health.get(MONOLITH_TARGET, Health.UNKNOWN), serves=_serving(serving)
     )
     return [old, *found]
-
-
-def _states(now: datetime) -> dict[str, Health]:
-    """Target -> its state, as gates.load.states_at has it; with 500 of them columns are read in a third of the time."""
-    stale = timedelta(seconds=settings.HEALTH_STALE_AFTER)
-    return {
-        target: Health(state) if abs(now - polled_at) <= stale else Health.UNKNOWN
-        for target, state, polled_at in HealthState.objects.values_list("target", "state", "polled_at")
-    }
 
 
 def _running(gateways: list[Gateway], now: datetime) -> dict[str, int] | None:
