@@ -315,7 +315,8 @@ _PREREQUISITES = """
 # The open requests for a weight, each with its answers, and whether who answered still has the role.
 _REQUESTS = """
     SELECT request.week_id, request.id, request.flags, request.actor, request.asked_at, request.expires_at,
-        request.revision, request.vouches_for, request.used_at IS NOT NULL, approval.actor, approval.decision, approval.at,
+        request.revision, request.vouches_for, request.used_at IS NOT NULL,
+        approval.actor, approval.decision, approval.at,
         EXISTS (
             SELECT FROM auth_user AS account
             JOIN auth_user_groups AS membership ON membership.user_id = account.id

@@ -18,9 +18,10 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health
+from migrations_app.gates.load import current_health
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
-from migrations_app.models import Flag, Gateway, HealthState, Plan
-from migrations_app.models.health import MONOLITH_TARGET, trusted_for
+from migrations_app.models import Flag, Gateway, Plan
+from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.maintenance import windows_at
 from migrations_app.observe.traffic import recent_errors, still_on_monolith
 from migrations_app.roles import Permission
@@ -137,7 +138,7 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
 
 def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]:
     """The monolith, then the services in the order of the plan."""
-    health = _states(now)
+    health = {target: state for target, (state, _) in current_health(now).items()}
     counted = recent_errors(now)
     running = _running(gateways, now)
     planned = {target: window.until for target, window in windows_at(now).items()}
@@ -184,16 +185,6 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
         planned_until=planned.get(MONOLITH_TARGET),
     )
     return [old, *found]
-
-
-def _states(now: datetime) -> dict[str, Health]:
-    """Target -> its state, as gates.load.states_at has it; with 500 of them columns are read in a third of the time."""
-    return {
-        target: Health(state) if abs(now - polled_at) <= trusted_for(stale_after) else Health.UNKNOWN
-        for target, state, polled_at, stale_after in HealthState.objects.values_list(
-            "target", "state", "polled_at", "stale_after"
-        )
-    }
 
 
 def _running(gateways: list[Gateway], now: datetime) -> dict[str, int] | None:
