@@ -122,7 +122,14 @@ class Gates:
 
     def target(self, number: int) -> str:
         """What the week is about to move, as one digest: that of `targets`."""
-        return digest_of(sorted(_part(flag) for flag in self.flags.get(number, ())))
+        if number not in self._targets:
+            self._targets[number] = digest_of(sorted(_part(flag) for flag in self.flags.get(number, ())))
+        return self._targets[number]
+
+    @cached_property
+    def _targets(self) -> dict[int, str]:
+        """Those that were asked for: a page asks for a verdict on each service of a week, and all have the same one."""
+        return {}
 
     @cached_property
     def _weights(self) -> dict[int, dict[str, int]]:
