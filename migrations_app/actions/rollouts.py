@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
@@ -87,7 +87,7 @@ def start_rollout(
                 reason=reason,
             )
 
-        told: dict[str, Any] = {"step": position + 1, "steps": [step.weight for step in steps]}
+        told = _told(position, steps)
         return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
@@ -127,9 +127,7 @@ def step_to(
         def carry(event: AuditEvent) -> None:
             Rollout.objects.filter(pk=row.pk).update(generation=event.generation, since=event.at, **values)
 
-        told: dict[str, Any] = {"step": position + 1, "steps": [step.weight for step in steps]}
-        if stay:
-            told["state"] = RolloutState.PAUSED.value
+        told = _told(position, steps, paused=stay)
         return _move(row.flag, AuditKind.ROLLOUT_STEPPED, steps[position].weight, told, carry)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
@@ -246,6 +244,12 @@ def _under_way(key: str) -> Rollout:
     if row is None:
         raise NotFound(f"No rollout of {_flag(key).service.title} is under way. Nothing was done.")
     return row
+
+
+def _told(position: int, steps: Sequence[Step], *, paused: bool = False) -> dict[str, Any]:
+    """What the audit log keeps of a step, beside the weights."""
+    told: dict[str, Any] = {"step": position + 1, "steps": [step.weight for step in steps]}
+    return {"rollout": told | ({"state": RolloutState.PAUSED.value} if paused else {})}
 
 
 def _refuse_moved(row: Rollout, at: int | None) -> None:

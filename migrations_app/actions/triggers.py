@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -132,7 +133,7 @@ def _fire(look: _Look) -> bool:
     if trigger.dry_run or (no_data and not isinstance(trigger, HealthTrigger) and trigger.on_no_data == "tell"):
         act = "tell"
     reason = f"Trigger {trigger.key}: {judged.sentence()}."
-    told = {"trigger": trigger.key, "value": judged.value, "limit": judged.limit}
+    told = {"trigger": {"key": trigger.key, "value": judged.value, "limit": judged.limit}}
     try:
         if act == "rollback":
             roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told)
@@ -147,7 +148,7 @@ def _fire(look: _Look) -> bool:
     return True
 
 
-def _tell(trigger: AnyTrigger, flag: Flag, reason: str, told: Mapping[str, str]) -> None:
+def _tell(trigger: AnyTrigger, flag: Flag, reason: str, told: Mapping[str, Any]) -> None:
     would = f" Dry run: would have done {trigger.do}." if trigger.dry_run else ""
     with transaction.atomic():
         record(

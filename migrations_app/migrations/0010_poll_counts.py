@@ -14,17 +14,17 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='healthstate',
             name='failed',
-            field=models.PositiveBigIntegerField(default=0),
+            field=models.PositiveBigIntegerField(db_default=0, default=0),
         ),
         migrations.AddField(
             model_name='healthstate',
             name='polls',
-            field=models.PositiveBigIntegerField(default=0),
+            field=models.PositiveBigIntegerField(db_default=0, default=0),
         ),
         migrations.AddField(
             model_name='healthstate',
             name='stale_after',
-            field=models.FloatField(default=0, help_text='Seconds: two intervals of its polls and a timeout.'),
+            field=models.FloatField(db_default=0, default=0, help_text='Seconds: two intervals of its polls and a timeout.'),
         ),
         migrations.CreateModel(
             name='PollLateness',

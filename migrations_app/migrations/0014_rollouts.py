@@ -64,5 +64,27 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('flag',), name='one_rollout_at_a_time'), models.CheckConstraint(condition=models.Q(models.Q(('ended_at__isnull', True), ('state__in', ['running', 'paused'])), models.Q(('ended_at__gte', models.F('started_at')), ('state__in', ['finished', 'ended'])), _connector='OR'), name='rollout_is_under_way_or_has_ended'), models.CheckConstraint(condition=models.Q(('weight__range', (1, 100))), name='rollout_weight_within_1_100')],
             },
         ),
+        migrations.RemoveIndex(model_name="auditevent", name="audit_moves_by_time"),
+        migrations.AddIndex(
+            model_name="auditevent",
+            index=models.Index(
+                condition=models.Q(
+                    (
+                        "kind__in",
+                        [
+                            "week.enabled",
+                            "week.rolled_back",
+                            "flag.enabled",
+                            "flag.weight_set",
+                            "flag.rolled_back",
+                            "rollout.started",
+                            "rollout.stepped",
+                        ],
+                    )
+                ),
+                fields=["at"],
+                name="audit_moves_by_time",
+            ),
+        ),
         migrations.RunSQL(OVERTAKEN, OVERTAKEN_BACK),
     ]

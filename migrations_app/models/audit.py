@@ -21,13 +21,16 @@ from migrations_app.choices import ActorKind, AuditKind
 GENESIS = "0" * 64
 # Taken for the rest of the transaction by whoever appends, so that the chain has one order.
 CHAIN_LOCK = 0x5357_4348
-# The kinds of events that move flags: `before` and `after` are their weights, by the flag's key.
+# The kinds of events that move flags. `before` and `after` have their weights, by the flag's key; what else `after` has
+# (of a rollout's step, of the trigger that fired) is no number.
 MOVES = (
     AuditKind.WEEK_ENABLED,
     AuditKind.WEEK_ROLLED_BACK,
     AuditKind.FLAG_ENABLED,
     AuditKind.FLAG_WEIGHT_SET,
     AuditKind.FLAG_ROLLED_BACK,
+    AuditKind.ROLLOUT_STARTED,
+    AuditKind.ROLLOUT_STEPPED,
 )
 
 

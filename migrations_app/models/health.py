@@ -65,9 +65,11 @@ class HealthState(models.Model):
     polled_at = models.DateTimeField()
     milliseconds = models.FloatField(null=True)
     error = models.CharField(max_length=300, blank=True)
-    polls = models.PositiveBigIntegerField(default=0)
-    failed = models.PositiveBigIntegerField(default=0)
-    stale_after = models.FloatField(default=0, help_text="Seconds: two intervals of its polls and a timeout.")
+    polls = models.PositiveBigIntegerField(default=0, db_default=0)
+    failed = models.PositiveBigIntegerField(default=0, db_default=0)
+    stale_after = models.FloatField(
+        default=0, db_default=0, help_text="Seconds: two intervals of its polls and a timeout."
+    )
 
     class Meta:
         default_permissions = ()

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -23,6 +23,14 @@ from .uptime import DAYS, day_of
 MOST_ROWS = 2200  # of one target that a chart is made of: a day of minutes, three months of hours
 _SPANS = (("minute", timedelta(minutes=1)), ("hour", timedelta(hours=1)), ("day", timedelta(days=1)))
 _SUMMED = ", ".join(f"sum(latency[{position}])" for position in range(1, len(NO_LATENCY) + 1))
+
+# What a series is of: the rollups, what names one of them, and its parts with what is counted of each.
+_POLLS = ("health", "target", "'' AS part, sum(polls), sum(failed)")
+_REQUESTS = (
+    "traffic",
+    "service",
+    "side AS part, sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +91,53 @@ class Summary:
 def latency_series(target: str, side: Side | None, since: datetime, until: datetime, points: int = 300) -> list[Point]:
     """In order of time, at most about so many points; where nothing came there is none.
 
-    `target`'s polls, or, with a `side`, the requests that this side of the service of that key was sent (the key "":
-    what no route matches). Read from the finest rollup that is kept that far back and has at most MOST_ROWS rows of the
-    range.
+    `target`'s polls, or, with a `side`, what `traffic_series` has of it. Read from the finest rollup that is kept that
+    far back and has at most MOST_ROWS rows of the range.
     """
+    if side is not None:
+        return traffic_series(target, since, until, points)[side]
+    return _series(_POLLS, target, since, until, points).get("", [])
+
+
+def traffic_series(service: str, since: datetime, until: datetime, points: int = 300) -> dict[Side, list[Point]]:
+    """As `latency_series`, the requests that each side of the service of that key was sent, in one question.
+
+    The key "" is what no route matches.
+    """
+    found = _series(_REQUESTS, service, since, until, points)
+    return {side: found.get(side.value, []) for side in Side}
+
+
+def _series(
+    of: tuple[str, str, str], target: str, since: datetime, until: datetime, points: int
+) -> dict[str, list[Point]]:
+    """Part -> its points."""
+    noun, key, counted = of
     name, span = _rollup_for(since, until)
     step = max(span, -(-(until - since) // points // span) * span)
-    noun, keys, counted = ("health", "target = %s", "sum(polls), sum(failed)")
-    parameters: list[Any] = [step, target]
-    if side is not None:
-        noun, keys = "traffic", "service = %s AND side = %s"
-        counted = "sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers)"
-        parameters.append(side.value)
+    found: dict[str, list[Point]] = defaultdict(list)
+    parameters: list[Any] = [step, target, _floor(since, step), until]
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             SELECT date_bin(%s, bucket, '2000-01-01 00:00+00') AS at, {counted}, ARRAY[{_SUMMED}]
-            FROM migrations_app_{noun}{name} WHERE {keys} AND bucket >= %s AND bucket < %s GROUP BY at ORDER BY at
+            FROM migrations_app_{noun}{name} WHERE {key} = %s AND bucket >= %s AND bucket < %s
+            GROUP BY at, part ORDER BY at
             """,
-            [*parameters, _floor(since, step), until],
+            parameters,
         )
-        rows = cursor.fetchall()
-    return [
-        Point(
-            at.astimezone(UTC),
-            step,
-            int(count),
-            int(errors),
-            *_percentiles(tuple(int(n) for n in latency)),
-            *(int(n) for n in more),
-        )
-        for at, count, errors, *more, latency in rows
-    ]
+        for at, part, count, errors, *more, latency in cursor.fetchall():
+            found[part].append(
+                Point(
+                    at.astimezone(UTC),
+                    step,
+                    int(count),
+                    int(errors),
+                    *_percentiles(tuple(int(n) for n in latency)),
+                    *(int(n) for n in more),
+                )
+            )
+    return found
 
 
 def bars(target: str, days: int = DAYS, now: datetime | None = None) -> list[Bar]:

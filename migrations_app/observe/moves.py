@@ -50,8 +50,9 @@ def moves_since(
     rows = events.order_by("-at", "-id").values_list("at", "kind", "actor", "before", "after")[:most]
     found: dict[str, list[Move]] = defaultdict(list)
     for at, kind, actor, before, after in reversed(list(rows)):
-        for flag in after.keys() if flags is None else after.keys() & flags:
-            found[flag].append(Move(at, before.get(flag, MONOLITH_WEIGHT), after[flag], kind, actor))
+        weights = {flag: weight for flag, weight in after.items() if isinstance(weight, int)}
+        for flag in weights.keys() if flags is None else weights.keys() & flags:
+            found[flag].append(Move(at, before.get(flag, MONOLITH_WEIGHT), weights[flag], kind, actor))
     return dict(found)
 
 

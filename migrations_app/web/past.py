@@ -149,11 +149,12 @@ class Past:
 
 
 def past_of(flag: Flag, week: int, chosen: str, *, zone: ZoneInfo, now: datetime, lately: Lately) -> Past:
-    """Three queries, however long the past is. An unknown range is the shortest one."""
+    """Two queries, however long the past is. An unknown range is the shortest one."""
     chosen = chosen if chosen in RANGES else next(iter(RANGES))
     since, service = now - RANGES[chosen], flag.service
     sides = [Side.SERVICE] if service.new_side_only else list(reversed(Side))
-    points = {side: history.latency_series(service.key, side, since, now, POINTS) for side in sides}
+    both = history.traffic_series(service.key, since, now, POINTS)
+    points = {side: both[side] for side in sides}
     moves = moves_of(flag, week, since)
     frame = _Frame(since, now, zone, [_event(move) for move in moves])
     bars = lately.bars

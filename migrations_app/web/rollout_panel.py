@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db.models import OuterRef, Subquery
+
 from migrations_app.actions.advance import judge
 from migrations_app.actions.rollouts import Step, steps_of, under_way
 from migrations_app.choices import Breach, RolloutState
@@ -84,13 +86,16 @@ class RolloutPanel:
 
 
 def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
-    """Two queries, and those that judge a step while a rollout is under way."""
-    rollout = under_way(flag.key)
+    """One query; more while a rollout is under way, or where the plan has triggers."""
+    running = Rollout.objects.filter(flag=OuterRef("pk"), ended_at__isnull=True).values("pk")
+    asked = Flag.objects.filter(pk=flag.pk).annotate(running=Subquery(running))
+    [(part, triggers, running_now)] = asked.values_list("service__rollout", "service__triggers", "running")
+    rollout = under_way(flag.key) if running_now else None
     if rollout:
         steps, at = steps_of(rollout), rollout.position
     else:
-        part = RolloutPart.model_validate_json(json.dumps(flag.service.rollout))
-        steps = tuple(Step(step.weight, step.hold.total_seconds(), step.requests) for step in part.effective)
+        effective = RolloutPart.model_validate_json(json.dumps(part)).effective
+        steps = tuple(Step(step.weight, step.hold.total_seconds(), step.requests) for step in effective)
         at = -1
     rows = tuple(
         StepRow(
@@ -102,11 +107,11 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
         )
         for place, step in enumerate(steps)
     )
-    return RolloutPanel(flag, rollout, rows, judge(rollout, now) if rollout else None, _triggers(flag))
+    verdict = judge(rollout, now) if rollout else None
+    return RolloutPanel(flag, rollout, rows, verdict, _triggers(flag, from_rows(json.dumps(triggers))))
 
 
-def _triggers(flag: Flag) -> tuple[TriggerRow, ...]:
-    triggers = from_rows(json.dumps(flag.service.triggers))
+def _triggers(flag: Flag, triggers: tuple[AnyTrigger, ...]) -> tuple[TriggerRow, ...]:
     if not triggers:
         return ()
     states = {state.key: state for state in TriggerState.objects.filter(flag=flag)}

@@ -23,6 +23,7 @@ from .enabling import Enabling
 from .forms import new_key
 from .notices import Notice
 from .past import past_of
+from .rollout_panel import panel_of
 
 
 @require_safe
@@ -80,4 +81,10 @@ def _context(request: HttpRequest, key: str) -> dict[str, Any]:
     if board is None or found is None:
         raise Http404
     week, row = found
-    return {"board": board, "row": week, "service": row, "enabling": Enabling.of_service(week, row)}
+    return {
+        "board": board,
+        "row": week,
+        "service": row,
+        "enabling": Enabling.of_service(week, row),
+        "rollout": panel_of(row.flag, board.plan, board.now),
+    }

@@ -49,7 +49,7 @@ def test_it_starts_with_the_first_step_of_the_plan_and_says_all_of_them(ready, s
     change = start_rollout(key=KEY, actor=shell, reason="a quiet morning")
     assert weight() == 1
     assert change.event.kind == AuditKind.ROLLOUT_STARTED
-    assert change.event.after == {KEY: 1, "step": 1, "steps": [1, 5, 25, 50, 100]}
+    assert change.event.after == {KEY: 1, "rollout": {"step": 1, "steps": [1, 5, 25, 50, 100]}}
     assert change.event.verdict["open"] is True
     row = under_way(KEY)
     assert (row.state, row.position, row.weight, row.started_by) == (RolloutState.RUNNING, 0, 1, shell.name)
@@ -124,7 +124,7 @@ def test_a_step_back_stays_there(ready, shell):
     row = under_way(KEY)
     assert (weight(), row.position, row.state) == (5, 1, RolloutState.PAUSED)
     assert row.paused_because == f"{shell.name} went back"
-    assert last_event().after["state"] == "paused"
+    assert last_event().after["rollout"]["state"] == "paused"
 
 
 def test_there_is_nothing_before_the_first_step(ready, shell):

@@ -81,8 +81,8 @@ def test_errors_roll_back_with_value_and_limit_in_the_event(on):
     event = last_event()
     assert (event.kind, event.actor_kind, weight()) == (AuditKind.FLAG_ROLLED_BACK, ActorKind.SYSTEM, 0)
     assert event.reason == "Trigger errors: 6.00 % errors of 500 requests (limit: at most 5 % in 30 s)."
-    told = {"trigger": "errors", "value": "6.00 % errors of 500 requests", "limit": "at most 5 % in 30 s"}
-    assert event.after == {KEY: 0, **told}
+    told = {"key": "errors", "value": "6.00 % errors of 500 requests", "limit": "at most 5 % in 30 s"}
+    assert event.after == {KEY: 0, "trigger": told}
     state = TriggerState.objects.get()
     assert (state.state, state.fired_at is not None) == (Breach.BREACHED, True)
 

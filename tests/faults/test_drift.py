@@ -17,7 +17,7 @@ from tests.faults.system import ON_THE_SERVICES, OPERATOR, FreezableEnvoy, Syste
 from tests.servers import start_redis, stop_redis
 
 RDS, CDS = "rds/rds.json", "cds/cds.json"
-TO_THE_MONOLITH = ('"cluster":"rag.service"', '"cluster":"rag.monolith"')
+TO_THE_MONOLITH = ('"cluster":"rag.failover"', '"cluster":"rag.monolith"')
 WEEK_1_BUT_RAG = ON_THE_SERVICES | {"rag": "monolith"}
 
 

@@ -166,11 +166,11 @@ def test_the_past_refreshes_on_its_own_and_keeps_its_range(support, minute):
 def test_its_questions_are_the_same_for_an_hour_and_a_quarter(support, minute, django_assert_num_queries):
     polled(HealthMinute, minute - timedelta(minutes=5))
     support.get("/services/auth/past/")
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(6):
         support.get("/services/auth/past/?range=1h")
     for day in range(90):
         polled(HealthDay, minute.replace(hour=0, minute=0) - timedelta(days=day))
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(6):
         support.get("/services/auth/past/?range=90d")
 
 
