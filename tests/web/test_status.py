@@ -263,6 +263,7 @@ def test_planned_maintenance_is_told_of_the_sides_that_serve_an_area(plan, peopl
     assert set(told.values()) == {expected}
     assert "Planned maintenance" in text_of(anybody.get("/status/"))
     put_behind(1)
+    time_machine.shift(1)
     reconcile_all()
     status.kept.forget()
     told = {area: one["maintenance"] for area, one in areas(anybody).items()}
