@@ -29,7 +29,7 @@ from controlplane.embedded.errors import StartFailed
 from controlplane.embedded.postgres import PostgresServer, run_as
 from controlplane.environment import REPOSITORY
 
-PAGES = ("timeline", "service", "week", "gateway")
+PAGES = ("timeline", "overview", "service", "week", "gateway", "status")
 
 
 @contextmanager

@@ -143,7 +143,14 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
     client = Client()
     client.force_login(User.objects.get(username="bench"))
     key = Service.objects.order_by("-position").values_list("key", flat=True)[0]
-    paths = {"timeline": "/", "service": f"/services/{key}/", "week": "/weeks/1/", "gateway": "/gateway/"}
+    paths = {
+        "timeline": "/",
+        "overview": "/services/",
+        "service": f"/services/{key}/",
+        "week": "/weeks/1/",
+        "gateway": "/gateway/",
+        "status": "/status/",
+    }
     found: dict[str, dict[str, object]] = {}
     times: dict[str, list[float]] = {name: [] for name in paths}
     busy: dict[str, list[float]] = {name: [] for name in paths}

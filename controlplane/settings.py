@@ -7,6 +7,7 @@ addresses, started by `make up` or `make demo`, which write their addresses into
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
 
 import environ
@@ -15,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from controlplane.database import PooledConnection
 from controlplane.environment import load_runtime
+from migrations_app.gateways.tables import HARD_TO_GUESS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -30,6 +32,8 @@ PRODUCTION = MODE == "production"
 # Who may read /metrics (web/metrics.py). As it is: a token that begins with $ names no other variable.
 METRICS_TOKEN = env.ENVIRON.get("METRICS_TOKEN", "").strip()
 _METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=[] if PRODUCTION else ["127.0.0.0/8", "::1"])
+# Whoever sends it in a header is sent to the side of their choice (docs/plan-file.md); "" for nobody.
+GATEWAY_TESTER_SECRET = env.ENVIRON.get("GATEWAY_TESTER_SECRET", "").strip()
 # Networks that may be polled; link-local and metadata addresses never are (migrations_app.observe.networks).
 HEALTH_NETWORKS = env.list(
     "HEALTH_NETWORKS",
@@ -60,6 +64,8 @@ def _refusals() -> list[str]:
         found.append("ALLOWED_HOSTS is open or empty; name the host names that this dashboard is reached by.")
     if PRODUCTION and METRICS_TOKEN and len(METRICS_TOKEN) < 20:
         found.append("METRICS_TOKEN is shorter than 20 characters; give it a longer random value.")
+    if GATEWAY_TESTER_SECRET and not re.fullmatch(HARD_TO_GUESS, GATEWAY_TESTER_SECRET):
+        found.append("GATEWAY_TESTER_SECRET must be 16 to 200 letters, digits and . _ ~ -; give it a random value.")
     found += [
         f"METRICS_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
         for network in _METRICS_NETWORKS

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -16,18 +16,27 @@ from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Breach, RolloutState
 from migrations_app.errors import ActionError
-from migrations_app.gates.triggers import Judged, Measured, judge_errors, judge_health, judge_latency
+from migrations_app.gates.triggers import Judged, Measured, judge_errors, judge_failover, judge_health, judge_latency
 from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, HealthSample, TriggerState
+from migrations_app.models import Flag, Gateway, HealthSample, TriggerState
 from migrations_app.models.gateways import verified_at
 from migrations_app.models.traffic import latency_of, requests_of
-from migrations_app.planfile.triggers import AnyTrigger, ErrorTrigger, HealthTrigger, LatencyTrigger, from_rows
+from migrations_app.planfile.triggers import (
+    AnyTrigger,
+    ErrorTrigger,
+    FailoverTrigger,
+    HealthTrigger,
+    LatencyTrigger,
+    from_rows,
+)
 
 from .flags import roll_back_flag
 from .refusals import clipped
 from .rollouts import pause_rollout, under_way
 
 logger = logging.getLogger(__name__)
+SEEN_LATELY = timedelta(seconds=5)
+WITHOUT_WINDOW = (HealthTrigger, FailoverTrigger)
 
 
 def watch_triggers(now: datetime | None = None) -> list[str]:
@@ -93,6 +102,8 @@ def _keep(looks: list[_Look]) -> None:
 def _measure(trigger: AnyTrigger, flag: Flag, begun: datetime, now: datetime) -> Judged:
     if isinstance(trigger, HealthTrigger):
         return _health(trigger, flag, begun)
+    if isinstance(trigger, FailoverTrigger):
+        return judge_failover(_failing_over(flag, now))
     since = max(begun, now - trigger.window)
     new = _of(flag, Side.SERVICE, since, now, latency=isinstance(trigger, LatencyTrigger))
     if isinstance(trigger, ErrorTrigger):
@@ -116,11 +127,18 @@ def _health(trigger: HealthTrigger, flag: Flag, begun: datetime) -> Judged:
     return judge_health(failed, len(last), failures=trigger.failures, last_error=error)
 
 
+def _failing_over(flag: Flag, now: datetime) -> str | None:
+    gateways = list(Gateway.objects.all())
+    if any(row.observed_at is None or now - row.observed_at > SEEN_LATELY for row in gateways):
+        return None
+    return next((why for row in gateways if (why := row.failing_over.get(flag.service.key))), "")
+
+
 def _due(trigger: AnyTrigger, judged: Judged, begun: datetime, now: datetime) -> bool:
     """Whether it has to fire. A whole window without enough to tell is for `on_no_data` to say."""
     if judged.state == Breach.BREACHED:
         return True
-    if judged.state == Breach.OK or isinstance(trigger, HealthTrigger) or trigger.on_no_data == "wait":
+    if judged.state == Breach.OK or isinstance(trigger, WITHOUT_WINDOW) or trigger.on_no_data == "wait":
         return False
     return now - begun >= trigger.window
 
@@ -130,7 +148,7 @@ def _fire(look: _Look) -> bool:
     trigger, flag, judged = look.trigger, look.flag, look.judged
     act = trigger.do
     no_data = judged.state == Breach.NO_DATA
-    if trigger.dry_run or (no_data and not isinstance(trigger, HealthTrigger) and trigger.on_no_data == "tell"):
+    if trigger.dry_run or (no_data and not isinstance(trigger, WITHOUT_WINDOW) and trigger.on_no_data == "tell"):
         act = "tell"
     reason = f"Trigger {trigger.key}: {judged.sentence()}."
     told = {"trigger": {"key": trigger.key, "value": judged.value, "limit": judged.limit}}

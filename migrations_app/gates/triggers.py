@@ -47,6 +47,15 @@ def judge_health(failed_in_a_row: int, polls: int, *, failures: int, last_error:
     return Judged(Breach.OK, f"{failed_in_a_row} failed polls in a row", limit)
 
 
+def judge_failover(why: str | None) -> Judged:
+    """`why` the gateway lets the monolith answer, "" while it does not, None when the gateway was not seen lately."""
+    if why is None:
+        return Judged(Breach.NO_DATA, "the gateway was not seen lately", "no failover")
+    if why:
+        return Judged(Breach.BREACHED, f"the monolith answers in its place: {why}", "no failover")
+    return Judged(Breach.OK, "the service answers by itself", "no failover")
+
+
 def judge_errors(new: Measured, *, above: float, window: timedelta, requests: int) -> Judged:
     limit = f"at most {above:g} % in {in_words(window)}"
     if new.requests < requests:

@@ -34,7 +34,7 @@ def check(table: RoutingTable) -> None:
     if table.tester_secret and not re.fullmatch(HARD_TO_GUESS, table.tester_secret):
         raise InvalidTable("tester_secret must have 16 to 200 letters, digits and . _ ~ -")  # which does not tell it
     if table.sticky is not None:
-        _check_sticky(table.sticky)
+        check_sticky(table.sticky)
     prefixes: set[str] = set()
     flags: dict[str, Route] = {}
     services: dict[str, Route] = {}
@@ -89,7 +89,8 @@ def _check_route(route: Route) -> None:
     _check_address(where, "upstream", route.upstream)
 
 
-def _check_sticky(sticky: Sticky) -> None:
+def check_sticky(sticky: Sticky) -> None:
+    """Raises InvalidTable, which begins with `sticky: `."""
     named = [name for name in (sticky.header, sticky.cookie, sticky.jwt_claim) if name]
     if len(named) != 1:
         raise InvalidTable(f"sticky: one of header, cookie and jwt_claim must be named, not {len(named)}")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import connection, models
+from django.db.models import JSONField, Value
 from django.db.models.functions import MD5
 
 from .plans import Plan
@@ -16,6 +17,8 @@ class Gateway(models.Model):
     """A gateway of the plan. Written by the reconcile loop alone, from what the gateway itself answered.
 
     `observed_generation` is null while the gateway does not answer or runs nothing of ours; `error` then says why.
+    `failing_over` comes with the traffic instead (observe.traffic): the services in whose place it lets the monolith
+    answer just now, and why.
     """
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="gateways")
@@ -28,6 +31,7 @@ class Gateway(models.Model):
     error = models.TextField(blank=True)
     last_applied_at = models.DateTimeField(null=True)
     last_apply_ms = models.FloatField(null=True)
+    failing_over = models.JSONField(default=dict, db_default=Value({}, JSONField()), help_text="Service key to words.")
 
     class Meta:
         default_permissions = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Q, Value
 
 from migrations_app.gateways.base import Address
 
@@ -43,6 +43,12 @@ class Plan(models.Model):
     monolith_health_path = models.CharField(max_length=200, default="/health")
     monolith_health = models.JSONField(default=dict, blank=True, help_text="As Service.health.")
 
+    sticky = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text="gateways.base.Sticky; {} for none.",
+    )
     generation = models.PositiveBigIntegerField(default=1)
 
     objects = PlanManager()

@@ -26,6 +26,9 @@ class Service(models.Model):
     health = models.JSONField(default=dict, blank=True, help_text="How it is polled: planfile.schema.HealthPart.")
     strip = models.CharField(max_length=200, default="/api", blank=True)
     timeout = models.FloatField(default=15.0, help_text="Seconds for one request through the gateway.")
+    failover = models.BooleanField(
+        default=True, db_default=True, help_text="The gateway may let the monolith answer in its place."
+    )
     rollout = models.JSONField(default=dict, blank=True, help_text="Its steps: planfile.rollout.RolloutPart.")
     triggers = models.JSONField(default=list, blank=True, help_text="What moves it back: planfile.triggers.")
     new_side_only = models.BooleanField(default=False, help_text="The monolith never had this.")

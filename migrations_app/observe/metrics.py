@@ -72,7 +72,7 @@ def counter(name: str, told: str, labels: Sequence[str] = ()) -> CounterMetricFa
 
 def _plans() -> Rows:
     """A row for each gateway of the plan, at least one for the plan; its gateway columns are null then."""
-    columns = ("key", "observed_generation", "observed_weights", "observed_at", "error")
+    columns = ("key", "observed_generation", "observed_weights", "observed_at", "error", "failing_over")
     applied = ("last_applied_at", "last_apply_ms")
     rows = Plan.objects.order_by("gateways__key")
     return list(rows.values("generation", "revision", *(f"gateways__{name}" for name in (*columns, *applied))))
@@ -84,6 +84,7 @@ def _gateways(plans: Rows, flags: Rows) -> Iterator[Metric]:
     for plan in plans[:1]:
         generation.add_metric((), plan["generation"])
         revision.add_metric((), plan["revision"])
+    away = gauge("failing_over", "1 while the monolith answers in the service's place.", labels=["service", "gateway"])
     up = gauge("gateway_up", "1 when the gateway answered the last look at it.", labels=["gateway"])
     failing = gauge("gateway_error", "1 when the last pass over the gateway ended with an error.", labels=["gateway"])
     looked = gauge("gateway_observed_timestamp_seconds", "When the gateway was last looked at.", labels=["gateway"])
@@ -98,6 +99,8 @@ def _gateways(plans: Rows, flags: Rows) -> Iterator[Metric]:
         label = (row["gateways__key"],)
         answers = row["gateways__observed_generation"] is not None
         up.add_metric(label, answers)
+        for service in sorted({flag["service__key"] for flag in flags} if answers else ()):
+            away.add_metric((service, *label), service in row["gateways__failing_over"])
         failing.add_metric(label, bool(row["gateways__error"]))
         if row["gateways__observed_at"]:
             looked.add_metric(label, row["gateways__observed_at"].timestamp())
@@ -113,7 +116,7 @@ def _gateways(plans: Rows, flags: Rows) -> Iterator[Metric]:
     wanted = gauge("flag_desired_weight_ratio", "Weight that is wanted.", labels=["flag", "service", "week"])
     for flag in flags:
         wanted.add_metric((flag["key"], flag["service__key"], str(flag["week__number"])), flag["weight"] / 100)
-    yield from (generation, revision, up, failing, looked, observed, lag, applied, took, wanted, runs)
+    yield from (generation, revision, away, up, failing, looked, observed, lag, applied, took, wanted, runs)
 
 
 def _health(weeks: Mapping[int, Snapshot]) -> Mapping[str, SeenService]:

@@ -58,9 +58,19 @@ def read_once(now: datetime | None = None) -> int:
     """Read every gateway once; the number of samples stored. A gateway that is away raises Unreachable."""
     totals: dict[tuple[str, Side], SideTraffic] = defaultdict(lambda: SideTraffic(0, 0))
     for gateway in Gateway.objects.all():
-        for key, counted in adapter_for(gateway).traffic().items():
+        adapter = adapter_for(gateway)
+        for key, counted in adapter.traffic().items():
             totals[key] += counted
+        _keep_failing_over(gateway, adapter.failing_over())
     return store(totals, now or timezone.now())
+
+
+def _keep_failing_over(gateway: Gateway, services: dict[str, str]) -> None:
+    if services == gateway.failing_over:
+        return
+    with transaction.atomic():
+        Gateway.objects.filter(pk=gateway.pk).update(failing_over=services)
+        tell(Topic.GATEWAY, gateway.key)
 
 
 def store(totals: Totals, now: datetime) -> int:
@@ -230,12 +240,15 @@ def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
 
 
 def recent_errors(now: datetime | None = None) -> dict[str, tuple[int, int]]:
-    """Service key -> requests and errors of both sides within the last SHARE_WINDOW."""
+    """Service key -> requests of both sides within the last SHARE_WINDOW, and how many of them clients saw fail.
+
+    What failed over did not: the monolith answered, and how is not known.
+    """
     found: dict[str, tuple[int, int]] = {}
     for (service, _), one in _lately(now).items():
         if service and (one.requests or one.errors):
             requests, errors = found.get(service, (0, 0))
-            found[service] = (requests + one.requests, errors + one.errors)
+            found[service] = (requests + one.requests, errors + max(0, one.errors - one.failovers))
     return found
 
 

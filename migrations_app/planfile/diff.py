@@ -82,7 +82,10 @@ def _week_with_services(plan: Plan, week: WeekPart) -> tuple[WeekPart, list[Serv
 def _routing(plan: Plan) -> tuple[Any, ...]:
     """Everything that reaches the gateway, apart from the weights."""
     services = sorted(
-        (item.key, item.flag, sorted(item.routes), item.upstream, item.strip, item.health_path, item.timeout)
+        (
+            *(item.key, item.flag, sorted(item.routes), item.upstream, item.strip, item.health_path, item.timeout),
+            item.failover and not item.new_side_only,
+        )
         for item in plan.services
     )
     return plan.plan.key, plan.gateway, plan.monolith.address, plan.monolith.health_path, services

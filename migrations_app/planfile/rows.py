@@ -102,6 +102,7 @@ def _plan(row: PlanRow, plan: Plan) -> None:
         "monolith_port": port,
         "monolith_health_path": plan.monolith.health_path,
         "monolith_health": plan.monolith.health.row(),
+        "sticky": plan.gateway.sticky.row() if plan.gateway.sticky else {},
     }
     if {"monolith_host", "monolith_port", "monolith_health_path", "monolith_health"} & set(_save(row, values)):
         _forget_health(MONOLITH_TARGET, POLLED_OTHERWISE)
@@ -145,6 +146,7 @@ def _service(row: PlanRow, found: Service | None, service: ServicePart, position
         "health": service.health.row(),
         "strip": service.strip,
         "timeout": service.timeout,
+        "failover": service.failover,
         "rollout": service.rollout.row(),
         "triggers": triggers.rows(service.triggers),
         "new_side_only": service.new_side_only,

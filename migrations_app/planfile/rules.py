@@ -241,6 +241,8 @@ def _values(document: _Document) -> Iterator[tuple[Loc, str]]:
     polled = [(loc, service.get("health")) for loc, service in document.services]
     polled.append((["monolith"], monolith.get("health") if (monolith := document.root.get("monolith")) else None))
     places += [([*loc, "health"], health, ("interval", "timeout")) for loc, health in polled if health is not None]
+    if (gateway := document.root.get("gateway")) is not None:
+        places.append((["gateway"], gateway, ("sticky",)))
     steps = [(loc, service.get("rollout")) for loc, service in document.services]
     places += [([*loc, "rollout"], rollout, ("template", "p95")) for loc, rollout in steps if rollout is not None]
     for loc, node, keys in places:

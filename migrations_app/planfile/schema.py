@@ -13,7 +13,7 @@ import re
 import unicodedata
 import zoneinfo
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -25,11 +25,15 @@ from pydantic import (
     TypeAdapter,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    model_validator,
 )
 from pydantic.json_schema import models_json_schema
 
 from migrations_app.durations import format_duration
 from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matches
+from migrations_app.gateways.base import Sticky
+from migrations_app.gateways.errors import InvalidTable
+from migrations_app.gateways.tables import check_sticky
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
 from migrations_app.planfile.rollout import RolloutPart, StepPart
@@ -43,6 +47,7 @@ ApproverWord = Literal["approver"]  # the roles that may approve (roles.MATRIX)
 _KEY = r"[a-z0-9]+(-[a-z0-9]+)*"
 _CHECK = r"[a-z][a-z0-9_]*"
 _FLAG = r"[A-Z][A-Z0-9_]*"
+_KEYWORD = r"[A-Za-z0-9_-]+"
 _SEGMENT = r"/[A-Za-z0-9_~-][A-Za-z0-9._~-]*"  # no empty, '.' or '..' segment: gateways normalise those away
 _PATH = rf"({_SEGMENT})+"
 _HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
@@ -134,6 +139,11 @@ Strip = Annotated[
     Field(max_length=MAX_PATH, json_schema_extra={"pattern": f"^({_PATH})?$"}),
     matches(f"({_PATH})?", "a path to take off; write one such as /api, or '' to take off nothing"),
 ]
+Keyword = Annotated[
+    str,
+    Field(max_length=64, json_schema_extra={"pattern": f"^{_KEYWORD}$"}),
+    matches(_KEYWORD, "a name; write letters, digits, '-' and '_'"),
+]
 AddressText = Annotated[str, Field(max_length=262), AfterValidator(_parse_address)]
 Day = Annotated[date, BeforeValidator(_parse_date)]
 Soak = Annotated[Length, PlainSerializer(format_duration)]
@@ -154,11 +164,35 @@ class PlanHeader(Part):
     roll_back_when: Annotated[tuple[Line, ...], Field(description="When to move back, a sentence each.")] = ()
 
 
+class StickyPart(Part):
+    """What tells users apart, so that each stays on one side of a split: one of the three."""
+
+    header: Annotated[Keyword | None, Field(description="The value of this header.")] = None
+    cookie: Annotated[Keyword | None, Field(description="The value of this cookie.")] = None
+    claim: Annotated[Keyword | None, Field(description="A claim of the bearer token, such as sub.")] = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(value is not None for value in (self.header, self.cookie, self.claim)) != 1:
+            raise ValueError("give one of header, cookie and claim")
+        try:
+            check_sticky(Sticky(**self.row()))
+        except InvalidTable as error:
+            raise ValueError(str(error).removeprefix("sticky: ")) from None
+        return self
+
+    def row(self) -> dict[str, str]:
+        """As gateways.base.Sticky takes it."""
+        values = {"header": self.header, "cookie": self.cookie, "jwt_claim": self.claim}
+        return {name: value for name, value in values.items() if value}
+
+
 class GatewayPart(Part):
     """The gateway that all routes of the plan run on."""
 
     key: Key
     adapter: Annotated[AdapterWord, Field(description="envoy: the real proxy; memory: in this process, for tests.")]
+    sticky: Annotated[StickyPart | None, Field(description="Unless told, each request is split at random.")] = None
 
 
 class MonolithPart(Part):
@@ -190,6 +224,9 @@ class ServicePart(Part):
     timeout: Annotated[float, Field(ge=0.1, le=3600, description="Seconds for a whole request, retries included.")] = (
         15.0
     )
+    failover: Annotated[
+        bool, Field(description="The gateway lets the monolith answer what it does not; false once that cannot.")
+    ] = True
     rollout: Annotated[
         RolloutPart, Field(description="In which steps its traffic moves.", json_schema_extra={"default": {}})
     ] = RolloutPart()

@@ -75,7 +75,13 @@ class LatencyTrigger(TriggerPart):
         return self
 
 
-AnyTrigger = HealthTrigger | ErrorTrigger | LatencyTrigger
+class FailoverTrigger(TriggerPart):
+    """The gateway lets the monolith answer in the place of the service."""
+
+    when: Literal["failover"]
+
+
+AnyTrigger = FailoverTrigger | HealthTrigger | ErrorTrigger | LatencyTrigger
 Trigger = Annotated[AnyTrigger, Field(discriminator="when")]
 _STORED: TypeAdapter[tuple[AnyTrigger, ...]] = TypeAdapter(tuple[Trigger, ...])
 

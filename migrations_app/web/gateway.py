@@ -115,9 +115,9 @@ def _flags(gateways: list[Gateway], now: datetime) -> list[FlagRow]:
     prefixes = defaultdict(list)
     for service, prefix in Route.objects.values_list("service_id", "prefix"):
         prefixes[service].append(prefix)
-    shapes = {name: icon(name) for name in ("check", "clock", "cross")}
+    shapes = {name: icon(name) for name in ("check", "clock", "cross", "warn")}
     found = []
-    for flag in Flag.objects.order_by("service__position", "key"):
+    for flag in Flag.objects.select_related("service").order_by("service__position", "key"):
         state = flag_state(flag, gateways, now)
         told = " ".join(prefixes[flag.service_id])
         found.append(FlagRow(flag.key, told, flag.weight, state, shapes[state.icon]))

@@ -77,6 +77,8 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
         if oldest is None or now - oldest > OLD_AFTER:
             age = words_of(now - oldest) if oldest else "a while"
             return FlagState("applied when last seen", "clock", f"That was {age} ago.", True, runs)
+        if away := next((why for row in seen if (why := row.failing_over.get(flag.service.key))), ""):
+            return FlagState("failing over", "warn", f"The monolith answers in its place: {away}.", True, runs)
         return FlagState("applied", "check", "", False, runs)
     if not error and flag.changed_at and now - flag.changed_at < APPLYING_FOR:
         return FlagState("applying", "clock", "", False, runs)

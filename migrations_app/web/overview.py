@@ -141,6 +141,7 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
     health = {target: state for target, (state, _) in current_health(now).items()}
     counted = recent_errors(now)
     running = _running(gateways, now)
+    away = {key for row in gateways for key in row.failing_over} if running is not None else set()
     planned = {target: window.until for target, window in windows_at(now).items()}
     found = []
     serving: Counter[str] = Counter()
@@ -175,6 +176,7 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
                 requests=requests,
                 failed=failed,
                 planned_until=planned.get(key),
+                failing_over=key in away,
             )
         )
     old = Target(

@@ -47,6 +47,7 @@ class Target:
     requests: int = 0
     failed: int = 0
     serves: str = ""  # of the monolith, in words
+    failing_over: bool = False  # the gateway lets the monolith answer in its place
     planned_until: datetime | None = None  # the end of the planned maintenance that it is in
 
     @property
@@ -192,6 +193,8 @@ def _when(at: datetime, zone: tzinfo) -> str:
 def _serves(target: Target) -> str:
     if target.runs is None:
         return "Not known"
+    if target.failing_over:
+        return f"Old side, in its place ({target.runs} %)"
     if target.runs == MONOLITH_WEIGHT:
         return "Nobody yet" if target.new_side_only else "Old side"
     return f"New side, {target.runs} %"

@@ -18,7 +18,7 @@ from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.planfile.triggers import AnyTrigger, from_rows
 
 _DOES = {"rollback": "rolls it back", "pause": "pauses its rollout", "tell": "tells, in the audit log"}
-_WATCHES = {"health": "Failed polls", "errors": "Errors", "latency": "Response time"}
+_WATCHES = {"health": "Failed polls", "errors": "Errors", "failover": "Failover", "latency": "Response time"}
 _STATES = {
     Breach.OK: ("Within", "check"),
     Breach.BREACHED: ("Past it", "cross"),

@@ -121,6 +121,7 @@ def load_status() -> Status | None:
             planned_start=week.planned_start,
             planned_end=week.planned_end,
             today=now.astimezone(zone).date(),
+            failing_over=seen_lately and any(service.key in row.failing_over for row in gateways),
             maintenance=_planned(windows, _serving(service.key, state.runs, flag.weight), zone),
         )
         areas.append(area_of(facts))

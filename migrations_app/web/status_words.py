@@ -54,6 +54,7 @@ class Facts:
     planned_start: date
     planned_end: date
     today: date
+    failing_over: bool = False  # the gateway lets the old system answer in the place of the new one
     maintenance: tuple[tuple[datetime, datetime], ...] = ()  # of the sides that serve it: from and until, next first
 
 
@@ -98,6 +99,8 @@ def area_of(facts: Facts) -> Area:
 def _who_serves(facts: Facts) -> str:
     if facts.runs is None:
         return "It cannot be told just now which system serves it"
+    if facts.failing_over:
+        return "The old system, in the place of the new one"
     if facts.runs == SERVICE_WEIGHT:
         return "The new system"
     if facts.runs > MONOLITH_WEIGHT:
@@ -118,17 +121,30 @@ def _sides(facts: Facts) -> dict[str, Health]:
 
 def _how_well(facts: Facts) -> tuple[Standing, str]:
     sides = _sides(facts)
+    if facts.failing_over and facts.old == Health.HEALTHY:
+        # What callers met is in the requests: of those that the old system answered none counts as failed.
+        return _of_requests(facts) or (
+            Standing.WORKING,
+            "The new system does not answer; the old one does in its place.",
+        )
     ill = [side for side, health in sides.items() if health == Health.UNHEALTHY]
     if ill and len(ill) == len(sides):
         told = f"The {ill[0]} system fails its checks." if len(ill) == 1 else "Both systems fail their checks."
         return Standing.DOWN, told
     if ill:
         return Standing.TROUBLE, f"The {ill[0]} system fails its checks; whom it serves has trouble."
-    if facts.requests >= FEWEST and facts.errors >= TROUBLE_SHARE * facts.requests:
-        return Standing.TROUBLE, f"{facts.errors:,} of {facts.requests:,} requests failed in the last minute."
+    if trouble := _of_requests(facts):
+        return trouble
     if facts.runs is None or Health.UNKNOWN in sides.values():
         return Standing.UNKNOWN, "Nobody has checked it in the last seconds; it may work all the same."
     return Standing.WORKING, _well(facts, in_use=bool(sides))
+
+
+def _of_requests(facts: Facts) -> tuple[Standing, str] | None:
+    """What callers have noticed, None when nothing."""
+    if facts.requests < FEWEST or facts.errors < TROUBLE_SHARE * facts.requests:
+        return None
+    return Standing.TROUBLE, f"{facts.errors:,} of {facts.requests:,} requests failed in the last minute."
 
 
 def _well(facts: Facts, *, in_use: bool) -> str:

@@ -17,8 +17,9 @@ from migrations_app.choices import ActorKind, AuditKind, Breach, RolloutState
 from migrations_app.errors import Busy
 from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
 from migrations_app.models import AuditEvent, Flag, HealthSample, Rollout, Service, TrafficSample, TriggerState
+from migrations_app.observe.traffic import read_once
 from migrations_app.reconcile.loop import reconcile_all
-from tests.factories import tick_all
+from tests.factories import memory_gateway, tick_all
 
 KEY = "USE_STORAGE_SERVICE"
 ERRORS = {"key": "errors", "when": "errors", "above": 5.0, "window": "30s"}
@@ -258,3 +259,22 @@ def test_a_person_who_was_quicker_wins(on, shell):
     roll_back_flag(key=KEY, actor=shell)
     assert watch_triggers() == []
     assert last_event().actor == shell.name
+
+
+def test_a_gateway_that_fails_over_rolls_back_with_its_reason(on):
+    watched_by({"key": "away", "when": "failover"})
+    assert watch_triggers() == []
+    memory_gateway().down = {"storage"}
+    read_once()
+    assert watch_triggers() == [f"{KEY}/away"]
+    assert "the monolith answers in its place: it takes no connections" in last_event().reason
+    assert weight() == 0
+
+
+def test_a_gateway_that_was_not_seen_lately_tells_nothing(on, time_machine):
+    watched_by({"key": "away", "when": "failover"})
+    memory_gateway().down = {"storage"}
+    read_once()
+    time_machine.move_to(timezone.now() + timedelta(seconds=6))
+    assert watch_triggers() == []
+    assert TriggerState.objects.get().state == Breach.NO_DATA

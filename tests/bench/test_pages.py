@@ -10,7 +10,7 @@ def test_the_pages_benchmark_compares_a_long_past_with_a_short_one():
         "bench.pages", "--services", "12", "--days", "3", "--minute-days", "1", "--events", "50", "--loads", "2"
     )
     for past in ("short", "long"):
-        assert set(result[past]["pages"]) == {"overview", "service"}
+        assert set(result[past]["pages"]) == {"timeline", "overview", "service", "week", "gateway", "status"}
         for page in result[past]["pages"].values():
             assert 0 < page["p50_ms"] <= page["p95_ms"]
             assert page["queries"] > 0

@@ -288,7 +288,7 @@ class Ledger:
         seen = bool(new[0] or old[0])
         return (
             {"auth": {Side.MONOLITH: old[0], Side.SERVICE: new[0]}} if seen else {},
-            {"auth": (old[0] + new[0], old[1] + new[1])} if seen else {},
+            {"auth": (old[0] + new[0], old[1] + max(0, new[1] - new[2]))} if seen else {},
             sorted(left, key=lambda one: (-one.requests, one.service or "")),
         )
 

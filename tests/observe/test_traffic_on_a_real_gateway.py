@@ -18,7 +18,7 @@ from migrations_app.planfile.reader import read_bytes
 from migrations_app.reconcile.adapters import adapter_for, forget_adapters
 from migrations_app.reconcile.loop import reconcile_all
 from tests.factories import make_healthy, tick_all
-from tests.gateways.estate import Envoy, upstreams
+from tests.gateways.estate import Envoy, upstreams, wait_until
 from tests.planfile.samples import SMALL
 
 
@@ -56,9 +56,10 @@ def envoy(db, sides, tmp_path, settings):
         gateway.close()
 
 
-def serve(envoy, sides, path, upstream, status, *, times, method="GET"):
+def serve(envoy, sides, path, upstream, status, *, times, method="GET", seen=None):
+    """So many requests while the upstream answers with this status; the client has `seen` the same, or another."""
     sides[upstream].status = status
-    assert {envoy.ask(path, method=method).status for _ in range(times)} == {status}
+    assert {envoy.ask(path, method=method).status for _ in range(times)} == {seen or status}
 
 
 def counts(model, **of):
@@ -71,7 +72,7 @@ def test_answers_of_each_class_retries_and_what_no_route_matches_reach_the_sums(
     read_once(now)
     serve(envoy, sides, "/api/storage/x", "storage", 200, times=5)
     serve(envoy, sides, "/api/storage/x", "storage", 404, times=3)
-    serve(envoy, sides, "/api/storage/x", "storage", 503, times=2)  # reads: each is sent a second time
+    serve(envoy, sides, "/api/storage/x", "storage", 503, times=2, seen=200)  # reads: the monolith answers them
     serve(envoy, sides, "/api/storage/x", "storage", 500, times=1, method="POST")
     serve(envoy, sides, "/api/auth/x", "monolith", 403, times=4)
     serve(envoy, sides, "/elsewhere", "monolith", 410, times=6)
@@ -85,8 +86,9 @@ def test_answers_of_each_class_retries_and_what_no_route_matches_reach_the_sums(
         "storage": {Side.MONOLITH: 0, Side.SERVICE: 11},
         "auth": {Side.MONOLITH: 4, Side.SERVICE: 0},
     }
-    assert recent_errors(now) == {"storage": (11, 3), "auth": (4, 0)}
-    assert still_on_monolith(now) == [Remaining(None, 7, 7 / 22), Remaining("auth", 4, 4 / 22)]
+    assert recent_errors(now) == {"storage": (11, 1), "auth": (4, 0)}  # callers saw one fail
+    left = [Remaining(None, 7, 7 / 22), Remaining("auth", 4, 4 / 22), Remaining("storage", 2, 2 / 22)]
+    assert still_on_monolith(now) == left
     assert roll_up(TRAFFIC, now + timedelta(minutes=1))
     for model in (TrafficMinute, TrafficHour, TrafficDay):
         assert counts(model, service="storage", side="service") == (11, 3, 3, 2)
@@ -109,3 +111,23 @@ def test_a_restart_of_the_gateway_counts_nothing_twice(envoy, sides):
     rest = TrafficSample.objects.filter(service=None, requests__gt=0).order_by("read_at")
     assert list(rest.values_list("requests", "client_errors")) == [(5, 5), (3, 3)]
     assert still_on_monolith(now + timedelta(seconds=5)) == [Remaining(None, 8, 8 / 15)]
+
+
+def test_what_the_gateway_does_in_the_place_of_a_service_is_kept_and_undoes_itself(envoy, sides):
+    read_once()
+    assert Gateway.objects.get().failing_over == {}
+    sides["storage"].status = 500
+    answers = [envoy.ask("/api/storage/x", method="POST").status for _ in range(20)]
+    assert set(answers) == {500, 200}
+    read_once()
+    found = Gateway.objects.get().failing_over
+    assert list(found) == ["storage"]
+    assert "several requests in a row" in found["storage"]
+    sides["storage"].status = 200
+
+    def is_back() -> bool:
+        envoy.ask("/api/storage/x")
+        read_once()
+        return Gateway.objects.get().failing_over == {}
+
+    wait_until(is_back, timeout=20)

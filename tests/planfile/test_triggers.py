@@ -11,7 +11,7 @@ from migrations_app.actor import SYSTEM
 from migrations_app.models import Service
 from migrations_app.planfile.diff import compare
 from migrations_app.planfile.load import current_plan, load_plan
-from migrations_app.planfile.triggers import ErrorTrigger, HealthTrigger, LatencyTrigger, from_rows
+from migrations_app.planfile.triggers import ErrorTrigger, FailoverTrigger, HealthTrigger, LatencyTrigger, from_rows
 from migrations_app.planfile.writer import write
 
 from .samples import changed, only_problem, plan_of
@@ -21,6 +21,7 @@ LINES = [
     "{key: down, when: health, failures: 2}",
     "{key: errors, when: errors, above: 1.5, window: 1m, requests: 50, on_no_data: act, do: pause}",
     "{key: slow, when: latency, above: 800, times: 2.0, dry_run: true}",
+    "{key: away, when: failover, do: tell}",
 ]
 
 
@@ -29,12 +30,13 @@ def with_triggers(*lines: str) -> str:
 
 
 def test_all_that_can_be_said_is_read():
-    down, errors, slow = plan_of(with_triggers(*LINES)).services[0].triggers
+    down, errors, slow, away = plan_of(with_triggers(*LINES)).services[0].triggers
     assert down == HealthTrigger(key="down", when="health", failures=2)
     assert isinstance(errors, ErrorTrigger)
     assert (errors.above, errors.window, errors.requests) == (1.5, timedelta(minutes=1), 50)
     assert (errors.on_no_data, errors.do, errors.dry_run) == ("act", "pause", False)
     assert isinstance(slow, LatencyTrigger)
+    assert away == FailoverTrigger(key="away", when="failover", do="tell")
     assert (slow.above, slow.times, slow.dry_run, slow.do) == (800, 2.0, True, "rollback")
 
 
@@ -84,6 +86,7 @@ def test_a_change_of_them_is_told_and_reaches_no_gateway():
         "service 'storage': trigger down: rollback by health failures 2 added",
         "service 'storage': trigger errors: pause by errors above 1.5, window 1m, requests 50, on_no_data act added",
         "service 'storage': trigger slow: rollback (dry run) by latency above 800, times 2.0 added",
+        "service 'storage': trigger away: tell by failover added",
     )
     assert not difference.routing
 

@@ -15,6 +15,7 @@ from migrations_app.choices import AuditKind, Health
 from migrations_app.gates.load import verdicts
 from migrations_app.models import AuditEvent, Gateway, HealthChange, HealthDay, HealthSample, HealthState, Service
 from migrations_app.observe.rollups import HEALTH, roll_up
+from migrations_app.observe.traffic import read_once
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from migrations_app.web.board import load_board
@@ -219,3 +220,17 @@ def test_a_button_of_one_service_is_open_just_when_a_click_would_pass(manager, p
     tick_all(3, people[Role.RELEASE_MANAGER])
     approve(3, people)
     compared()
+
+
+def test_a_failover_is_told_for_what_it_is(manager, people):
+    put_behind(1)
+    reconcile_all()
+    memory_gateway().down = {"rag"}
+    read_once()
+    assert Gateway.objects.get().failing_over == {"rag": "it takes no connections"}
+    said = text_of(manager.get("/services/rag/"))
+    assert "failing over The monolith answers in its place: it takes no connections." in said
+    assert "Old side, in its place (100 %)" in text_of(manager.get("/services/"))
+    memory_gateway().down = set()
+    read_once()
+    assert "failing over" not in text_of(manager.get("/services/rag/"))

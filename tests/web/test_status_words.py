@@ -145,3 +145,14 @@ def test_what_has_moved_in_part_is_not_said_to_move_as_a_whole(today, coming):
 )
 def test_the_days_of_an_area_are_summed_up_in_words(uptimes, words):
     assert days_in_words(uptimes, ["1 May", "2 May", "3 May"]) == words
+
+
+def test_a_failover_is_told_as_who_serves_and_is_no_trouble_for_callers():
+    area = area_of(replace(MOVED, new=Health.UNHEALTHY, failing_over=True))
+    assert area.standing == Standing.WORKING
+    assert area.serves == "The old system, in the place of the new one"
+    assert area.well == "The new system does not answer; the old one does in its place."
+    noticed = area_of(replace(MOVED, new=Health.UNHEALTHY, failing_over=True, errors=50))
+    assert (noticed.standing, noticed.well) == (Standing.TROUBLE, "50 of 100 requests failed in the last minute.")
+    both = area_of(replace(MOVED, new=Health.UNHEALTHY, old=Health.UNHEALTHY, failing_over=True))
+    assert both.standing == Standing.DOWN
