@@ -123,7 +123,7 @@ def _row(
     moves, changes = lately
     told = sorted(_told(moves, [one for one in changes if one.at >= frame.since]), key=lambda one: one.at, reverse=True)
     line, words = _line(target, summary, told[:MOST_CHANGES], frame.zone)
-    error, error_at = _last_error(summary, changes)
+    error, error_at = _last_error(target, summary, changes)
     return Row(
         target=target,
         summed_at=summary.refreshed_at if summary else None,
@@ -210,9 +210,12 @@ def _failed(target: Target) -> str:
     return f"{share:.1f} %" if share % 1 else f"{share:.0f} %"
 
 
-def _last_error(summary: Summary | None, changes: Sequence[Change]) -> tuple[str, datetime | None]:
-    """That of the last poll, or what last made it unhealthy."""
-    if summary and summary.state != Health.UNKNOWN and summary.error:
+def _last_error(target: Target, summary: Summary | None, changes: Sequence[Change]) -> tuple[str, datetime | None]:
+    """That of the last poll, or what last made it unhealthy.
+
+    The state and the poll are read one after the other: what came in between is told when the page asks again.
+    """
+    if summary and summary.state == target.state != Health.UNKNOWN and summary.error:
         return summary.error, summary.polled_at
     ill = [change for change in changes if change.state == Health.UNHEALTHY]
     return (ill[0].reason or "no reason was told", ill[0].at) if ill else ("", None)

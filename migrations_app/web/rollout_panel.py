@@ -28,7 +28,7 @@ _STATES = {
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step. `place` is done, now or next; `hold` in words, as long as it really takes."""
+    """One step. `place` is taken, here or ahead; `hold` in words, as long as it really takes."""
 
     number: int
     weight: int
@@ -103,7 +103,7 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
             weight=step.weight,
             hold=in_words(plan.scaled(timedelta(seconds=step.hold))) if step.hold else "",
             requests=step.requests,
-            place="now" if place == at else "done" if place < at or step.weight <= flag.weight else "next",
+            place="here" if place == at else "taken" if place < at or step.weight <= flag.weight else "ahead",
         )
         for place, step in enumerate(steps)
     )

@@ -72,7 +72,7 @@ def test_no_secret_is_in_the_file():
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
             if re.search(r"KEY|PASSWORD|SECRET|AUTH", key):
-                assert re.fullmatch(r"\$\{\w+:\?[^}]+\}", value), f"{name}: {key}"
+                assert re.fullmatch(r"\$\{\w+:(\?[^}]+|-)\}", value), f"{name}: {key}"
             # The password of a URL comes from a variable, too.
             assert not re.search(r"://[^/@$]*:[^$@/]+@", value), f"{name}: {key}"
 
