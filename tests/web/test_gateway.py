@@ -101,7 +101,7 @@ def test_flags_that_differ_stand_first(manager, shell):
     set_weight(key=KEY, weight=100, actor=shell)
     reconcile_all()
     content = manager.get("/gateway/").content.decode()
-    assert "1 of 10 flags differs" in content
+    assert "1 of 10 flags wants a look" in content
     assert re.findall(r"<code>(USE_\w+)</code>", content)[0] == KEY
 
 
