@@ -16,16 +16,6 @@ settings.load_profile("same")
 TRACSEQ = Path(__file__).parent.parent / "plans" / "tracseq-phase2.yaml"
 
 
-# Folders whose tests wait for processes for a long time; else one of their files is the last, and one worker idles.
-LONG_ONES = ("browser", "bench", "controlplane", "machine", "faults")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take the longest go first. Within a file the order stays."""
-    places = {name: place for place, name in enumerate(LONG_ONES)}
-    items.sort(key=lambda item: places.get(item.path.relative_to(Path(__file__).parent).parts[0], len(places)))
-
-
 @pytest.fixture(autouse=True)
 def _own_adapters() -> Iterator[None]:
     """No test sees the gateway of another."""
