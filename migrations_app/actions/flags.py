@@ -9,7 +9,7 @@ from uuid import UUID
 
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind
-from migrations_app.errors import Invalid, NotFound
+from migrations_app.errors import Invalid, NotFound, Stale
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag
 from migrations_app.roles import Permission
@@ -46,19 +46,25 @@ def roll_back_flag(
     actor: Actor,
     reason: str = "",
     told: Mapping[str, Any] | None = None,
+    measured_at: int | None = None,
     request_key: UUID | None = None,
 ) -> Change:
     """Move one service back to the monolith. No gate, never stale, safe to repeat. Raises NotPermitted, NotFound.
 
-    `told` is what the audit event has beside the weight: what was measured, when it was no person.
+    Where it is no person who asks: `told` is what was measured, which the audit event has beside the weight, and
+    `measured_at` the flag's generation at which it was. A flag that was moved since raises Stale: what was measured
+    tells nothing of the traffic that it has now.
     """
     actor.require(Permission.ROLL_BACK, "roll back")
-    return shift(
-        lambda: _move(key, AuditKind.FLAG_ROLLED_BACK, MONOLITH_WEIGHT, told or {}),
-        actor=actor,
-        reason=reason,
-        request_key=request_key,
-    )
+
+    def find() -> Move:
+        move = _move(key, AuditKind.FLAG_ROLLED_BACK, MONOLITH_WEIGHT, told or {})
+        (flag,) = move.flags
+        if measured_at is not None and flag.is_on and flag.generation != measured_at:
+            raise Stale(f"{key} was moved since it was measured. Nothing was done.")
+        return move
+
+    return shift(find, actor=actor, reason=reason, request_key=request_key)
 
 
 def _move(key: str, kind: AuditKind, weight: int, told: Mapping[str, Any] = MappingProxyType({})) -> Move:

@@ -154,7 +154,7 @@ def _fire(look: _Look) -> bool:
     told = {"trigger": {"key": trigger.key, "value": judged.value, "limit": judged.limit}}
     try:
         if act == "rollback":
-            roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told)
+            roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told, measured_at=flag.generation)
         elif act == "pause" and (row := under_way(flag.key)) and row.state == RolloutState.RUNNING:
             pause_rollout(key=flag.key, actor=SYSTEM, because=reason)
         else:

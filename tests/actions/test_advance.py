@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from migrations_app.actions import advance
 from migrations_app.actions.advance import advance_rollouts, judge
 from migrations_app.actions.freezes import add_freeze
-from migrations_app.actions.rollouts import pause_rollout, start_rollout, under_way
+from migrations_app.actions.rollouts import abort_rollout, pause_rollout, start_rollout, under_way
 from migrations_app.choices import ActorKind, AuditKind, Health, RolloutState
 from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
 from migrations_app.models import AuditEvent, Flag, Rollout, Service, TrafficSample
@@ -185,3 +186,20 @@ def test_the_time_scale_shortens_the_hold(plan, shell, time_machine):
     assert advance_rollouts() == []
     later(time_machine, seconds=2)
     assert advance_rollouts() == [KEY]
+
+
+def test_a_failure_of_an_earlier_step_does_not_roll_back_what_came_after(started, shell, monkeypatch):
+    """Somebody has rolled back and started anew between the look and the rollback."""
+    judged = advance.judge
+
+    def and_then_somebody_acts(rollout, now):
+        verdict = judged(rollout, now)
+        abort_rollout(key=KEY, actor=shell)
+        start_rollout(key=KEY, actor=shell)
+        return verdict
+
+    serve(40, errors=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(advance, "judge", and_then_somebody_acts)
+        assert advance_rollouts() == []
+    assert (weight(), under_way(KEY).state) == (10, RolloutState.RUNNING)

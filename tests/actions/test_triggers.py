@@ -278,3 +278,19 @@ def test_a_gateway_that_was_not_seen_lately_tells_nothing(on, time_machine):
     time_machine.move_to(timezone.now() + timedelta(seconds=6))
     assert watch_triggers() == []
     assert TriggerState.objects.get().state == Breach.NO_DATA
+
+
+def test_what_was_measured_before_the_flag_was_moved_again_rolls_nothing_back(on, shell, monkeypatch):
+    watched_by(ERRORS)
+    serve(100, errors=100)
+    fire = triggers._fire
+
+    def after_somebody(look):
+        roll_back_flag(key=KEY, actor=shell)
+        set_weight(key=KEY, weight=10, actor=shell)
+        return fire(look)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(triggers, "_fire", after_somebody)
+        assert watch_triggers() == []
+    assert weight() == 10
