@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import django
 
@@ -27,11 +27,12 @@ from django.utils import timezone  # noqa: E402
 
 from bench.processes import PLAN  # noqa: E402
 from migrations_app.actor import SYSTEM  # noqa: E402
-from migrations_app.gateways.base import Side  # noqa: E402
+from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic  # noqa: E402
 from migrations_app.models import HealthState, Service  # noqa: E402
 from migrations_app.observe import history, invented, uptime  # noqa: E402
 from migrations_app.observe.lately import lately  # noqa: E402
 from migrations_app.observe.rollups import HEALTH, TRAFFIC, roll_up  # noqa: E402
+from migrations_app.observe.traffic import store  # noqa: E402
 from migrations_app.planfile.load import load_plan  # noqa: E402
 from migrations_app.planfile.reader import read_path  # noqa: E402
 from migrations_app.planfile.schema import Plan  # noqa: E402
@@ -137,10 +138,9 @@ def sizes(targets: int) -> dict[str, float | None]:
 def pages(loads: int) -> dict[str, dict[str, object]]:
     """Milliseconds of the server, those of its own processor (`cpu`), and queries, of each page."""
     now = timezone.now()
-    HealthState.objects.update(polled_at=now)
-    # The timeline adds up the traffic of the last minute.
-    targets = ["monolith", *Service.objects.values_list("key", flat=True)]
-    invented.add_samples(targets, now - timedelta(seconds=30), now + timedelta(seconds=30))
+    services = list(Service.objects.values_list("key", flat=True))
+    for second in range(60, 0, -1):
+        observe(services, now - timedelta(seconds=second))
     client = Client()
     client.force_login(User.objects.get(username="bench"))
     key = Service.objects.order_by("-position").values_list("key", flat=True)[0]
@@ -152,6 +152,7 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
         "gateway": "/gateway/",
         "status": "/status/",
     }
+    observe(services, timezone.now())
     found: dict[str, dict[str, object]] = {}
     times: dict[str, list[float]] = {name: [] for name in paths}
     busy: dict[str, list[float]] = {name: [] for name in paths}
@@ -164,6 +165,7 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
     gc.collect()
     gc.freeze()  # as the server does when it has started
     for _ in range(loads):
+        observe(services, timezone.now())
         for name, path in paths.items():
             begun = time.process_time()
             times[name].append(milliseconds(lambda path=path: client.get(path)))
@@ -175,6 +177,15 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
             "cpu_p50_ms": rounded(percentile(busy[name], 0.5)),
         }
     return found
+
+
+def observe(services: list[str], now: datetime) -> None:
+    """What the workers do each second: every target was polled, and both sides of every service had requests."""
+    HealthState.objects.update(polled_at=now)
+    sides = [("", Side.MONOLITH), *((key, side) for key in services for side in Side)]
+    counted = round(now.timestamp() * 20)  # of each side, since the gateway started
+    spread = (counted, *NO_LATENCY[1:])
+    store({side: SideTraffic(counted, counted // 1000, spread) for side in sides}, now)
 
 
 def reads(loads: int) -> dict[str, float | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -17,8 +16,9 @@ from migrations_app.live import Topic, tell
 from migrations_app.models import Gateway, Service, TrafficCounter, TrafficReading
 from migrations_app.reconcile.adapters import adapter_for
 
-SHARE_WINDOW = timedelta(seconds=60)  # over which a share of traffic is told
-READINGS_FOR = 2 * SHARE_WINDOW  # how long running sums are kept: the newest before the window is needed too
+from .last_minute import MINUTE
+
+READINGS_FOR = 2 * MINUTE  # how long running sums are kept: the newest before the window is needed too
 # How long every reading is kept on its own; after that one sample stands for each minute. To add up a day of one side,
 # read every two seconds, took over a second; by the minute a twentieth, and checks add up days, again and again.
 SINGLE_FOR = timedelta(minutes=10)
@@ -39,19 +39,6 @@ class _Counter(NamedTuple):
     failovers: int | None
     latency: list[int]
     read_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Remaining:
-    """What the monolith still answers of one service, or, without one, of what no route matches, within SHARE_WINDOW.
-
-    `requests` are those to its old side and those that failed over to it; `share`, from 0 to 1, is theirs of all
-    requests to the gateway.
-    """
-
-    service: str | None
-    requests: int
-    share: float
 
 
 def read_once(now: datetime | None = None) -> int:
@@ -228,96 +215,3 @@ def _merge_minutes(since: datetime, until: datetime) -> None:
             """,  # noqa: S608  # the ranges are numbers
             [since, until, len(NO_LATENCY)],
         )
-
-
-def recent(now: datetime | None = None) -> dict[str, dict[Side, int]]:
-    """Service key -> side -> requests within the last SHARE_WINDOW. A service without traffic is not in it."""
-    found: dict[str, dict[Side, int]] = defaultdict(lambda: dict.fromkeys(Side, 0))
-    for (service, side), one in _lately(now).items():
-        if service and one.requests:
-            found[service][side] = one.requests
-    return dict(found)
-
-
-def recent_errors(now: datetime | None = None) -> dict[str, tuple[int, int]]:
-    """Service key -> requests of both sides within the last SHARE_WINDOW, and how many of them clients saw fail.
-
-    What failed over did not: the monolith answered, and how is not known.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    for (service, _), one in _lately(now).items():
-        if service and (one.requests or one.errors):
-            requests, errors = found.get(service, (0, 0))
-            found[service] = (requests + one.requests, errors + max(0, one.errors - one.failovers))
-    return found
-
-
-def still_on_monolith(now: datetime | None = None) -> list[Remaining]:
-    """What the monolith still answers, the most first. Nobody of whom it answers nothing is in it. One query."""
-    everything = 0
-    served: dict[str, int] = defaultdict(int)
-    for (service, side), one in _lately(now).items():
-        everything += max(one.requests, one.failovers)  # a request may have failed over and not be over yet
-        served[service] += one.requests if side is Side.MONOLITH else one.failovers
-    return [
-        Remaining(service or None, requests, requests / everything)
-        for service, requests in sorted(served.items(), key=lambda item: (-item[1], item[0]))
-        if requests
-    ]
-
-
-class _Counts(NamedTuple):
-    requests: int
-    errors: int
-    failovers: int
-
-
-# What came between the newest running sums and those at the beginning of the window, or nearly so. Samples after the
-# newest are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
-# earlier ones. Most of the time there are none of either.
-_LATELY = """
-WITH last AS (
-    SELECT * FROM migrations_app_trafficreading ORDER BY read_at DESC LIMIT 1
-), first AS (
-    SELECT * FROM migrations_app_trafficreading WHERE read_at >= coalesce(
-        (SELECT max(read_at) FROM migrations_app_trafficreading WHERE read_at <= %(since)s), '-infinity'
-    ) ORDER BY read_at LIMIT 1
-), parts (service_id, side, requests, errors, failovers) AS (
-    SELECT place.service_id, place.side, place.requests - coalesce(requests_before, 0),
-        place.errors - coalesce(errors_before, 0), place.failovers - coalesce(failovers_before, 0)
-    FROM last, first, unnest(
-        last.services, last.sides, last.requests, last.errors, last.failovers,
-        first.requests, first.errors, first.failovers
-    ) AS place (
-        service_id, side, requests, errors, failovers, requests_before, errors_before, failovers_before
-    )
-    UNION ALL
-    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
-    FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
-    GROUP BY service_id, side
-    UNION ALL
-    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint, sign * sum(failovers)::bigint
-    FROM migrations_app_trafficsample CROSS JOIN (
-        SELECT CASE WHEN read_at > %(since)s THEN 1 ELSE -1 END AS sign FROM first
-    ) AS beside
-    WHERE read_at > least(%(since)s, (SELECT read_at FROM first))
-        AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
-    GROUP BY service_id, side, sign
-)
-SELECT coalesce(key, ''), side, requests, errors, failovers
-FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
-WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0) AND (service_id IS NULL OR service.id IS NOT NULL)
-"""
-
-
-def _lately(now: datetime | None) -> dict[tuple[str, Side], _Counts]:
-    """By service key ("": what no route matches) and side, within the last SHARE_WINDOW. One query."""
-    found: dict[tuple[str, Side], _Counts] = {}
-    with connection.cursor() as cursor:
-        cursor.execute(_LATELY, {"since": (now or timezone.now()) - SHARE_WINDOW})
-        for service, side, *counts in cursor.fetchall():
-            key, one = (service, Side(side)), _Counts(*counts)
-            if key in found:
-                one = _Counts(*(map(sum, zip(found[key], one, strict=True))))
-            found[key] = one
-    return found

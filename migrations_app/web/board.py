@@ -18,7 +18,7 @@ from migrations_app.gates.verdict import Line, LineKind, Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
 from migrations_app.models import Flag, Gateway, Plan, Service, Week
 from migrations_app.models.health import MONOLITH_TARGET
-from migrations_app.observe.traffic import recent
+from migrations_app.observe.last_minute import last_minute
 
 from .gate import anchor_of
 from .gate import state_of as state_of_line
@@ -338,7 +338,7 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
     if plan is None:
         return None
     gates = load_gates(Phase.START, Phase.DONE, plan=plan)
-    counted = recent(gates.now)
+    counted = last_minute(gates.now).requests()
 
     def service(week: Week, row: FlagRow) -> ServiceRow:
         sides = counted.get(row.service)

@@ -22,8 +22,8 @@ from migrations_app.gates.load import current_health
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.observe.last_minute import LastMinute, last_minute
 from migrations_app.observe.maintenance import windows_at
-from migrations_app.observe.traffic import recent_errors, still_on_monolith
 from migrations_app.roles import Permission
 from migrations_app.templatetags.switchyard import icon
 
@@ -95,7 +95,7 @@ def live(request: WebRequest) -> HttpResponseBase:
 
 
 def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseBase:
-    """Eleven queries, with those of every page, however many services, polls and events there are."""
+    """Ten queries, with those of every page, however many services, polls and events there are."""
     around = chrome(request)["chrome"]
     if around.plan is None:
         return render(request, "no_plan.html")
@@ -103,7 +103,8 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
     form.label_suffix = ""
     form.is_valid()
     said = {name: value for name, value in form.cleaned_data.items() if value}
-    targets = _targets(around.plan, around.gateways, around.now)
+    counted = last_minute(around.now)
+    targets = _targets(around.plan, around.gateways, counted, around.now)
     found = _chosen(targets, said)
     last = max(1, -(-len(found) // PAGE))
     page = min(said.pop("page", 1), last)
@@ -128,7 +129,7 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
         "previous": urlencode(said | {"page": page - 1}) if page > 1 else "",
         "next": urlencode(said | {"page": page + 1}) if page < last else "",
         "tally": _tally(targets),
-        "left": _left(targets, around.now),
+        "left": _left(targets, counted),
         "old_sums": _old_sums(rows, around.now),
         "shown": keys,
         "token": f"{zlib.crc32(keys.encode()):08x}",
@@ -136,10 +137,10 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
     return render(request, f"overview.html{part}", context, status=422 if form.errors else 200)
 
 
-def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]:
+def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: datetime) -> list[Target]:
     """The monolith, then the services in the order of the plan."""
     health = {target: state for target, (state, _) in current_health(now).items()}
-    counted = recent_errors(now)
+    failures = counted.failures()
     running = _running(gateways, now)
     away = {key for row in gateways for key in row.failing_over} if running is not None else set()
     planned = {target: window.until for target, window in windows_at(now).items()}
@@ -158,7 +159,7 @@ def _targets(plan: Plan, gateways: list[Gateway], now: datetime) -> list[Target]
         "service__owner",
         "service__new_side_only",
     ):
-        requests, failed = counted.get(key, (0, 0))
+        requests, failed = failures.get(key, (0, 0))
         runs = running.get(flag) if running is not None else None
         if not new_side_only:
             serving[_part(runs)] += 1
@@ -247,8 +248,8 @@ def _tally(targets: Sequence[Target]) -> list[tuple[Health, SafeString, int]]:
     return [(state, icon(SHAPES[state]), counted[state]) for state in WORST if counted[state]]
 
 
-def _left(targets: Sequence[Target], now: datetime) -> Left:
-    remaining = still_on_monolith(now)
+def _left(targets: Sequence[Target], counted: LastMinute) -> Left:
+    remaining = counted.still_on_monolith()
     titles = {target.key: target.title for target in targets}
     requests, share = sum(one.requests for one in remaining), sum(one.share for one in remaining)
     total = round(requests / share) if share else sum(target.requests for target in targets)

@@ -31,9 +31,9 @@ from migrations_app.models import Flag, Gateway, MaintenanceWindow, Plan
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.areas import uptime_of_area
 from migrations_app.observe.history import Summary, summaries
+from migrations_app.observe.last_minute import last_minute
 from migrations_app.observe.maintenance import announced
 from migrations_app.observe.moves import moves_since
-from migrations_app.observe.traffic import recent_errors
 from migrations_app.observe.uptime import DAYS, day_of, in_per_cent
 from migrations_app.roles import Permission, who_may
 
@@ -98,7 +98,7 @@ def load_status() -> Status | None:
     known = summaries(now)
     health = {target: one.state for target, one in known.items()}
     moves = moves_since(day_of(now, DAYS - 1))
-    counted = recent_errors(now)
+    counted = last_minute(now).failures()
     windows = announced(now, ANNOUNCED)
     areas, uptimes = [], []
     old_days = _days(known.get(MONOLITH_TARGET), now)

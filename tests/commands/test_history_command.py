@@ -25,8 +25,8 @@ from migrations_app.models import (
     TrafficSample,
 )
 from migrations_app.observe.history import bars, latency_series, summaries
+from migrations_app.observe.last_minute import last_minute
 from migrations_app.observe.rollups import HEALTH, TRAFFIC, roll_up
-from migrations_app.observe.traffic import recent, recent_errors, still_on_monolith
 
 
 def generate(*options: str) -> None:
@@ -57,11 +57,11 @@ def test_every_target_has_all_of_its_days_and_the_spans_agree(plan):
     assert TrafficSample.objects.filter(service=None).count() == 600
     assert TrafficDay.objects.filter(service="", side="monolith").exists()
     until = TrafficReading.objects.latest("read_at").read_at
-    lately = recent(until), recent_errors(until), still_on_monolith(until)
-    assert lately[0]["auth"] == {Side.MONOLITH: 120, Side.SERVICE: 120}
-    assert {one.service: one.requests for one in lately[2]}[None] == 120
+    lately = last_minute(until)
+    assert lately.requests()["auth"] == {Side.MONOLITH: 120, Side.SERVICE: 120}
+    assert {one.service: one.requests for one in lately.still_on_monolith()}[None] == 120
     TrafficReading.objects.all().delete()
-    assert (recent(until), recent_errors(until), still_on_monolith(until)) == lately
+    assert last_minute(until) == lately
 
 
 def test_what_comes_afterwards_is_summed_up_and_spoils_nothing(plan):

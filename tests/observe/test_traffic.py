@@ -12,16 +12,8 @@ from django.utils import timezone
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
 from migrations_app.models import Service, TrafficCounter, TrafficReading, TrafficSample
 from migrations_app.models.traffic import latency_of, requests_of
-from migrations_app.observe.traffic import (
-    SHARE_WINDOW,
-    SINGLE_FOR,
-    Remaining,
-    read_once,
-    recent,
-    recent_errors,
-    still_on_monolith,
-    store,
-)
+from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute
+from migrations_app.observe.traffic import SINGLE_FOR, read_once, store
 from tests.factories import memory_gateway
 
 KEY = ("auth", Side.MONOLITH)
@@ -140,14 +132,14 @@ def test_silence_stores_nothing_and_services_outside_the_plan_are_passed_over(pl
     assert store({KEY: SideTraffic(5, 0), stranger: SideTraffic(9, 0)}, noon + timedelta(seconds=2)) == 0
 
 
-def test_recent_is_the_last_minute_by_side(plan, noon):
+def test_the_last_minute_by_side(plan, noon):
     service = ("auth", Side.SERVICE)
     store({KEY: SideTraffic(0, 0), service: SideTraffic(0, 0)}, noon)
     store({KEY: SideTraffic(100, 0), service: SideTraffic(0, 0)}, noon + timedelta(seconds=10))
     store({KEY: SideTraffic(130, 0), service: SideTraffic(20, 0)}, noon + timedelta(seconds=65))
-    found = recent(noon + timedelta(seconds=71))
+    found = last_minute(noon + timedelta(seconds=71)).requests()
     assert found == {"auth": {Side.MONOLITH: 30, Side.SERVICE: 20}}
-    assert recent(noon + timedelta(seconds=200)) == {}
+    assert last_minute(noon + timedelta(seconds=200)).requests() == {}
 
 
 def test_read_from_the_gateway_itself(plan):
@@ -156,7 +148,7 @@ def test_read_from_the_gateway_itself(plan):
     for _ in range(3):
         adapter.serve("/api/auth/login")
     assert read_once(timezone.now()) == 1
-    assert recent()["auth"] == {Side.MONOLITH: 3, Side.SERVICE: 0}
+    assert last_minute().requests()["auth"] == {Side.MONOLITH: 3, Side.SERVICE: 0}
     assert TrafficSample.objects.get().latency == list(spread(r0=3))
 
 
@@ -216,8 +208,8 @@ def test_what_no_route_matches_is_kept_without_a_service(plan, noon):
     rows = TrafficSample.objects.order_by("read_at").values_list("service", "side", *COLUMNS)
     assert list(rows) == [(None, "monolith", 40, 1, 9, 0, 0), (None, "monolith", 3, 0, 0, 0, 0)]
     assert TrafficCounter.objects.filter(service=None).values_list(*COLUMNS).get() == (3, 0, 0, 0, 0)
-    assert recent(noon + 5 * SECOND) == {}
-    assert recent_errors(noon + 5 * SECOND) == {}
+    assert last_minute(noon + 5 * SECOND).requests() == {}
+    assert last_minute(noon + 5 * SECOND).failures() == {}
 
 
 def test_the_database_takes_one_counter_of_what_no_route_matches_and_the_monoliths_alone(plan, noon):
@@ -252,10 +244,10 @@ def test_a_reading_costs_the_same_questions_for_500_services_as_for_one(plan, no
     assert questions(number, 3) == few
     assert len(few) < 15
     assert TrafficSample.objects.count() == 2 + 2 * 2 * (1 + number)
-    for read in (recent, recent_errors, still_on_monolith):
-        with CaptureQueriesContext(connection) as captured:
-            assert len(read(noon + 4 * SECOND)) == 1 + number
-        assert len(captured) == 1
+    with CaptureQueriesContext(connection) as captured:
+        found = last_minute(noon + 4 * SECOND)
+        assert {len(told) for told in (found.requests(), found.failures(), found.still_on_monolith())} == {1 + number}
+    assert len(captured) == 1
 
 
 class Ledger:
@@ -278,8 +270,8 @@ class Ledger:
         store(self.totals, self.start + second * SECOND)
 
     def lately(self, now):
-        """What `recent`, `recent_errors` and `still_on_monolith` have to tell: counted one by one."""
-        rows = [row for row in self.served if row[0] > now - SHARE_WINDOW]
+        """What `last_minute` has to tell: counted one by one."""
+        rows = [row for row in self.served if row[0] > now - MINUTE]
         sums = {key: [sum(row[place] for row in rows if row[1] == key) for place in (2, 3, 4)] for key in self.totals}
         new, old, rest = (sums.get(key, [0, 0, 0]) for key in (NEW_SIDE, KEY, REST))
         everything = new[0] + old[0] + rest[0]
@@ -294,7 +286,8 @@ class Ledger:
 
 
 def lately(now):
-    return recent(now), recent_errors(now), still_on_monolith(now)
+    found = last_minute(now)
+    return found.requests(), found.failures(), found.still_on_monolith()
 
 
 def assert_told(ledger, *seconds):
@@ -386,6 +379,6 @@ def test_what_remains_is_the_old_side_and_what_failed_over_the_most_first(plan, 
     store(
         {KEY: counted(20), NEW_SIDE: counted(100, failovers=30), REST: counted(5), rag[1]: counted(45)}, noon + SECOND
     )
-    found = still_on_monolith(noon + 2 * SECOND)
+    found = last_minute(noon + 2 * SECOND).still_on_monolith()
     assert found == [Remaining("auth", 50, 50 / 170), Remaining(None, 5, 5 / 170)]
-    assert still_on_monolith(noon + timedelta(hours=1)) == []
+    assert last_minute(noon + timedelta(hours=1)).still_on_monolith() == []

@@ -11,8 +11,9 @@ from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
 from migrations_app.gateways.base import Side
 from migrations_app.models import Gateway, TrafficDay, TrafficHour, TrafficMinute, TrafficSample
+from migrations_app.observe.last_minute import Remaining, last_minute
 from migrations_app.observe.rollups import TRAFFIC, roll_up
-from migrations_app.observe.traffic import Remaining, read_once, recent, recent_errors, still_on_monolith
+from migrations_app.observe.traffic import read_once
 from migrations_app.planfile.load import load_plan
 from migrations_app.planfile.reader import read_bytes
 from migrations_app.reconcile.adapters import adapter_for, forget_adapters
@@ -82,13 +83,13 @@ def test_answers_of_each_class_retries_and_what_no_route_matches_reach_the_sums(
     assert counts(TrafficSample, service__key="auth", side=Side.MONOLITH) == (4, 0, 4, 0)
     assert counts(TrafficSample, service=None) == (7, 0, 6, 0)
     now += timedelta(seconds=3)
-    assert recent(now) == {
+    assert last_minute(now).requests() == {
         "storage": {Side.MONOLITH: 0, Side.SERVICE: 11},
         "auth": {Side.MONOLITH: 4, Side.SERVICE: 0},
     }
-    assert recent_errors(now) == {"storage": (11, 1), "auth": (4, 0)}  # callers saw one fail
+    assert last_minute(now).failures() == {"storage": (11, 1), "auth": (4, 0)}  # callers saw one fail
     left = [Remaining(None, 7, 7 / 22), Remaining("auth", 4, 4 / 22), Remaining("storage", 2, 2 / 22)]
-    assert still_on_monolith(now) == left
+    assert last_minute(now).still_on_monolith() == left
     assert roll_up(TRAFFIC, now + timedelta(minutes=1))
     for model in (TrafficMinute, TrafficHour, TrafficDay):
         assert counts(model, service="storage", side="service") == (11, 3, 3, 2)
@@ -110,7 +111,7 @@ def test_a_restart_of_the_gateway_counts_nothing_twice(envoy, sides):
     assert list(found.values_list("requests", "client_errors")) == [(5, 5), (2, 2)]
     rest = TrafficSample.objects.filter(service=None, requests__gt=0).order_by("read_at")
     assert list(rest.values_list("requests", "client_errors")) == [(5, 5), (3, 3)]
-    assert still_on_monolith(now + timedelta(seconds=5)) == [Remaining(None, 8, 8 / 15)]
+    assert last_minute(now + timedelta(seconds=5)).still_on_monolith() == [Remaining(None, 8, 8 / 15)]
 
 
 def test_what_the_gateway_does_in_the_place_of_a_service_is_kept_and_undoes_itself(envoy, sides):

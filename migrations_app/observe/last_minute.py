@@ -1,0 +1,129 @@
+"""What the gateways counted within the last minute, in one query, and what pages tell of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from django.db import connection
+from django.utils import timezone
+
+from migrations_app.gateways.base import Side
+
+MINUTE = timedelta(seconds=60)
+
+
+class Counts(NamedTuple):
+    """Requests meant for one side, those of them that failed, and those of them that the other side answered."""
+
+    requests: int
+    errors: int
+    failovers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What the monolith still answers of one service, or, without one, of what no route matches.
+
+    `requests` are those to its old side and those that failed over to it; `share`, from 0 to 1, is theirs of all
+    requests to the gateway.
+    """
+
+    service: str | None
+    requests: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastMinute:
+    """`counts` by service key ("": what no route matches) and side; what had no traffic is not in it."""
+
+    counts: Mapping[tuple[str, Side], Counts]
+
+    def requests(self) -> dict[str, dict[Side, int]]:
+        """Service key -> side -> requests."""
+        found: dict[str, dict[Side, int]] = {}
+        for (service, side), one in self.counts.items():
+            if service and one.requests:
+                found.setdefault(service, dict.fromkeys(Side, 0))[side] = one.requests
+        return found
+
+    def failures(self) -> dict[str, tuple[int, int]]:
+        """Service key -> requests of both sides, and how many of them clients saw fail.
+
+        What failed over did not: the monolith answered, and how is not known.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for (service, _), one in self.counts.items():
+            if service and (one.requests or one.errors):
+                requests, failed = found.get(service, (0, 0))
+                found[service] = (requests + one.requests, failed + max(0, one.errors - one.failovers))
+        return found
+
+    def still_on_monolith(self) -> list[Remaining]:
+        """What the monolith still answers, the most first. Nobody of whom it answers nothing is in it."""
+        everything = 0
+        served: dict[str, int] = defaultdict(int)
+        for (service, side), one in self.counts.items():
+            everything += max(one.requests, one.failovers)  # a request may have failed over and not be over yet
+            served[service] += one.requests if side is Side.MONOLITH else one.failovers
+        return [
+            Remaining(service or None, requests, requests / everything)
+            for service, requests in sorted(served.items(), key=lambda item: (-item[1], item[0]))
+            if requests
+        ]
+
+
+# What came between the newest running sums and those at the beginning of the minute, or nearly so. Samples after the
+# newest are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
+# earlier ones. Most of the time there are none of either.
+_COUNTED = """
+WITH last AS (
+    SELECT * FROM migrations_app_trafficreading ORDER BY read_at DESC LIMIT 1
+), first AS (
+    SELECT * FROM migrations_app_trafficreading WHERE read_at >= coalesce(
+        (SELECT max(read_at) FROM migrations_app_trafficreading WHERE read_at <= %(since)s), '-infinity'
+    ) ORDER BY read_at LIMIT 1
+), parts (service_id, side, requests, errors, failovers) AS (
+    SELECT place.service_id, place.side, place.requests - coalesce(requests_before, 0),
+        place.errors - coalesce(errors_before, 0), place.failovers - coalesce(failovers_before, 0)
+    FROM last, first, unnest(
+        last.services, last.sides, last.requests, last.errors, last.failovers,
+        first.requests, first.errors, first.failovers
+    ) AS place (
+        service_id, side, requests, errors, failovers, requests_before, errors_before, failovers_before
+    )
+    UNION ALL
+    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+    FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
+    GROUP BY service_id, side
+    UNION ALL
+    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint, sign * sum(failovers)::bigint
+    FROM migrations_app_trafficsample CROSS JOIN (
+        SELECT CASE WHEN read_at > %(since)s THEN 1 ELSE -1 END AS sign FROM first
+    ) AS beside
+    WHERE read_at > least(%(since)s, (SELECT read_at FROM first))
+        AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
+    GROUP BY service_id, side, sign
+)
+SELECT coalesce(key, ''), side, requests, errors, failovers
+FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
+WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0) AND (service_id IS NULL OR service.id IS NOT NULL)
+"""
+_SIDES = {side.value: side for side in Side}
+
+
+def last_minute(now: datetime | None = None) -> LastMinute:
+    """One query, whose cost does not grow with the number of readings."""
+    found: dict[tuple[str, Side], Counts] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTED, {"since": (now or timezone.now()) - MINUTE})
+        for service, side, *counts in cursor.fetchall():
+            key, one = (service, _SIDES[side]), Counts._make(counts)
+            if key in found:
+                one = Counts._make(map(sum, zip(found[key], one, strict=True)))
+            found[key] = one
+    return LastMinute(found)
