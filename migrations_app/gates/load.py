@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from migrations_app.choices import CheckState, Decision, Health, Phase, WeekStatus
 from migrations_app.gateways.base import SERVICE_WEIGHT, Address
-from migrations_app.models import Freeze, HealthState, Override, Plan, Week
+from migrations_app.models import Freeze, Override, Plan, Week
 from migrations_app.models.health import trusted_for
 
 from .checks import INSTANT
@@ -215,12 +215,17 @@ def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]
     So is one that lies as far in the future, from before the clock was put back, until the next poll.
     """
     now = now or timezone.now()
-    columns = ("target", "polled_at", "state", "error", "since", "milliseconds", "stale_after")
     found = {}
-    for target, polled_at, *row in HealthState.objects.values_list(*columns):
-        health = _health_at(now, (now - polled_at).total_seconds(), *row)
+    for target, age, state, error, stale_after in _rows(_AGES, [now]):
+        health = _health_at(now, age, state, error, now, None, stale_after)
         found[target] = (health.state, health.error)
     return found
+
+
+# Moments as numbers: to make a thousand of them readable takes longer than to read them.
+_AGES = """
+    SELECT target, extract(epoch FROM %s - polled_at)::float8, state, error, stale_after FROM migrations_app_healthstate
+"""
 
 
 def _health_at(now: datetime, age: float, *row: Any) -> TargetHealth:

@@ -53,6 +53,17 @@ def day_bars(days: Iterable[Any]) -> SafeString:
     )
 
 
+@register.simple_tag
+def chart_rows(readings: Iterable[Any]) -> SafeString:
+    """The readings of web.charts as rows of its table. Not by tags either: there are 180 of them for each chart."""
+    rows = []
+    for reading in readings:
+        cells = "".join(f'<td class="num">{escape(text) or "none"}</td>' for text in (*reading.texts, *reading.more))
+        words, when = escape(reading.words), escape(reading.when)
+        rows.append(f'<tr data-x="{reading.x}" data-words="{words}"><td class="num">{when}</td>{cells}</tr>')
+    return SafeString("".join(rows))
+
+
 @register.simple_tag(takes_context=True)
 def moment(context: dict[str, Any], value: datetime | None, missing: str = "never") -> SafeString:
     """A moment in the plan's time zone; the script shows it in the viewer's, with this one on hover.
