@@ -31,7 +31,8 @@ EXPECTED = {"event_p95_ms": 250.0, "connections_more": 2}  # on two quiet shared
 POLL_EVERY = 2.0  # seconds: how often a page without a stream asks
 EVENTS_APART = 0.6  # seconds: longer than what a stream puts together
 OF_SESSION, OF_ACCOUNT = 4, 20  # streams that the dashboard gives to each
-WARM = 10  # pages that are opened at once: the first of them have the dashboard's pool of connections grow
+AT_ONCE = 10  # pages that are opened together: as many ask the database at the same time
+WARM = 50  # pages after which the dashboard's pool of connections has grown as far as that takes
 OPEN_WITHIN, SEEN_WITHIN = 60.0, 10.0  # seconds
 _MAKE_SESSIONS = """
 import json
@@ -95,12 +96,9 @@ def cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def connections(database: psycopg.Connection) -> int:
-    """All that are open to the dashboard's database but our own."""
-    row = database.execute(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    ).fetchone()
-    return int(row[0]) if row else 0
+def connections(process: psutil.Process, port: int) -> int:
+    """How many the dashboard's process has open to PostgreSQL, which listens at this port."""
+    return sum(bool(one.raddr) and one.raddr.port == port for one in process.net_connections("tcp"))
 
 
 async def measure(it: Installation, *, pages: int, events: int, idle: float, questions: int) -> dict[str, object]:
@@ -110,27 +108,27 @@ async def measure(it: Installation, *, pages: int, events: int, idle: float, que
     found = json.loads(told.splitlines()[-1])
     cookies = [f"{found['cookie']}={key}" for key in found["keys"] for _ in range(OF_SESSION)][:pages]
     address = found["address"]
-    process = web_process(it.ports.dashboard)
+    process, postgres = web_process(it.ports.dashboard), int(address["PORT"])
     with psycopg.connect(
         dbname=address["NAME"],
         user=address["USER"],
         password=address["PASSWORD"] or None,
         host=address["HOST"],
-        port=address["PORT"],
+        port=postgres,
         autocommit=True,
     ) as database:
         polling = await _ask(it, cookies[0], process, questions)
         shared = Machine()
         opened, listening = await _open(it, cookies[:WARM])
         try:
-            connected, memory = connections(database), process.memory_info().rss
+            connected, memory = connections(process, postgres), process.memory_info().rss
             more, also = await _open(it, cookies[WARM:])
             opened, listening = [*opened, *more], [*listening, *also]
             say(f"{len(opened)} streams are open")
             begun, before = time.monotonic(), cpu_seconds(process)
             await asyncio.sleep(idle)
             busy = (cpu_seconds(process) - before) / (time.monotonic() - begun)
-            connected_after, memory_after = connections(database), process.memory_info().rss
+            connected_after, memory_after = connections(process, postgres), process.memory_info().rss
             seen, cost = await _tell(database, opened, process, events)
             others = shared.figures()
         finally:
@@ -165,8 +163,8 @@ async def measure(it: Installation, *, pages: int, events: int, idle: float, que
 async def _open(it: Installation, cookies: list[str]) -> tuple[list[Page], list[asyncio.Task[None]]]:
     opened: list[Page] = []
     listening: list[asyncio.Task[None]] = []
-    for begin in range(0, len(cookies), WARM):
-        some = cookies[begin : begin + WARM]
+    for begin in range(0, len(cookies), AT_ONCE):
+        some = cookies[begin : begin + AT_ONCE]
         opened += await asyncio.gather(*(open_page(it.ports.dashboard, cookie) for cookie in some))
     listening = [asyncio.create_task(page.listen()) for page in opened]
     try:
