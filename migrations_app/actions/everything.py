@@ -7,10 +7,11 @@ from uuid import UUID
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import MONOLITH_WEIGHT
-from migrations_app.models import Flag, Week
+from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .change import Change, Move, shift
+from .dependents import last_first
 
 
 def roll_back_everything(*, actor: Actor, reason: str = "", request_key: UUID | None = None) -> Change:
@@ -23,6 +24,5 @@ def roll_back_everything(*, actor: Actor, reason: str = "", request_key: UUID | 
 
 
 def _move() -> Move:
-    flags, weeks = tuple(Flag.objects.all()), tuple(Week.objects.all())
-    kind = AuditKind.EVERYTHING_ROLLED_BACK
-    return Move(kind, "everything", "Everything", None, flags, MONOLITH_WEIGHT, others=weeks)
+    kind, flags = AuditKind.EVERYTHING_ROLLED_BACK, tuple(Flag.objects.all())
+    return Move(kind, "everything", "Everything", None, flags, MONOLITH_WEIGHT, others=tuple(last_first()))

@@ -44,6 +44,7 @@ KIND_WORDS = {
     AuditKind.ROLLOUT_FINISHED: "Rollout finished",
     AuditKind.TRIGGER_FIRED: "Trigger fired",
     AuditKind.FLAG_ROLLED_BACK: "Service rolled back",
+    AuditKind.REASON_GIVEN: "Reason given",
     AuditKind.ENABLE_REFUSED: "Enable refused",
     AuditKind.PREREQUISITE_TICKED: "Signed off",
     AuditKind.PREREQUISITE_UNTICKED: "Sign-off withdrawn",
@@ -68,6 +69,8 @@ KIND_WORDS = {
     AuditKind.ACCOUNT_ADDED: "Account added",
     AuditKind.ACCOUNT_ROLE_SET: "Role given",
     AuditKind.ACCOUNT_DEACTIVATED: "Account deactivated",
+    AuditKind.TOKEN_ADDED: "Token added",
+    AuditKind.TOKEN_REVOKED: "Token revoked",
     AuditKind.SIGNED_IN: "Signed in",
     AuditKind.SIGN_IN_FAILED: "Sign-in failed",
 }

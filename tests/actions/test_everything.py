@@ -36,7 +36,7 @@ def test_every_week_goes_back_at_one_generation_with_one_event(plan, shell):
     assert AuditEvent.objects.count() == events + 1
     event = change.event
     assert (event.kind, event.subject, event.week_number) == (AuditKind.EVERYTHING_ROLLED_BACK, "everything", None)
-    assert (event.before, event.after) == (was, dict.fromkeys(was, 0))
+    assert (event.before, event.after) == (was, dict.fromkeys(was, 0) | {"weeks": [2, 1]})
     assert (event.reason, event.verdict) == ("errors everywhere", None)
     statuses = dict(Week.objects.values_list("number", "status"))
     assert {number for number, status in statuses.items() if status == WeekStatus.ROLLED_BACK} == {1, 2}
