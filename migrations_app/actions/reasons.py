@@ -27,9 +27,7 @@ def give_reason(*, event: int, actor: Actor, reason: str, request_key: UUID | No
         if asked is None:
             if not AuditEvent.objects.filter(pk=event).exists():
                 raise NotFound(f"There is no event {event}. List them with: manage.py audit list")
-            raise Invalid(
-                f"Event {event} needs no reason: only a rollback that a person made without one does."
-            )
+            raise Invalid(f"Event {event} needs no reason: only a rollback that a person made without one does.")
         told = asked.event
         title, generation = f"Event {event}", told.generation or 0
         if actor.account is not None and actor.account.pk != asked.account_id:
