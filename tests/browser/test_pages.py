@@ -37,6 +37,7 @@ PAGES = [
     "/weeks/3/enable/",
     "/weeks/2/",
     "/weeks/4/override/",
+    "/rollback/",
     "/freezes/",
     "/maintenance/",
     "/status/",
@@ -104,6 +105,10 @@ def test_axe_finds_nothing_on_any_page_in_either_theme(lively, theme):
         assert found.response["violations"] == [], f"{address}\n{found.generate_report()}"
     page.goto("/weeks/3/")
     page.get_by_role("button", name="Enable week 3").click()
+    found = Axe().run(page, options=RULES)
+    assert found.response["violations"] == [], found.generate_report()
+    page.goto("/")
+    page.locator("#rollback-everything").click()
     found = Axe().run(page, options=RULES)
     assert found.response["violations"] == [], found.generate_report()
     page.context.clear_cookies()
