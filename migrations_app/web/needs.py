@@ -115,7 +115,7 @@ def _reasons(request: HttpRequest, board: Board) -> Iterator[Need]:
         yield Need(
             f"why-{row.pk}",
             f"You rolled back {subject} at",
-            f"It is kept in the audit log.{more}",
+            f"A few words for the audit log are enough.{more}",
             f"{reverse('audit-event', args=[row.pk])}#why",
             at=row.event.at,
             ends=". Why?",

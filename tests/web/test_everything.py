@@ -30,7 +30,7 @@ def test_the_page_says_in_numbers_what_will_move(manager, monkeypatch):
     words = text_of(page)
     assert "4 services of weeks 1 and 2 go back to the monolith, all at once." in words
     assert "That is about 1,200 requests a minute." in words
-    assert "no reason is needed now" in words
+    assert "It waits for no gate, and needs no reason now." in words
     assert fields(page, PAGE).keys() == {"csrfmiddlewaretoken", "request_key"}
     assert page.content.decode().count("<button") == 2  # this one, and that to sign out
 
