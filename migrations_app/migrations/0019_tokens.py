@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='ReasonAsked',
             fields=[
-                ('event', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='reason_asked', serialize=False, to='migrations_app.auditevent')),
+                ('event', models.OneToOneField(db_constraint=False, on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='reason_asked', serialize=False, to='migrations_app.auditevent')),
             ],
             options={
                 'default_permissions': (),
@@ -59,7 +59,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='reasonasked',
             name='answer',
-            field=models.OneToOneField(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='tells_why_of', to='migrations_app.auditevent'),
+            field=models.OneToOneField(db_constraint=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='tells_why_of', to='migrations_app.auditevent'),
         ),
         migrations.AddConstraint(
             model_name='apitoken',

@@ -12,9 +12,14 @@ from .audit import AuditEvent
 class ReasonAsked(models.Model):
     """A rollback that a person made without saying why. `answer` is the audit event that says it since."""
 
-    event = models.OneToOneField(AuditEvent, primary_key=True, on_delete=models.PROTECT, related_name="reason_asked")
+    # The log refuses to be changed by triggers of its own; a constraint of another table would speak first.
+    event = models.OneToOneField(
+        AuditEvent, primary_key=True, on_delete=models.PROTECT, db_constraint=False, related_name="reason_asked"
+    )
     account = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
-    answer = models.OneToOneField(AuditEvent, null=True, on_delete=models.PROTECT, related_name="tells_why_of")
+    answer = models.OneToOneField(
+        AuditEvent, null=True, on_delete=models.PROTECT, db_constraint=False, related_name="tells_why_of"
+    )
 
     class Meta:
         default_permissions = ()
