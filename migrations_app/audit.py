@@ -37,7 +37,7 @@ def record(
     """
     if not connection.in_atomic_block:
         raise RuntimeError("an audit event belongs in the transaction of its change")
-    topic = Topic.ACCOUNT if kind.startswith("account.") else Topic.PLAN
+    topic = Topic.ACCOUNT if kind.startswith(("account.", "token.")) else Topic.PLAN
     (told,) = messages(topic, "" if week_number is None else str(week_number))
     with connection.cursor() as cursor:
         # Live pages are told in the same question: this is on the way of every click.

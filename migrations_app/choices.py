@@ -77,11 +77,13 @@ class AuditKind(StrEnum):
     """What an audit event tells of. Never reuse or rename one: rows outlive the code."""
 
     PLAN_LOADED = "plan.loaded"
+    EVERYTHING_ROLLED_BACK = "plan.rolled_back"
     WEEK_ENABLED = "week.enabled"
     WEEK_ROLLED_BACK = "week.rolled_back"
     FLAG_ENABLED = "flag.enabled"
     FLAG_WEIGHT_SET = "flag.weight_set"
     FLAG_ROLLED_BACK = "flag.rolled_back"
+    REASON_GIVEN = "audit.reason_given"
     ROLLOUT_STARTED = "rollout.started"
     ROLLOUT_STEPPED = "rollout.stepped"
     ROLLOUT_PAUSED = "rollout.paused"
@@ -112,5 +114,7 @@ class AuditKind(StrEnum):
     ACCOUNT_ADDED = "account.added"
     ACCOUNT_ROLE_SET = "account.role_set"
     ACCOUNT_DEACTIVATED = "account.deactivated"
+    TOKEN_ADDED = "token.added"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
     SIGNED_IN = "account.signed_in"
     SIGN_IN_FAILED = "account.sign_in_failed"

@@ -21,7 +21,14 @@ class NotFound(ActionError):
 
 
 class Invalid(ActionError):
-    """The request makes no sense: a weight outside 0-100, an automatic prerequisite ticked by hand."""
+    """The request makes no sense: a weight outside 0-100, an automatic prerequisite ticked by hand.
+
+    `field` is what of the request is wrong, where that is one thing.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class Stale(ActionError):

@@ -4,12 +4,14 @@ The addresses are walked from the URL configuration and the verbs from the comma
 fails. What a role may comes from `roles.MATRIX`; which permission an address or a verb wants is written down here.
 
 The scene: week 1 is on and has soaked; the gate of week 2 is open; of week 3 somebody has asked for an approval; the
-gate of week 5 is overridden. Each cell begins there, and is undone.
+gate of week 5 is overridden. A release manager has rolled week 1 back once, and has not said why. Each cell begins
+there, and is undone.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import sys
 from argparse import _SubParsersAction
 from collections.abc import Callable, Iterator
@@ -34,6 +36,8 @@ from migrations_app.actions.maintenance import plan_window
 from migrations_app.actions.overrides import override_gate
 from migrations_app.actions.prerequisites import tick
 from migrations_app.actions.rollouts import pause_rollout, start_rollout, step_to
+from migrations_app.actions.tokens import add_token
+from migrations_app.actions.weeks import roll_back_week
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, Phase, PrerequisiteKind
 from migrations_app.management.base import ActionCommand
@@ -41,6 +45,7 @@ from migrations_app.models import AuditEvent, Evidence, Freeze, MaintenanceWindo
 from migrations_app.planfile.writer import write
 from migrations_app.reconcile.adapters import forget_adapters
 from migrations_app.roles import MATRIX, Permission, Role
+from migrations_app.web.api import ENDPOINTS
 from tests.factories import PASSWORD, put_behind, tick_all, tracseq
 
 ANONYMOUS, NO_ROLE = "anonymous", "no role"
@@ -60,6 +65,8 @@ class Scene:
     window: int
     evidence: int
     event: int
+    unexplained: int
+    token: int
     file: str
     people: dict[str, Actor]
 
@@ -72,6 +79,8 @@ def scene(plan, people, settings, tmp_path) -> Scene:
     settings.HEALTH_STALE_AFTER = 600.0
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     manager, administrator = people[Role.RELEASE_MANAGER], people[Role.ADMINISTRATOR]
+    put_behind(1)
+    unexplained = roll_back_week(number=1, actor=manager).event
     put_behind(1)
     tick_all(1, manager, phase=Phase.DONE)
     tick_all(2, manager)
@@ -89,6 +98,7 @@ def scene(plan, people, settings, tmp_path) -> Scene:
     file = tmp_path / "changed.yaml"
     file.write_text(write(changed))
     nobody = Actor.signed_in(User.objects.create_user("nobody", password=PASSWORD))
+    token, _ = add_token(account="nobody", label="for a test", actor=administrator)
     return Scene(
         ticked=second.pk,
         unticked=first.pk,
@@ -98,6 +108,8 @@ def scene(plan, people, settings, tmp_path) -> Scene:
         window=MaintenanceWindow.objects.get().pk,
         evidence=Evidence.objects.get().pk,
         event=AuditEvent.objects.order_by("pk").first().pk,
+        unexplained=unexplained.pk,
+        token=token.pk,
         file=str(file),
         people={**people, NO_ROLE: nobody},
     )
@@ -106,6 +118,7 @@ def scene(plan, people, settings, tmp_path) -> Scene:
 # -- addresses --------------------------------------------------------------------------------------------------------
 
 OPEN = None  # to everybody, signed in or not
+ANSWERERS = frozenset({Role.RELEASE_MANAGER, Role.ADMINISTRATOR})  # who may say why the week of the scene went back
 ASKERS = frozenset({Role.RELEASE_MANAGER})  # who has asked for the approval of the scene, and may take that back
 Wanted = Permission | frozenset[Role] | None
 
@@ -150,6 +163,7 @@ def paused(scene: Scene) -> None:
 ADDRESSES: dict[str, Address] = {
     "timeline": Address(SEE, 200),
     "timeline-live": Address(SEE, 200),
+    "rollback-everything": Address(SEE, 200, Permission.ROLL_BACK, 303),
     "week": Address(SEE, 200, arguments=week(1)),
     "week-live": Address(SEE, 200, arguments=week(1)),
     "week-enable": Address(SEE, 200, Permission.ENABLE, 303, week(2), WHY),
@@ -186,6 +200,7 @@ ADDRESSES: dict[str, Address] = {
     "gateway-live": Address(SEE, 200),
     "audit": Address(AUDIT, 200),
     "audit-event": Address(AUDIT, 200, arguments=lambda scene: {"event_id": scene.event}),
+    "reason-give": Address(AUDIT, 302, ANSWERERS, 303, lambda scene: {"event_id": scene.unexplained}, WHY),
     "chrome-live": Address(SEE, 200),
     "service-past": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
     "status": Address(SEE, 200),
@@ -252,7 +267,7 @@ def changes() -> list[int]:
 
 def test_every_address_is_in_the_table():
     names = {pattern.name for pattern in walked(get_resolver().url_patterns)}
-    assert names == ADDRESSES.keys() | DOORS.keys()
+    assert names == ADDRESSES.keys() | DOORS.keys() | CALLS.keys()
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -283,6 +298,66 @@ def test_the_doors_are_open_to_everybody(scene: Scene, who: str):
             with undone():
                 status = getattr(client_of(who, scene), method)(reverse(name)).status_code
                 assert status == (nobody if who == ANONYMOUS else somebody), (name, method)
+
+
+# -- the API ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a call of the API wants. By another method it is 405."""
+
+    method: str
+    wants: Permission
+    arguments: dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+CALLS: dict[str, Call] = {
+    "api-state": Call("get", SEE),
+    "api-flag-weight": Call("post", Permission.ENABLE, TEMPLATE, {"weight": 100}),
+    "api-flag-rollback": Call("post", Permission.ROLL_BACK, RAG),
+    "api-week-enable": Call("post", Permission.ENABLE, {"number": 2}),
+    "api-week-rollback": Call("post", Permission.ROLL_BACK, {"number": 1}),
+    "api-rollback": Call("post", Permission.ROLL_BACK),
+}
+
+
+def test_the_table_of_the_api_says_the_same():
+    assert {one.name: (one.method.lower(), one.wants) for one in ENDPOINTS} == {
+        name: (call.method, call.wants) for name, call in CALLS.items()
+    }
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_every_call_answers_every_role_as_the_table_says(scene: Scene, who: str, shell: Actor):
+    headers, found, expected = {}, {}, {}
+    if who != ANONYMOUS:
+        _, secret = add_token(account=scene.people[who].name, label="for a test", actor=shell)
+        headers = {"Authorization": f"Bearer {secret}"}
+    for name, call in CALLS.items():
+        for method in ("get", "post", "put", "delete"):
+            with undone():
+                before = changes()
+                body = json.dumps(call.body if method == call.method == "post" else {})
+                response = Client(enforce_csrf_checks=True).generic(
+                    method.upper(), reverse(name, kwargs=call.arguments), body, "application/json", headers=headers
+                )
+                found[name, method] = response.status_code
+                if who == ANONYMOUS:
+                    expected[name, method] = 401
+                elif method != call.method:
+                    expected[name, method] = 405
+                else:
+                    expected[name, method] = 200 if has(who, call.wants) else 403
+                after = [kind for kind in kinds_since(before) if kind != AuditKind.SIGN_IN_FAILED]
+                acted = method == "post" and response.status_code == 200
+                assert bool(after) == acted, f"{name}: a {method} that answers {response.status_code} left {after}"
+    assert found == expected
+
+
+def kinds_since(before: list[int]) -> list[str]:
+    return list(AuditEvent.objects.filter(pk__in=set(changes()) - set(before)).values_list("kind", flat=True))
 
 
 # -- commands ---------------------------------------------------------------------------------------------------------
@@ -325,7 +400,11 @@ VERBS: dict[str, dict[str, Verb]] = {
         "decline": Verb(Permission.APPROVE, lambda scene: [str(scene.request)]),
         "withdraw": Verb(ASKERS, lambda scene: [str(scene.request)]),
     },
-    "audit": {"list": Verb(), "verify": Verb()},
+    "audit": {
+        "list": Verb(),
+        "verify": Verb(),
+        "reason": Verb(ANSWERERS, lambda scene: [str(scene.unexplained), "it burned"]),
+    },
     "flag": {
         "list": Verb(),
         "set": Verb(Permission.ENABLE, said("USE_TEMPLATE_SERVICE", "100")),
@@ -362,6 +441,11 @@ VERBS: dict[str, dict[str, Verb]] = {
         "jump": Verb(Permission.ENABLE, said(TEMPLATE["key"], "3"), first=step_2),
         "back": Verb(Permission.ROLL_BACK, said(TEMPLATE["key"]), first=step_2),
         "abort": Verb(Permission.ROLL_BACK, said(TEMPLATE["key"]), first=step_2),
+    },
+    "token": {
+        "list": Verb(),
+        "add": Verb(Permission.MANAGE_ACCOUNTS, said("viewer", "chat-ops", "--expires", "90d")),
+        "revoke": Verb(Permission.MANAGE_ACCOUNTS, lambda scene: [str(scene.token)]),
     },
     "trigger": {
         "list": Verb(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
@@ -23,8 +23,9 @@ from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
-from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, Plan, Week
-from migrations_app.models.gateways import next_generation
+from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, Plan, ReasonAsked, Week
+from migrations_app.models.audit import ROLLBACKS
+from migrations_app.models.gateways import next_generation, still_on
 from migrations_app.roles import Permission
 
 from .fresh import refuse_old_checks, with_fresh_checks
@@ -49,20 +50,32 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is asked of the routing table: these flags of this week to this weight (0-100 %).
+    """What is asked of the routing table: these flags to this weight (0-100 %).
 
+    `week` is the one whose gate what goes up needs, and which the audit event names. What only goes down may have flags
+    of `others` too, or of these alone; they stand in the order in which the event tells those that moved, `week` last.
     `told` is what the audit event has beside the weights. `carry` writes what belongs to the move, before the weights.
     """
 
     kind: AuditKind
     subject: str
     title: str  # the subject in a person's words
-    week: Week
+    week: Week | None
     flags: tuple[Flag, ...]
     weight: int
-    part_of_week: bool  # then only the services of these flags must be healthy
+    part_of_week: bool = False  # then only the services of these flags must be healthy
+    others: tuple[Week, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
     carry: Callable[[AuditEvent], None] | None = None
+
+    def weeks(self, flags: Iterable[Flag]) -> list[Week]:
+        """Those of some of its flags."""
+        touched = {flag.week_id for flag in flags}
+        return [week for week in (*self.others, self.week) if week is not None and week.pk in touched]
+
+    def keys(self, week: Week) -> list[str]:
+        """Of its flags of one week."""
+        return [flag.key for flag in self.flags if flag.week_id == week.pk]
 
 
 def shift(
@@ -72,17 +85,20 @@ def shift(
     reason: str = "",
     seen: int | None = None,
     request_key: UUID | None = None,
+    up: bool = False,
 ) -> Change:
     """Carry a move out in one transaction, at one new generation, with one audit event.
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
     the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), and GateClosed,
-    which is an audit event too.
+    which is an audit event too. `up`: it may be meant to go up, and then no rollback is undone by it: when one of its
+    flags is rolled back after it was asked for, and before its turn, it is Stale.
     """
+    asked_at = _newest_generation() if up else None
 
     def attempt(fresh_since: datetime | None) -> Change:
-        return _attempt(find, fresh_since, actor=actor, reason=reason, seen=seen, request_key=request_key)
+        return _attempt(find, fresh_since, asked_at, actor=actor, reason=reason, seen=seen, request_key=request_key)
 
     return with_fresh_checks(attempt, refused=AuditKind.ENABLE_REFUSED, actor=actor, reason=reason)
 
@@ -90,6 +106,7 @@ def shift(
 def _attempt(
     find: Callable[[], Move],
     fresh_since: datetime | None,
+    asked_at: int | None,
     *,
     actor: Actor,
     reason: str,
@@ -107,6 +124,7 @@ def _attempt(
             return no_change(plan, earlier, move.kind, move.subject, move.title)
         verdict, now = None, timezone.now()
         if any(flag.weight < move.weight for flag in flags):
+            refuse_rolled_back(flags, asked_at, plan)
             verdict = _passed(move, fresh_since, earlier, now, actor=actor, reason=reason, seen=seen)
         plan.generation = next_generation(plan, gateways)
         plan.save(update_fields=["generation"])
@@ -115,10 +133,10 @@ def _attempt(
             move.kind,
             actor=actor,
             subject=move.subject,
-            week_number=move.week.number,
+            week_number=move.week.number if move.week else None,
             reason=reason,
             before={flag.key: before[flag.key] for flag in flags},
-            after={flag.key: move.weight for flag in flags} | dict(move.told),
+            after={flag.key: move.weight for flag in flags} | dict(move.told) | _several(move, flags),
             verdict=verdict,
             generation=plan.generation,
             # A rollback that is pressed again on an old page is meant again: it is a change of its own.
@@ -126,18 +144,19 @@ def _attempt(
             # What the gate rests on may expire while the change is written: the change is of the moment it was judged.
             at=now if verdict else None,
         )
+        if move.weight == MONOLITH_WEIGHT and actor.account is not None and not reason.strip():
+            ReasonAsked.objects.create(event=event, account=actor.account)  # nobody who rolls back is held up for it
         if move.carry:
             move.carry(event)
         Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
             weight=move.weight, generation=plan.generation, changed_at=event.at
         )
-        if move.week.approvals_needed:
-            keys = [flag.key for flag in move.flags]
-            if verdict is not None:
-                spend_approval(move.week, keys, move.weight, event.at)
-            elif move.weight == MONOLITH_WEIGHT:
-                end_approvals(move.week, keys, event.at)
-        set_status(move.week, event.at)
+        for week in move.weeks(flags):
+            if week.approvals_needed and verdict is not None:
+                spend_approval(week, move.keys(week), move.weight, event.at)
+            elif week.approvals_needed and move.weight == MONOLITH_WEIGHT:
+                end_approvals(week, move.keys(week), event.at)
+            set_status(week, event.at)
         transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
         return Change(move.title, plan.generation, changed=True, event=event)
 
@@ -153,6 +172,8 @@ def _passed(
     seen: int | None,
 ) -> Verdict:
     """The verdict, at `now`, that lets the move through. Raises what `shift` does."""
+    if move.week is None or move.others:
+        raise RuntimeError("what goes up is of one week, and goes through its gate")
     number = move.week.number
     actor.require_still(Permission.ENABLE, "enable weeks")
     refuse_spent(earlier)
@@ -206,6 +227,17 @@ def refuse_stale(week: Week, seen: int | None) -> None:
         raise Stale(f"Week {week.number} has changed since this page was loaded. Nothing was done; look again.")
 
 
+def refuse_rolled_back(flags: Iterable[Flag], asked_at: int | None, plan: Plan) -> None:
+    """A rollback since `asked_at`, the generation at which a change upwards was asked for, wins. Raises Stale."""
+    if asked_at is None or asked_at == plan.generation:
+        return
+    keys = [flag.key for flag in flags]
+    kinds = [kind.value for kind in ROLLBACKS]
+    since = AuditEvent.objects.filter(generation__gt=asked_at, kind__in=kinds, after__has_any_keys=keys)
+    if (by := since.order_by("-generation").values_list("actor", flat=True).first()) is not None:
+        raise Stale(f"{by} has rolled this back while the change was waiting. Nothing was done; look again.")
+
+
 def grow_version(week: Week) -> None:
     """Make older pages of the week recognisable. The row is locked through its plan."""
     Week.objects.filter(pk=week.pk).update(version=F("version") + 1)
@@ -214,7 +246,7 @@ def grow_version(week: Week) -> None:
 def require_reason(week: Week, reason: str) -> None:
     """A high risk is not taken without a word on why; the shell is held to that as the page is. Raises Invalid."""
     if week.risk == Risk.HIGH and not reason.strip():
-        raise Invalid(f"Say why now: week {week.number} is of high risk.")
+        raise Invalid(f"Say why now: week {week.number} is of high risk.", "reason")
 
 
 def _weights(plan: Plan, move: Move, gateways: list[Gateway]) -> dict[str, int]:
@@ -224,11 +256,19 @@ def _weights(plan: Plan, move: Move, gateways: list[Gateway]) -> dict[str, int]:
     still sends to the new side must be possible to roll back, though this database says that it is off.
     """
     weights = {flag.key: flag.weight for flag in move.flags}
-    if move.weight == MONOLITH_WEIGHT:
-        for gateway in gateways:
-            if (gateway.observed_generation or 0) > plan.generation:
-                weights = {key: max(weight, gateway.observed_weights.get(key, 0)) for key, weight in weights.items()}
-    return weights
+    if move.weight != MONOLITH_WEIGHT:
+        return weights
+    ahead = still_on(plan, gateways)
+    return {key: max(weight, ahead.get(key, 0)) for key, weight in weights.items()}
+
+
+def _several(move: Move, flags: Iterable[Flag]) -> dict[str, list[int]]:
+    """For the audit log: which weeks have moved, where it might be several."""
+    return {"weeks": [week.number for week in move.weeks(flags)]} if move.others else {}
+
+
+def _newest_generation() -> int | None:
+    return Plan.objects.values_list("generation", flat=True).first()
 
 
 def spend_approval(week: Week, flags: list[str], weight: int, at: datetime) -> None:

@@ -32,12 +32,14 @@ def set_weight(
     NotFound, Invalid, Stale, GateClosed.
     """
     if not MONOLITH_WEIGHT <= weight <= SERVICE_WEIGHT:
-        raise Invalid(f"The weight is {weight}; it must be from 0 to 100 per cent.")
+        raise Invalid(f"The weight is {weight}; it must be from 0 to 100 per cent.", "weight")
     if weight == MONOLITH_WEIGHT:
         return roll_back_flag(key=key, actor=actor, reason=reason, request_key=request_key)
     actor.require(Permission.ENABLE, "move traffic to the new side")
     kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
-    return shift(lambda: _move(key, kind, weight), actor=actor, reason=reason, seen=seen, request_key=request_key)
+    return shift(
+        lambda: _move(key, kind, weight), actor=actor, reason=reason, seen=seen, request_key=request_key, up=True
+    )
 
 
 def roll_back_flag(

@@ -90,7 +90,7 @@ def start_rollout(
         told = _told(position, steps)
         return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
 
 
 def step_to(

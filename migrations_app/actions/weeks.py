@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -31,6 +32,7 @@ from .change import (
     shift,
     spend_approval,
 )
+from .dependents import weeks_resting_on
 from .fresh import refuse_old_checks, with_fresh_checks
 
 
@@ -50,21 +52,31 @@ def enable_week(
         reason=reason,
         seen=seen,
         request_key=request_key,
+        up=True,
     )
 
 
-def roll_back_week(*, number: int, actor: Actor, reason: str = "", request_key: UUID | None = None) -> Change:
+def roll_back_week(
+    *, number: int, actor: Actor, reason: str = "", with_later: bool = False, request_key: UUID | None = None
+) -> Change:
     """Move all services of a week back to the monolith, at one generation. No gate, never stale, safe to repeat.
 
+    `with_later`: those of the weeks that come after it too, at the same generation, and of those that come after them.
     Raises NotPermitted, NotFound.
     """
     actor.require(Permission.ROLL_BACK, "roll back")
-    return shift(
-        lambda: _move(number, AuditKind.WEEK_ROLLED_BACK, MONOLITH_WEIGHT),
-        actor=actor,
-        reason=reason,
-        request_key=request_key,
-    )
+
+    def find() -> Move:
+        move = _move(number, AuditKind.WEEK_ROLLED_BACK, MONOLITH_WEIGHT)
+        later = weeks_resting_on(number) if with_later else []
+        if not later:
+            return move
+        flags = Flag.objects.filter(week__in=later)
+        return replace(
+            move, title=f"Week {number} with what rests on it", flags=(*move.flags, *flags), others=tuple(later)
+        )
+
+    return shift(find, actor=actor, reason=reason, request_key=request_key)
 
 
 def finish_week(
@@ -163,4 +175,4 @@ def _start(number: int, *, actor: Actor, reason: str, seen: int | None, request_
 def _move(number: int, kind: AuditKind, weight: int) -> Move:
     week = find_week(number)
     flags = tuple(Flag.objects.filter(week=week).select_related("service"))
-    return Move(kind, f"week {number}", f"Week {number}", week, flags, weight, part_of_week=False)
+    return Move(kind, f"week {number}", f"Week {number}", week, flags, weight)

@@ -52,9 +52,9 @@ class ActionCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         self._common = CommandParser(add_help=False)
         self._common.add_argument(
-            "--actor", default="", type=_text, help="account, or name, that acts (default: your login name)"
+            "--actor", default="", type=text, help="account, or name, that acts (default: your login name)"
         )
-        self._common.add_argument("--reason", default="", type=_text, help="why; kept in the audit log")
+        self._common.add_argument("--reason", default="", type=text, help="why; kept in the audit log")
         self._common.add_argument("--json", action="store_true", help="print JSON")
         self._verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         self.add_verbs()
@@ -78,11 +78,22 @@ class ActionCommand(BaseCommand):
     def actor(self, options: Options) -> Actor:
         return Actor.at_shell(options["actor"])
 
-    def finish(self, options: Options, change: Change, what: str, *, moves_traffic: bool = True) -> None:
-        """Print what came of an action; leaves with UNCONFIRMED when the gateway does not run what was asked for."""
+    def finish(
+        self,
+        options: Options,
+        change: Change,
+        what: str,
+        *,
+        moves_traffic: bool = True,
+        beside: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Print what came of an action; leaves with UNCONFIRMED when the gateway does not run what was asked for.
+
+        `beside` is what only the JSON has more.
+        """
         outcome = confirm(change.generation, event=change.event, head_start=0.0) if moves_traffic else None
         if options["json"]:
-            self.emit(_as_json(change, outcome))
+            self.emit(_as_json(change, outcome) | dict(beside or {}))
         else:
             nothing = "" if change.changed else " Nothing had to change."
             said = f" {outcome.sentence()}" if outcome else ""
@@ -123,7 +134,7 @@ class ActionCommand(BaseCommand):
         raise CommandError(str(refusal), returncode=status)
 
 
-def _text(typed: str) -> str:
+def text(typed: str) -> str:
     """What was typed in another encoding must not hold up a rollback: bytes that are no UTF-8 become question marks."""
     return typed.encode("utf-8", "replace").decode()
 

@@ -20,13 +20,16 @@ from .history import (
 from .maintenance import MaintenanceWindow
 from .overrides import Override
 from .plans import Plan
+from .reasons import ReasonAsked
 from .rollouts import Rollout
 from .services import Flag, Route, Service
+from .tokens import ApiToken
 from .traffic import TrafficCounter, TrafficReading, TrafficSample
 from .triggers import TriggerState
 from .weeks import Week
 
 __all__ = [
+    "ApiToken",
     "Approval",
     "ApprovalRequest",
     "AuditEvent",
@@ -48,6 +51,7 @@ __all__ = [
     "Plan",
     "PollLateness",
     "Prerequisite",
+    "ReasonAsked",
     "Refusal",
     "Rollout",
     "RollupDue",

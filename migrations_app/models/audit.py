@@ -24,6 +24,7 @@ CHAIN_LOCK = 0x5357_4348
 # The kinds of events that move flags. `before` and `after` have their weights, by the flag's key; what else `after` has
 # (of a rollout's step, of the trigger that fired) is no number.
 MOVES = (
+    AuditKind.EVERYTHING_ROLLED_BACK,
     AuditKind.WEEK_ENABLED,
     AuditKind.WEEK_ROLLED_BACK,
     AuditKind.FLAG_ENABLED,
@@ -32,6 +33,7 @@ MOVES = (
     AuditKind.ROLLOUT_STARTED,
     AuditKind.ROLLOUT_STEPPED,
 )
+ROLLBACKS = (AuditKind.EVERYTHING_ROLLED_BACK, AuditKind.WEEK_ROLLED_BACK, AuditKind.FLAG_ROLLED_BACK)
 
 
 class AuditEvent(models.Model):

@@ -99,6 +99,19 @@ def next_generation(plan: Plan, gateways: Iterable[Gateway]) -> int:
     return max([plan.generation, *(gateway.observed_generation or 0 for gateway in gateways)]) + 1
 
 
+def still_on(plan: Plan, gateways: Iterable[Gateway]) -> dict[str, int]:
+    """Flag key -> the weight that a gateway which is ahead of this database sends to the new side.
+
+    After a restored backup the database may say that a flag is off; such a gateway is left alone by the loop.
+    """
+    found: dict[str, int] = {}
+    for gateway in gateways:
+        if (gateway.observed_generation or 0) > plan.generation:
+            for key, weight in gateway.observed_weights.items():
+                found[key] = max(weight, found.get(key, 0))
+    return {key: weight for key, weight in found.items() if weight}
+
+
 def verified_at(generations: Collection[int]) -> dict[int, datetime]:
     """Generation -> when every gateway had confirmed it or a later one. One not confirmed by all is not in it.
 

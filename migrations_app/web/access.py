@@ -20,6 +20,7 @@ from migrations_app.actions.evidence import MOST_BYTES
 from migrations_app.roles import Permission, who_may
 
 from .errors import too_large
+from .problems import is_api
 
 LARGEST_BODY = MOST_BYTES + 256 * 1024  # bytes: one file, and the words around it
 P = ParamSpec("P")
@@ -74,8 +75,16 @@ class SignInRequired(LoginRequiredMiddleware):
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
         """Refuse a body that is larger than any form of ours, before anything reads it."""
+        if is_api(request):
+            return None  # it has a limit of its own, and answers in JSON
         length = request.META.get("CONTENT_LENGTH") or "0"
         return too_large(request) if not length.isdecimal() or int(length) > LARGEST_BODY else None
+
+    def process_view(
+        self, request: HttpRequest, view_func: Callable[..., Any], view_args: Any, view_kwargs: Any
+    ) -> HttpResponseBase | None:
+        """The API goes by tokens: whose session a cookie names is not even looked up."""
+        return None if is_api(request) else super().process_view(request, view_func, view_args, view_kwargs)
 
     def handle_no_permission(self, request: WebRequest, view_func: Callable[..., Any]) -> HttpResponseBase:  # type: ignore[override]
         if not request.htmx:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from migrations_app.choices import AuditKind
+from migrations_app.choices import ActorKind, AuditKind
 from migrations_app.gates.verdict import Line, LineKind
-from migrations_app.models import AuditEvent, Week
-from migrations_app.models.audit import check_chain
+from migrations_app.models import AuditEvent, ReasonAsked, Week
+from migrations_app.models.audit import ROLLBACKS, check_chain
 from migrations_app.models.gateways import verified_at
 from migrations_app.roles import Permission
 
-from .access import WebRequest, fresh, requires
+from .access import WebRequest, fresh, may, requires
+from .forms import new_key
 from .gate import state_of
+from .notices import Notice
 
 PAGE = 50  # events
 NOTHING = "–"  # noqa: RUF001
@@ -32,6 +35,7 @@ SHORT = 4  # changed values that are shown without being asked for
 
 KIND_WORDS = {
     AuditKind.PLAN_LOADED: "Plan loaded",
+    AuditKind.EVERYTHING_ROLLED_BACK: "Everything rolled back",
     AuditKind.WEEK_ENABLED: "Week enabled",
     AuditKind.WEEK_ROLLED_BACK: "Week rolled back",
     AuditKind.FLAG_ENABLED: "Service enabled",
@@ -43,6 +47,7 @@ KIND_WORDS = {
     AuditKind.ROLLOUT_FINISHED: "Rollout finished",
     AuditKind.TRIGGER_FIRED: "Trigger fired",
     AuditKind.FLAG_ROLLED_BACK: "Service rolled back",
+    AuditKind.REASON_GIVEN: "Reason given",
     AuditKind.ENABLE_REFUSED: "Enable refused",
     AuditKind.PREREQUISITE_TICKED: "Signed off",
     AuditKind.PREREQUISITE_UNTICKED: "Sign-off withdrawn",
@@ -67,6 +72,8 @@ KIND_WORDS = {
     AuditKind.ACCOUNT_ADDED: "Account added",
     AuditKind.ACCOUNT_ROLE_SET: "Role given",
     AuditKind.ACCOUNT_DEACTIVATED: "Account deactivated",
+    AuditKind.TOKEN_ADDED: "Token added",
+    AuditKind.TOKEN_REVOKED: "Token revoked",
     AuditKind.SIGNED_IN: "Signed in",
     AuditKind.SIGN_IN_FAILED: "Sign-in failed",
 }
@@ -110,10 +117,11 @@ def audit(request: WebRequest) -> HttpResponseBase:
     found = list(events[: PAGE + 1])
     page = found[:PAGE]
     verified = verified_at([row.generation for row in page if row.generation])
+    asked = _asked(page)
     chosen = {name: said[name] for name in ("kind", "actor", "week") if said.get(name)}
     context = {
         "form": form,
-        "events": [_event(row, verified.get(row.generation or 0)) for row in page],
+        "events": [_event(row, verified.get(row.generation or 0), asked) for row in page],
         "filtered": bool(chosen),
         "paged": bool(said.get("before")),
         "older": f"?{urlencode(chosen | {'before': page[-1].pk})}" if len(found) > PAGE else "",
@@ -129,12 +137,24 @@ def audit(request: WebRequest) -> HttpResponseBase:
 @fresh
 def event(request: WebRequest, event_id: int) -> HttpResponseBase:
     """One event in full: what was before and after, and the gate as it was at that moment."""
+    return show_event(request, event_id)
+
+
+def show_event(request: HttpRequest, event_id: int, notice: Notice | None = None) -> HttpResponse:
+    """Its page, with what came of a click."""
     row = get_object_or_404(AuditEvent, pk=event_id)
     confirmed = verified_at([row.generation]).get(row.generation) if row.generation else None
     verdict = row.verdict or {}
-    told = _event(row, confirmed)
+    told = _event(row, confirmed, _asked([row]))
+    asked = told["asked"]
+    own = asked is not None and asked.account_id == request.user.pk
     context = {
         **told,
+        "notice": notice,
+        "own": own,
+        "may_say": asked is not None and asked.answer is None and (own or may(request, Permission.MANAGE_ACCOUNTS)),
+        "new_key": new_key,
+        "about": row.after.get("event") if row.kind == AuditKind.REASON_GIVEN else None,
         "values": told["values"] or told["long"],
         "lines": [_line(line) for line in verdict.get("lines", ())],
         "verdict": verdict,
@@ -159,7 +179,13 @@ def _kind(stored: dict[str, Any]) -> LineKind:
     return LineKind(said) if said in set(LineKind) else LineKind.AUTOMATIC
 
 
-def _event(row: AuditEvent, confirmed: datetime | None) -> dict[str, Any]:
+def _asked(rows: Iterable[AuditEvent]) -> dict[int, ReasonAsked]:
+    """Of these events those that were asked for a reason afterwards, with the answer. Most pages need no question."""
+    bare = [row.pk for row in rows if row.kind in ROLLBACKS and not row.reason and row.actor_kind == ActorKind.ACCOUNT]
+    return ReasonAsked.objects.select_related("answer").in_bulk(bare) if bare else {}
+
+
+def _event(row: AuditEvent, confirmed: datetime | None, asked: Mapping[int, ReasonAsked]) -> dict[str, Any]:
     verified_ms = (confirmed - row.at).total_seconds() * 1000 if confirmed else None
     kind = {kind.value: words for kind, words in KIND_WORDS.items()}.get(row.kind, row.kind)
     values = [_value(key, row.before.get(key), row.after.get(key)) for key in sorted({*row.before, *row.after})]
@@ -167,6 +193,7 @@ def _event(row: AuditEvent, confirmed: datetime | None) -> dict[str, Any]:
     return {
         "row": row,
         "kind": kind,
+        "asked": asked.get(row.pk),
         "confirmed": confirmed,
         "verified_ms": verified_ms,
         "values": values if short else [],

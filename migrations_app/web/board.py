@@ -297,6 +297,7 @@ class Board:
     monolith: HealthCell
     gateway: GatewayState
     gates: Gates
+    gateways: Sequence[Gateway] = ()
 
     @property
     def now(self) -> datetime:
@@ -361,6 +362,7 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
         monolith=_cell(gates.health.get(MONOLITH_TARGET)),
         gateway=state_of(plan, gateways, gates.now),
         gates=gates,
+        gateways=gateways,
     )
 
 

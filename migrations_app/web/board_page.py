@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.http.response import HttpResponseBase
+from django.http import HttpResponse
 from django.shortcuts import render
 
 from .access import WebRequest
@@ -15,7 +15,7 @@ from .context import chrome
 
 def show_board(
     request: WebRequest, template: str, details: Callable[[Board], dict[str, Any]], *, live: bool = False
-) -> HttpResponseBase:
+) -> HttpResponse:
     """The page with the board and what `details` adds; its panel for htmx, with `live` what refreshes by itself."""
     board = load_board(chrome(request)["chrome"].gateways)
     if board is None:

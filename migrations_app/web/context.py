@@ -23,6 +23,7 @@ from .gateway_state import GatewayState, state_of
 
 EXAMPLE = timedelta(hours=48)  # the soak that tells how fast time runs
 # As an expression of the ORM it takes every page longer to put in words than to answer.
+_OWES_REASONS = "EXISTS (SELECT FROM migrations_app_reasonasked WHERE account_id = %s AND answer_id IS NULL)"
 _OVERRIDDEN = "EXISTS (SELECT FROM migrations_app_override WHERE ended_at IS NULL AND expires_at > %s)"
 
 
@@ -47,7 +48,10 @@ class Chrome:
     def gateways(self) -> list[Gateway]:
         """With their plan."""
         rows = Gateway.objects.select_related("plan").defer("plan__document")
-        return list(rows.annotate(overridden=RawSQL(_OVERRIDDEN, [self.now])).order_by("key"))  # noqa: S611  # a constant
+        # Constants, both of them.
+        overridden = RawSQL(_OVERRIDDEN, [self.now])  # noqa: S611
+        owes_reasons = RawSQL(_OWES_REASONS, [self.request.user.pk])  # noqa: S611
+        return list(rows.annotate(overridden=overridden, owes_reasons=owes_reasons).order_by("key"))
 
     @cached_property
     def plan(self) -> Plan | None:
@@ -69,6 +73,11 @@ class Chrome:
             OverrideRow(row, tuple(titles.get((row.week_id, key)) or key_in_words(key) for key in row.lines))
             for row in found
         ]
+
+    @property
+    def owes_reasons(self) -> bool:
+        """The account has rolled something back, and has not said why."""
+        return any(getattr(row, "owes_reasons", False) for row in self.gateways)
 
     @property
     def overrides_token(self) -> str:

@@ -9,6 +9,13 @@ from django.template.loader import render_to_string
 
 from migrations_app.actions.evidence import MOST_BYTES
 
+from .problems import Problem, is_api
+
+_FOR_SCRIPTS = {
+    HTTPStatus.NOT_FOUND: "The API has no such address. docs/api.md lists them.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "It is not known whether this was carried out. Ask for the state first.",
+}
+
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """A form without a valid token: the page is from before a sign-in, or the form came from elsewhere."""
@@ -40,7 +47,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def _tell(request: HttpRequest, status: HTTPStatus, title: str, text: str) -> HttpResponse:
-    """A whole page; for htmx only the notice, which goes to the place for notices and never into a panel."""
+    """A whole page; for htmx only the notice, which goes to the place for notices and never into a panel.
+
+    For the API a problem.
+    """
+    if is_api(request):
+        kind = {HTTPStatus.NOT_FOUND: "not-found", HTTPStatus.FORBIDDEN: "not-permitted"}.get(status, "fault")
+        return Problem(status, kind, title, _FOR_SCRIPTS.get(status, text)).response()
     context = {"title": title, "text": text, "status": status.value}
     if request.headers.get("HX-Request") != "true":
         return HttpResponse(render_to_string("error.html", context), status=status)

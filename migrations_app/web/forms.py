@@ -17,6 +17,7 @@ class ActionForm(forms.Form):
     request_key = forms.UUIDField(required=False)
     reason = forms.CharField(required=False, max_length=1000)
     page = forms.ChoiceField(required=False, choices=[("week", "week"), ("service", "service")])
+    with_later = forms.BooleanField(required=False)
 
 
 class RolloutForm(ActionForm):

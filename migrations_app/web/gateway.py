@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan, Refusal, Route
+from migrations_app.models.gateways import still_on
 from migrations_app.roles import Permission
 from migrations_app.templatetags.switchyard import icon
 
@@ -102,6 +103,7 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
         "oob": oob,
         "gateways": around.gateways,
         "flags": sorted(rows, key=lambda row: not row.differs),
+        "moves": any(row.asked for row in rows) or bool(still_on(around.plan, around.gateways)),
         "differing": sum(row.differs for row in rows),
         "refusals": _refusals({row.pk: row for row in around.gateways}),
         "corrections": _corrections(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 
 from django.db.models import Exists, OuterRef, Q
@@ -13,23 +15,30 @@ from django.urls import reverse
 from migrations_app.actor import Actor
 from migrations_app.choices import WeekStatus
 from migrations_app.gates.verdict import Line, LineKind, Verdict
-from migrations_app.models import Approval, ApprovalRequest, SignOff
+from migrations_app.models import Approval, ApprovalRequest, ReasonAsked, SignOff
 from migrations_app.roles import Permission
 
 from .access import may
 from .board import Board, WeekRow
 from .context import chrome
 
+MOST_REASONS = 3  # that are asked for at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """`link` leads to what needs the person. `key` is stable while the need lasts: the focus finds it again by it."""
+    """`link` leads to what needs the person; `at` is told behind the title.
+
+    `key` is stable while the need lasts: the focus finds it again by it.
+    """
 
     key: str
     title: str
     text: str
     link: str
     loud: bool = False
+    at: datetime | None = None
+    ends: str = "."  # the title, after the moment
 
 
 def needs_of(request: HttpRequest, board: Board) -> list[Need]:
@@ -37,11 +46,17 @@ def needs_of(request: HttpRequest, board: Board) -> list[Need]:
     found = chain(
         _alarms(request, board),
         _approvals(request, board),
+        _reasons(request, board),
         _own_sign_offs(request, board),
         _finishing(request, board),
         _current(request, board),
     )
     return list(found)
+
+
+def token_of(needs: Sequence[Need]) -> str:
+    """Differs when they do: what is the same is not put on the page anew."""
+    return hashlib.sha256(repr(needs).encode()).hexdigest()[:16]
 
 
 def _alarms(request: HttpRequest, board: Board) -> Iterator[Need]:
@@ -84,6 +99,26 @@ def _approvals(request: HttpRequest, board: Board) -> Iterator[Need]:
             f"Week {week.number}: {row.actor} asks for your approval",
             f"{row.reason or week.title}. Approve it, or decline it with a reason.",
             f"{reverse('week', args=[week.number])}#request-{row.pk}",
+        )
+
+
+def _reasons(request: HttpRequest, board: Board) -> Iterator[Need]:
+    """Rollbacks of this account that nobody has given a reason for, the newest first. Most pages need no question."""
+    if not chrome(request)["chrome"].owes_reasons:
+        return
+    owed = ReasonAsked.objects.filter(account=request.user.pk, answer__isnull=True).select_related("event")
+    rows = list(owed.order_by("-pk")[: MOST_REASONS + 1])
+    titles = {one.row.key: one.row.title for week in board.weeks for one in week.services}
+    for row in rows[:MOST_REASONS]:
+        subject = titles.get(row.event.subject, row.event.subject)
+        more = " There are older ones too." if len(rows) > MOST_REASONS and row == rows[MOST_REASONS - 1] else ""
+        yield Need(
+            f"why-{row.pk}",
+            f"You rolled back {subject} at",
+            f"A few words for the audit log are enough.{more}",
+            f"{reverse('audit-event', args=[row.pk])}#why",
+            at=row.event.at,
+            ends=". Why?",
         )
 
 

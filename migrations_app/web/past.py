@@ -32,6 +32,7 @@ POINTS = 180  # as many as a phone can tell apart
 MOVES = {
     AuditKind.WEEK_ENABLED: "Enabled with its week",
     AuditKind.WEEK_ROLLED_BACK: "Rolled back with its week",
+    AuditKind.EVERYTHING_ROLLED_BACK: "Rolled back with everything",
     AuditKind.FLAG_ENABLED: "Enabled",
     AuditKind.FLAG_WEIGHT_SET: "Weight set",
     AuditKind.ROLLOUT_STARTED: "Rollout started",

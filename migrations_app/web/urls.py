@@ -5,9 +5,11 @@ from django.urls import URLPattern, path
 
 from . import (
     accounts,
+    api,
     approvals,
     audit,
     chrome_live,
+    everything,
     evidence,
     flags,
     freezes,
@@ -19,6 +21,7 @@ from . import (
     overrides,
     overview,
     prerequisites,
+    reasons,
     rehearsals,
     rollouts,
     services,
@@ -31,6 +34,7 @@ urlpatterns: list[URLPattern] = [
     path("", timeline.timeline, name="timeline"),
     path("live", live.live, name="live"),  # the stream; below it, what pages ask for when it has told them something
     path("live/", timeline.live, name="timeline-live"),
+    path("rollback/", everything.roll_back, name="rollback-everything"),
     path("weeks/<int:number>/", weeks.week, name="week"),
     path("weeks/<int:number>/live/", weeks.live, name="week-live"),
     path("weeks/<int:number>/enable/", weeks.enable, name="week-enable"),
@@ -70,9 +74,11 @@ urlpatterns: list[URLPattern] = [
     path("gateway/live/", gateway.live, name="gateway-live"),
     path("audit/", audit.audit, name="audit"),
     path("audit/<int:event_id>/", audit.event, name="audit-event"),
+    path("audit/<int:event_id>/reason/", reasons.give, name="reason-give"),
     path("live/every-page/", chrome_live.live, name="chrome-live"),
     path("sign-in/", accounts.SignIn.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("healthz", healthz.healthz, name="healthz"),
     path("metrics", metrics.metrics, name="metrics"),
+    *api.urls(),
 ]

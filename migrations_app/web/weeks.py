@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from migrations_app.actions.dependents import resting_on, reverse_order, weeks_in_words
 from migrations_app.actions.evidence import KINDS, MOST_BYTES
 from migrations_app.actions.weeks import enable_week, finish_week, roll_back_week
 from migrations_app.actor import Actor
@@ -122,6 +123,7 @@ def roll_back(request: WebRequest, number: int) -> HttpResponseBase:
             number=number,
             actor=Actor.signed_in(request.user),
             reason=form.cleaned_data.get("reason", ""),
+            with_later=form.cleaned_data.get("with_later", False),
             request_key=form.cleaned_data.get("request_key"),
         ),
         done="{} is rolled back.",
@@ -167,6 +169,7 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
     now = board.now
     rows, sign_offs = rows_of(row.week)
     done = gate_view(row.done_verdict, Phase.DONE, rows=rows, sign_offs=sign_offs, now=now)
+    later = _later(board, row.week.number)
     # Until all is on, what it is done when is read, not ticked. The soak has a place of its own.
     criteria = done.lines if row.week.status == WeekStatus.SOAKING else ()
     return {
@@ -174,9 +177,19 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "row": row,
         "gate": gate_view(row.verdict, Phase.START, rows=rows, sign_offs=sign_offs, now=now),
         "done": done,
-        "token": f"{row.token}.{done.words}",
+        "token": f"{row.token}.{done.words}.{'-'.join(map(str, later))}",
+        "later": later,
+        "later_words": weeks_in_words(later) if later else "",
+        "with_later_words": weeks_in_words([*later, *([row.week.number] if row.any_on else [])]) if later else "",
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
+
+
+def _later(board: Board, number: int) -> list[int]:
+    """Numbers of the weeks that rest on this one and are on, in the order in which they go back."""
+    before = board.gates.seldom.after
+    resting = resting_on(number, before)
+    return reverse_order([row.week.number for row in board.weeks if row.any_on and row.week.number in resting], before)
 
 
 def _ask(request: WebRequest, number: int) -> HttpResponseBase:

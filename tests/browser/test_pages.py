@@ -37,6 +37,7 @@ PAGES = [
     "/weeks/3/enable/",
     "/weeks/2/",
     "/weeks/4/override/",
+    "/rollback/",
     "/freezes/",
     "/maintenance/",
     "/status/",
@@ -107,6 +108,9 @@ def test_axe_finds_nothing_on_any_page_in_either_theme(lively):
         axe_finds_nothing(page)
     page.goto("/weeks/3/")
     page.get_by_role("button", name="Enable week 3").click()
+    axe_finds_nothing(page)
+    page.goto("/")
+    page.locator("#rollback-everything").click()
     axe_finds_nothing(page)
     page.context.clear_cookies()
     page.goto("/sign-in/")

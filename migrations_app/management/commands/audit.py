@@ -1,17 +1,18 @@
-"""`manage.py audit list|verify`."""
+"""`manage.py audit list|verify|reason EVENT TEXT`."""
 
 from __future__ import annotations
 
 import sys
 
-from migrations_app.management.base import ActionCommand, Options
+from migrations_app.actions.reasons import give_reason
+from migrations_app.management.base import ActionCommand, Options, text
 from migrations_app.models import AuditEvent
 from migrations_app.models.audit import check_chain
 from migrations_app.models.gateways import verified_at
 
 
 class Command(ActionCommand):
-    help = "Read the audit log, and check that nobody has altered it."
+    help = "Read the audit log, check that nobody has altered it, say afterwards why something was rolled back."
 
     def add_verbs(self) -> None:
         parser = self.verb("list", self.list, "the newest events first")
@@ -19,6 +20,9 @@ class Command(ActionCommand):
         parser.add_argument("--week", type=int, help="of this week only")
         parser.add_argument("--kind", default="", help="of this kind only, as week.enabled")
         self.verb("verify", self.verify, "walk the chain; exit status 1 when an event was altered or is missing")
+        parser = self.verb("reason", self.reason, "say why, of a rollback that was made without a reason")
+        parser.add_argument("event", type=int, metavar="EVENT", help="number of the rollback's event")
+        parser.add_argument("text", metavar="TEXT", type=text, help="why; kept in the audit log")
 
     def list(self, options: Options) -> None:
         events = AuditEvent.objects.order_by("-id")
@@ -49,6 +53,10 @@ class Command(ActionCommand):
             for event in chosen
         ]
         self.table(options, rows, ["id", "at", "kind", "actor", "subject", "reason"], "The audit log is empty.")
+
+    def reason(self, options: Options) -> None:
+        change = give_reason(event=options["event"], reason=options["text"], actor=self.actor(options))
+        self.finish(options, change, f"The reason is kept with event {options['event']}", moves_traffic=False)
 
     def verify(self, options: Options) -> None:
         check = check_chain()

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from migrations_app.actions.dependents import still_on_after, weeks_in_words
 from migrations_app.actions.overrides import end_override, override_gate
 from migrations_app.actions.rehearsals import rehearse_rollback
 from migrations_app.actions.weeks import enable_week, find_week, finish_week, roll_back_week
@@ -31,8 +32,11 @@ class Command(ActionCommand):
         self.verb("list", self.list, "all weeks, in order, with how far each has got")
         self._verb_on_week("show", self.show, "one week: its gate line by line, its soak, what it needs to be done")
         self._verb_on_week("enable", self.enable, "move the week's services to the new side, if its gate is open")
-        self._verb_on_week(
+        parser = self._verb_on_week(
             "rollback", self.rollback, "move the week's services back to the monolith; never refused by a gate"
+        )
+        parser.add_argument(
+            "--with-later", action="store_true", help="and those of the weeks that rest on it, at the same moment"
         )
         self._verb_on_week("done", self.done, "call the week done, once it has soaked and its criteria hold")
         self._verb_on_week("rehearse", self.rehearse, "go the way of a rollback without moving any traffic")
@@ -88,8 +92,19 @@ class Command(ActionCommand):
         self.finish(options, change, f"Week {options['number']} is enabled", moves_traffic=moves)
 
     def rollback(self, options: Options) -> None:
-        change = roll_back_week(number=options["number"], actor=self.actor(options), reason=options["reason"])
-        self.finish(options, change, f"Week {options['number']} is rolled back")
+        number, with_later = options["number"], options["with_later"]
+        change = roll_back_week(
+            number=number, actor=self.actor(options), reason=options["reason"], with_later=with_later
+        )
+        later = still_on_after(number)
+        if later and not options["json"]:
+            self.stderr.write(
+                f"{weeks_in_words(later).capitalize()} {'rests' if len(later) == 1 else 'rest'} on it and"
+                f" {'is' if len(later) == 1 else 'are'} still on. Back too with: manage.py week rollback {number}"
+                " --with-later"
+            )
+        what = f"Week {number}{' with what rests on it' if with_later else ''} is rolled back"
+        self.finish(options, change, what, beside={"still_on": later})
 
     def done(self, options: Options) -> None:
         change = finish_week(number=options["number"], actor=self.actor(options), reason=options["reason"])
