@@ -10,8 +10,12 @@ from migrations_app.gateways.envoy.files import AppliedState
 from migrations_app.gateways.envoy.render import cluster_file
 
 
-def edits(applied: AppliedState | None, files: Mapping[str, bytes | None]) -> tuple[str, ...]:
+def edits(
+    applied: AppliedState | None, files: Mapping[str, bytes | None], wanted: Mapping[str, bytes]
+) -> tuple[str, ...]:
     """A sentence for each file that lies otherwise than it was applied, and that no apply of ours has left so.
+
+    Not for one that lies as it is `wanted` now: a rollback script has gone ahead.
 
     An apply that was cut off leaves routes of an older generation, or clusters with their own true digest.
     """
@@ -19,7 +23,7 @@ def edits(applied: AppliedState | None, files: Mapping[str, bytes | None]) -> tu
         return ()
     found = []
     for name, content in files.items():
-        if content == applied.files.get(name):
+        if content in (applied.files.get(name), wanted.get(name)):
             continue
         if content is None:
             found.append(f"the file {name} was missing")
