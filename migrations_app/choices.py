@@ -77,6 +77,7 @@ class AuditKind(StrEnum):
     """What an audit event tells of. Never reuse or rename one: rows outlive the code."""
 
     PLAN_LOADED = "plan.loaded"
+    EVERYTHING_ROLLED_BACK = "plan.rolled_back"
     WEEK_ENABLED = "week.enabled"
     WEEK_ROLLED_BACK = "week.rolled_back"
     FLAG_ENABLED = "flag.enabled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
@@ -49,20 +49,32 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is asked of the routing table: these flags of this week to this weight (0-100 %).
+    """What is asked of the routing table: these flags to this weight (0-100 %).
 
-    `told` is what the audit event has beside the weights. `carry` writes what belongs to the move, before the weights.
+    `week` is the one whose gate what goes up needs, and which the audit event names. What only goes down may have flags
+    of `others` too, or of these alone. `told` is what the audit event has beside the weights. `carry` writes what
+    belongs to the move, before the weights.
     """
 
     kind: AuditKind
     subject: str
     title: str  # the subject in a person's words
-    week: Week
+    week: Week | None
     flags: tuple[Flag, ...]
     weight: int
-    part_of_week: bool  # then only the services of these flags must be healthy
+    part_of_week: bool = False  # then only the services of these flags must be healthy
+    others: tuple[Week, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
     carry: Callable[[AuditEvent], None] | None = None
+
+    def weeks(self, flags: Iterable[Flag]) -> list[Week]:
+        """Those of some of its flags."""
+        touched = {flag.week_id for flag in flags}
+        return [week for week in (self.week, *self.others) if week is not None and week.pk in touched]
+
+    def keys(self, week: Week) -> list[str]:
+        """Of its flags of one week."""
+        return [flag.key for flag in self.flags if flag.week_id == week.pk]
 
 
 def shift(
@@ -115,7 +127,7 @@ def _attempt(
             move.kind,
             actor=actor,
             subject=move.subject,
-            week_number=move.week.number,
+            week_number=move.week.number if move.week else None,
             reason=reason,
             before={flag.key: before[flag.key] for flag in flags},
             after={flag.key: move.weight for flag in flags} | dict(move.told),
@@ -131,13 +143,12 @@ def _attempt(
         Flag.objects.filter(pk__in=[flag.pk for flag in flags]).update(
             weight=move.weight, generation=plan.generation, changed_at=event.at
         )
-        if move.week.approvals_needed:
-            keys = [flag.key for flag in move.flags]
-            if verdict is not None:
-                spend_approval(move.week, keys, move.weight, event.at)
-            elif move.weight == MONOLITH_WEIGHT:
-                end_approvals(move.week, keys, event.at)
-        set_status(move.week, event.at)
+        for week in move.weeks(flags):
+            if week.approvals_needed and verdict is not None:
+                spend_approval(week, move.keys(week), move.weight, event.at)
+            elif week.approvals_needed and move.weight == MONOLITH_WEIGHT:
+                end_approvals(week, move.keys(week), event.at)
+            set_status(week, event.at)
         transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
         return Change(move.title, plan.generation, changed=True, event=event)
 
@@ -153,6 +164,8 @@ def _passed(
     seen: int | None,
 ) -> Verdict:
     """The verdict, at `now`, that lets the move through. Raises what `shift` does."""
+    if move.week is None or move.others:
+        raise RuntimeError("what goes up is of one week, and goes through its gate")
     number = move.week.number
     actor.require_still(Permission.ENABLE, "enable weeks")
     refuse_spent(earlier)

@@ -163,4 +163,4 @@ def _start(number: int, *, actor: Actor, reason: str, seen: int | None, request_
 def _move(number: int, kind: AuditKind, weight: int) -> Move:
     week = find_week(number)
     flags = tuple(Flag.objects.filter(week=week).select_related("service"))
-    return Move(kind, f"week {number}", f"Week {number}", week, flags, weight, part_of_week=False)
+    return Move(kind, f"week {number}", f"Week {number}", week, flags, weight)

@@ -29,7 +29,11 @@ from .audit_counts import AuditCounts, AuditReading
 
 Rows = Sequence[Mapping[str, Any]]
 
-ROLLBACKS = {AuditKind.WEEK_ROLLED_BACK: "week", AuditKind.FLAG_ROLLED_BACK: "service"}
+ROLLBACKS = {
+    AuditKind.EVERYTHING_ROLLED_BACK: "everything",
+    AuditKind.WEEK_ROLLED_BACK: "week",
+    AuditKind.FLAG_ROLLED_BACK: "service",
+}
 ENABLES = {AuditKind.WEEK_ENABLED: "week", AuditKind.FLAG_ENABLED: "service", AuditKind.FLAG_WEIGHT_SET: "weight"}
 REFUSALS = {
     AuditKind.ENABLE_REFUSED: "gate",
@@ -250,7 +254,7 @@ def _audit(reading: AuditReading) -> Iterator[Metric]:
         events.add_metric((kind,), counts.get(kind, 0))
     yield events
     for name, told, label, kinds in (
-        ("rollbacks", "Rollbacks, of a week or of one service.", "scope", ROLLBACKS),
+        ("rollbacks", "Rollbacks: of everything, of a week, of one service.", "scope", ROLLBACKS),
         ("enables", "Changes through a gate: of a week, of one service, to a weight.", "scope", ENABLES),
         ("refusals", "Refusals: by a gate, to call a week done, for want of a permission.", "by", REFUSALS),
     ):

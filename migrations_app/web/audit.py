@@ -32,6 +32,7 @@ SHORT = 4  # changed values that are shown without being asked for
 
 KIND_WORDS = {
     AuditKind.PLAN_LOADED: "Plan loaded",
+    AuditKind.EVERYTHING_ROLLED_BACK: "Everything rolled back",
     AuditKind.WEEK_ENABLED: "Week enabled",
     AuditKind.WEEK_ROLLED_BACK: "Week rolled back",
     AuditKind.FLAG_ENABLED: "Service enabled",
