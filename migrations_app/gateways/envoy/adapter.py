@@ -197,8 +197,9 @@ class EnvoyGateway(Gateway):
             with self._locked():
                 self._refuse_stale(rendered.generation)
                 # Under the lock: whoever has pinned a flag need not fear an apply that began before.
-                if pinned := wanted.on & self._pins.flags():
-                    raise Pinned(pinned)
+                pinned = self._pins.flags()
+                if against := wanted.on & pinned:
+                    raise Pinned(against)
                 former = self._folder.applied()
                 found = self._folder.read_watched()
                 same = former == state and found == rendered.files
@@ -217,7 +218,7 @@ class EnvoyGateway(Gateway):
             self._ran = _shapes_alone(wanted).noted_in(self._ran)
         if leaving:
             self._remove(rendered, wanted)
-        return True, edits(former, found, rendered.files)
+        return True, edits(former, found, pinned)
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

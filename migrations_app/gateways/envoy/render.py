@@ -93,7 +93,7 @@ def route_file(generation: int, config: Json) -> bytes:
     (host,) = config["virtual_hosts"]
     frame = config | {"virtual_hosts": [host | {"routes": []}]}
     lines = ",\n".join(_compact(route) for route in host["routes"])
-    return _file(str(generation), [frame]).replace(b'"routes":[]', f'"routes":[\n{lines}\n]'.encode(), 1)
+    return _file(str(generation), [frame]).replace(b'"routes":[]', f'"routes":[\n{lines}\n]'.encode(), 1) + b"\n"
 
 
 def clusters(table: RoutingTable) -> list[Json]:
