@@ -159,11 +159,13 @@ def with_pins(table: RoutingTable, pinned: Collection[str]) -> RoutingTable:
 class JournalLine:
     """One line of a gateway's journal of pins, without its end.
 
-    `nth` tells it from the same line further up: 0 for the first of them.
+    `nth` tells it from the same line further up: 0 for the first of them. `end`: how many bytes of the journal are over
+    after it.
     """
 
     text: str
     nth: int = 0
+    end: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,10 @@ class Journal:
 
     lines: tuple[JournalLine, ...] = ()
     size: int = 0
+
+    def after(self, read: int) -> tuple[JournalLine, ...]:
+        """Those that who has read so many bytes has not read. All of a journal that is shorter: it is another one."""
+        return tuple(line for line in self.lines if line.end > read or self.size < read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,17 +374,19 @@ class Gateway(ABC):
         except FolderUnusable as error:
             # Traffic goes back all the same; what is said then is that nothing keeps it there.
             problem = error
-        applied = self._apply_pinned({*(flags or ()), *(pin.flag for pin in self.pins())})
+        applied = self.obey(flags or ())
         if problem is not None:
             raise FolderUnusable(f"it runs the old side, but nothing keeps it there: {problem}") from problem
         return applied
 
-    def _apply_pinned(self, pinned: Collection[str]) -> Applied:
+    def obey(self, flags: Collection[str] = ()) -> Applied:
+        """Run what was applied last with the pinned flags, and these, on the old side. Raises what `panic` does."""
         for _ in range(_OVERTAKEN):
             # Read after the pins were written: whatever is applied from then on obeys them.
             if (table := self.last_applied()) is None:
                 break
             try:
+                pinned = {*flags, *(pin.flag for pin in self.pins())}
                 return self.apply(self.render(with_pins(table, pinned)))
             except StaleGeneration:
                 continue

@@ -127,11 +127,12 @@ def parse_journal(content: bytes) -> Journal:
     """The whole lines; empty ones are left out."""
     whole = content[: content.rfind(b"\n") + 1]
     seen: Counter[str] = Counter()
-    lines = []
+    lines, end = [], 0
     for raw in whole.split(b"\n"):
+        end += len(raw) + 1
         text = raw.decode(errors="backslashreplace").replace("\0", "\\x00").rstrip("\r")
         if text:
-            lines.append(JournalLine(text, seen[text]))
+            lines.append(JournalLine(text, seen[text], end))
             seen[text] += 1
     return Journal(tuple(lines), len(whole))
 

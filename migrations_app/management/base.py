@@ -17,7 +17,7 @@ from django.db import OperationalError
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted
+from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Pinned
 
 Options = Mapping[str, Any]
 
@@ -28,7 +28,7 @@ class Exit(IntEnum):
     DONE = 0  # applied, and confirmed by the gateway
     AWAY = 1  # the database does not answer, or is busy; nothing was changed
     USAGE = 2  # the request makes no sense, or names what does not exist
-    REFUSED = 3  # by a gate, or for want of a permission; nothing was changed
+    REFUSED = 3  # by a gate or a pin, or for want of a permission; nothing was changed
     UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
 
 
@@ -52,9 +52,9 @@ class ActionCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         self._common = CommandParser(add_help=False)
         self._common.add_argument(
-            "--actor", default="", type=_text, help="account, or name, that acts (default: your login name)"
+            "--actor", default="", type=text, help="account, or name, that acts (default: your login name)"
         )
-        self._common.add_argument("--reason", default="", type=_text, help="why; kept in the audit log")
+        self._common.add_argument("--reason", default="", type=text, help="why; kept in the audit log")
         self._common.add_argument("--json", action="store_true", help="print JSON")
         self._verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         self.add_verbs()
@@ -108,7 +108,7 @@ class ActionCommand(BaseCommand):
                 self.stdout.write(text.rstrip())
 
     def _refuse(self, refusal: ActionError, options: Options) -> None:
-        status = Exit.REFUSED if isinstance(refusal, GateClosed | NotPermitted) else Exit.USAGE
+        status = Exit.REFUSED if isinstance(refusal, GateClosed | NotPermitted | Pinned) else Exit.USAGE
         if isinstance(refusal, Busy):
             status = Exit.AWAY
         if options["json"]:
@@ -123,7 +123,7 @@ class ActionCommand(BaseCommand):
         raise CommandError(str(refusal), returncode=status)
 
 
-def _text(typed: str) -> str:
+def text(typed: str) -> str:
     """What was typed in another encoding must not hold up a rollback: bytes that are no UTF-8 become question marks."""
     return typed.encode("utf-8", "replace").decode()
 
