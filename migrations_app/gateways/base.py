@@ -370,11 +370,15 @@ class Gateway(ABC):
             flags = sorted({route.flag for route in table.routes})
         problem: FolderUnusable | None = None
         try:
-            self.pin(flags or (), by=by, why=why)
+            if flags:
+                self.pin(flags, by=by, why=why)
         except FolderUnusable as error:
             # Traffic goes back all the same; what is said then is that nothing keeps it there.
             problem = error
-        applied = self.obey(flags or ())
+        try:
+            applied = self.obey(flags or ())
+        except Obsolete as unknown:
+            raise problem or unknown from unknown
         if problem is not None:
             raise FolderUnusable(f"it runs the old side, but nothing keeps it there: {problem}") from problem
         return applied

@@ -52,7 +52,7 @@ class PinFolder:
         """The flags that are pinned. Cheap: every apply asks."""
         try:
             names = os.listdir(self._pins)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return frozenset()
         return frozenset(name for name in names if re.fullmatch(NAME, name))
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from migrations_app.actions.confirm import confirm
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actions.pins import lift_pins, settle, settle_passes
 from migrations_app.actions.rollouts import start_rollout
@@ -150,6 +151,19 @@ def test_no_way_up_leads_past_a_pin_and_every_way_down_works(on, shell):
     assert roll_back_flag(key=OTHER, actor=shell).changed
     (done,) = reconcile_all()
     assert done.error == ""
+
+
+def test_a_flag_that_is_pinned_while_it_is_enabled_is_never_called_applied(plan, shell):
+    tick_all(1, shell)
+    change = set_weight(key=KEY, weight=100, actor=shell)
+    memory_gateway().pin([KEY], by="anna")
+    outcome = confirm(change.generation, event=change.event, head_start=0.0)
+    assert not outcome.confirmed
+    assert KEY in outcome.error
+    assert outcome.command == f"manage.py pin lift {KEY}"
+    one_round()
+    change = roll_back_flag(key=KEY, actor=shell)
+    assert confirm(change.generation, event=change.event, head_start=0.0).confirmed
 
 
 def test_a_lifted_flag_stays_on_the_old_side_and_may_be_enabled_again(on, people):

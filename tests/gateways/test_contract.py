@@ -26,6 +26,7 @@ from migrations_app.gateways.base import (
 )
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.errors import (
+    FolderUnusable,
     InvalidTable,
     NotConfirmed,
     Obsolete,
@@ -879,6 +880,21 @@ def test_a_gateway_that_nothing_was_applied_to_cannot_be_brought_back_but_named_
     with pytest.raises(Obsolete):
         gateway.panic([AUTH], by="on call")
     assert [pin.flag for pin in gateway.pins()] == [AUTH]
+
+
+def test_a_folder_that_takes_no_pins_is_told_and_traffic_goes_back_all_the_same(module_envoy, table):
+    gateway = module_envoy.adapter()
+    gateway.apply(gateway.render(table(auth=100)))
+    pins, aside = module_envoy.folder / "pins", module_envoy.folder / "aside"
+    if pins.exists():
+        pins.rename(aside)
+    pins.write_text("this is no folder")
+    try:
+        with pytest.raises(FolderUnusable, match="it runs the old side, but nothing keeps it there"):
+            gateway.panic([AUTH], by="on call")
+        assert gateway.observe().weights[AUTH] == 0
+    finally:
+        pins.unlink()
 
 
 def test_an_empty_plan_sends_everything_to_the_monolith(bench, table):
