@@ -105,7 +105,7 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
 
 
 def _pinned(pin: Pin, runs: int | None, error: str) -> str:
-    by = f"by {pin.by}" if pin.by else "by somebody"
+    by = f"By {pin.by or 'somebody'}"
     since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
     said = f"{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
     still = "" if runs in {MONOLITH_WEIGHT, None} else f" The gateway still runs {runs} %."

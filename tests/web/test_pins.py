@@ -35,10 +35,21 @@ def test_pages_tell_by_whom_it_is_pinned_since_when_and_why_and_not_that_it_is_a
     said = text_of(manager.get(page))
     (pin,) = pinned.pins()
     assert "inned to the old side" in said
-    assert f"by <anna> since {pin.at:%Y-%m-%d %H:%M} UTC: it burns." in said
+    assert f"By <anna> since {pin.at:%Y-%m-%d %H:%M} UTC: it burns." in said
     assert "1 flag pinned" in said
     assert "pplying" not in said
     assert "ot applied" not in said
+
+
+@pytest.mark.parametrize("page", ["/weeks/1/", "/services/rag/"])
+def test_what_would_be_refused_is_not_offered(manager, pinned, page):
+    settle_passes(reconcile_all())
+    reconcile_all()
+    action = reverse("flag-enable", args=[KEY])
+    assert action not in manager.get(page).content.decode()
+    pinned.lift([KEY], by="ben")
+    reconcile_all()
+    assert action in manager.get(page).content.decode()
 
 
 def test_the_timeline_asks_for_it_and_names_the_flag(manager, pinned):
@@ -108,5 +119,5 @@ def test_a_pinned_flag_that_still_runs_on_the_new_side_is_told_so(manager, plan,
     gateway.pin([KEY], by="ben")
     reconcile_all()
     said = text_of(manager.get("/services/rag/"))
-    assert "pinned to the old side by ben" in said
+    assert "pinned to the old side By ben since" in said
     assert "the gateway does not answer" in said
