@@ -74,12 +74,15 @@ def reconcile(gateway: Gateway) -> Pass:
     behind = not gateway.error and (gateway.observed_generation or 0) < table.generation
     seen = _last_look(gateway) if behind else adapter.observe()
     decision = decide(table, seen, held.flags)
-    if decision.step == Step.NOTHING and adapter.last_applied() is None:
+    if decision.step == Step.NOTHING and not _noted(adapter):
         decision = Decision(Step.APPLY, ("An older version has applied it, and kept too little to pin flags by.",))
     applied, failed, error, put_back = None, None, seen.error, False
     if decision.step in {Step.APPLY, Step.REPAIR}:
         begun = timezone.now()
-        applied, failed, table = _apply(adapter, table)
+        applied, failed, handed = _apply(adapter, table)
+        if handed is not table:
+            # What is written as observed and what is pinned belong together: an enable must not be called applied.
+            table, held = handed, held_at(gateway, adapter)
         # A confirmed apply has read the whole table back; anything else is looked at again.
         seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
         error = (str(failed) if failed else "") or seen.error
@@ -124,6 +127,14 @@ def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, Gatew
     except GatewayError as error:
         logger.warning("generation %s was not applied: %s", table.generation, error)
         return None, error, table
+
+
+def _noted(adapter: Adapter) -> bool:
+    """Whether the gateway's note of what was applied is enough to apply it with pins."""
+    try:
+        return adapter.last_applied() is not None
+    except GatewayError:
+        return True  # that is for the next look to tell
 
 
 def _obey(adapter: Adapter) -> tuple[Applied | None, GatewayError | None]:

@@ -15,6 +15,7 @@ from migrations_app.actor import SYSTEM
 from migrations_app.choices import ActorKind, AuditKind
 from migrations_app.errors import NotFound, NotPermitted, Pinned
 from migrations_app.gateways.errors import FolderUnusable
+from migrations_app.gateways.memory import MemoryGateway
 from migrations_app.models import AuditEvent, Flag, Gateway, Plan
 from migrations_app.models.audit import check_chain
 from migrations_app.reconcile.decide import Step
@@ -164,6 +165,31 @@ def test_a_flag_that_is_pinned_while_it_is_enabled_is_never_called_applied(plan,
     one_round()
     change = roll_back_flag(key=KEY, actor=shell)
     assert confirm(change.generation, event=change.event, head_start=0.0).confirmed
+
+
+def test_a_pin_that_comes_while_a_pass_applies_is_obeyed_and_told_by_that_pass(plan, shell, monkeypatch):
+    tick_all(1, shell)
+    change = set_weight(key=KEY, weight=100, actor=shell)
+    gateway, apply = memory_gateway(), MemoryGateway.apply
+
+    def late(self, rendered):
+        if not self.pins():
+            self.pin([KEY], by="anna")
+        return apply(self, rendered)
+
+    monkeypatch.setattr(MemoryGateway, "apply", late)
+    (done,) = reconcile_all()
+    assert (done.error, done.changed, done.unsettled) == ("", True, True)
+    assert gateway.observe().weights[KEY] == 0
+    row = Gateway.objects.get()
+    assert (row.observed_generation, row.observed_weights[KEY]) == (change.generation, 0)
+    assert row.pin_of(KEY).by == "anna"
+
+
+def test_a_note_of_an_older_version_is_written_anew_once(on, monkeypatch):
+    known = iter([None])
+    monkeypatch.setattr(MemoryGateway, "last_applied", lambda self: next(known, self._running))
+    assert [reconcile_all()[0].step for _ in range(2)] == [Step.APPLY, Step.NOTHING]
 
 
 def test_a_lifted_flag_stays_on_the_old_side_and_may_be_enabled_again(on, people):
