@@ -35,6 +35,10 @@ class Stale(ActionError):
     """The page that asked was older than what is stored: somebody else has changed this meanwhile."""
 
 
+class Pinned(ActionError):
+    """The flag is held on the old side; whoever wants it on has to lift that first."""
+
+
 class Busy(ActionError):
     """Another change holds the plan for longer than a click waits."""
 

@@ -16,7 +16,7 @@ from django.db import DatabaseError, OperationalError, connection
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from migrations_app.actions import advance, soaks, triggers
+from migrations_app.actions import advance, pins, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway
 from migrations_app.observe import checks, partitions, poller, rollups, traffic
@@ -36,7 +36,7 @@ _shutting_down = mmap.mmap(-1, 1)
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def reconcile_all() -> None:
     """Bring every gateway to the desired routing table."""
-    loop.reconcile_all()
+    pins.settle_passes(loop.reconcile_all())
 
 
 # Its own limits: it stays, while all other tasks are soon done.

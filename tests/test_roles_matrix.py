@@ -46,7 +46,7 @@ from migrations_app.planfile.writer import write
 from migrations_app.reconcile.adapters import forget_adapters
 from migrations_app.roles import MATRIX, Permission, Role
 from migrations_app.web.api import ENDPOINTS
-from tests.factories import PASSWORD, put_behind, tick_all, tracseq
+from tests.factories import PASSWORD, memory_gateway, put_behind, tick_all, tracseq
 
 ANONYMOUS, NO_ROLE = "anonymous", "no role"
 WHO = [ANONYMOUS, NO_ROLE, *Role]
@@ -159,6 +159,10 @@ def paused(scene: Scene) -> None:
     pause_rollout(**TEMPLATE, actor=scene.people[Role.RELEASE_MANAGER])
 
 
+def pinned(_scene: Scene) -> None:
+    memory_gateway().pin([RAG["key"]], by="somebody")
+
+
 # name                         GET wants, answers; POST wants, answers
 ADDRESSES: dict[str, Address] = {
     "timeline": Address(SEE, 200),
@@ -198,6 +202,7 @@ ADDRESSES: dict[str, Address] = {
     "service-live": Address(SEE, 200, arguments=lambda _scene: {"key": "auth"}),
     "gateway": Address(SEE, 200),
     "gateway-live": Address(SEE, 200),
+    "pins-lift": Address(SEE, 302, Permission.ENABLE, 303, fields={"flags": RAG["key"]}, first=pinned),
     "audit": Address(AUDIT, 200),
     "audit-event": Address(AUDIT, 200, arguments=lambda scene: {"event_id": scene.event}),
     "reason-give": Address(AUDIT, 302, ANSWERERS, 303, lambda scene: {"event_id": scene.unexplained}, WHY),
@@ -420,6 +425,10 @@ VERBS: dict[str, dict[str, Verb]] = {
         "plan": Verb(Permission.MAINTAIN, DISKS_PLAN),
         "end": Verb(Permission.MAINTAIN, lambda scene: [str(scene.window)]),
     },
+    "pin": {
+        "list": Verb(),
+        "lift": Verb(Permission.ENABLE, said(RAG["key"]), first=pinned),
+    },
     "plan": {
         "load": Verb(Permission.LOAD_PLAN, lambda scene: [scene.file]),
         "diff": Verb(None, lambda scene: [scene.file], leaves=1),
@@ -463,6 +472,7 @@ VERBS: dict[str, dict[str, Verb]] = {
 }
 # They have no verbs and act for nobody: whoever has the shell has the database too.
 WITHOUT_ACTOR = {"demo_accounts", "history", "ready", "reconcile"}
+WITHOUT_VERBS = {"panic"}  # who may: tests/commands/test_panic.py
 SHELL = "somebody at the shell"  # who names no account: may all but approve, which takes an account
 ACCOUNTS_ONLY = {("approval", "give"), ("approval", "decline"), ("approval", "withdraw")}
 
@@ -492,10 +502,10 @@ def leaves_with(*arguments: str) -> int:
 
 
 def test_every_command_and_every_verb_is_in_the_table():
-    assert commands() == VERBS.keys() | WITHOUT_ACTOR
+    assert commands() == VERBS.keys() | WITHOUT_ACTOR | WITHOUT_VERBS
     assert {name: verbs_of(name) for name in commands()} == {
         **{name: set(verbs) for name, verbs in VERBS.items()},
-        **{name: set() for name in WITHOUT_ACTOR},
+        **{name: set() for name in WITHOUT_ACTOR | WITHOUT_VERBS},
     }
 
 

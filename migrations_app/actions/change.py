@@ -19,10 +19,10 @@ from psycopg.errors import LockNotAvailable
 from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Phase, Risk, WeekStatus
-from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Stale
+from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Pinned, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
-from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Pin
 from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, Plan, ReasonAsked, Week
 from migrations_app.models.audit import ROLLBACKS
 from migrations_app.models.gateways import next_generation, still_on
@@ -91,9 +91,9 @@ def shift(
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
-    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), and GateClosed,
-    which is an audit event too. `up`: it may be meant to go up, and then no rollback is undone by it: when one of its
-    flags is rolled back after it was asked for, and before its turn, it is Stale.
+    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), Pinned, and
+    GateClosed, which is an audit event too. `up`: it may be meant to go up, and then no rollback is undone by it: when
+    one of its flags is rolled back after it was asked for, and before its turn, it is Stale.
     """
     asked_at = _newest_generation() if up else None
 
@@ -123,8 +123,9 @@ def _attempt(
         if not flags:
             return no_change(plan, earlier, move.kind, move.subject, move.title)
         verdict, now = None, timezone.now()
-        if any(flag.weight < move.weight for flag in flags):
+        if rising := [flag.key for flag in flags if flag.weight < move.weight]:
             refuse_rolled_back(flags, asked_at, plan)
+            _refuse_pinned(rising, gateways)
             verdict = _passed(move, fresh_since, earlier, now, actor=actor, reason=reason, seen=seen)
         plan.generation = next_generation(plan, gateways)
         plan.save(update_fields=["generation"])
@@ -159,6 +160,22 @@ def _attempt(
             set_status(week, event.at)
         transaction.on_commit(lambda: ask_to_reconcile(plan.generation))
         return Change(move.title, plan.generation, changed=True, event=event)
+
+
+def _refuse_pinned(flags: list[str], gateways: list[Gateway]) -> None:
+    """What a gateway holds on the old side would not go up anyway. Raises Pinned."""
+    for gateway in gateways:
+        for flag in flags:
+            if pin := gateway.pin_of(flag):
+                how = f"Nothing was done. Lift the pin first: manage.py pin lift {flag}"
+                raise Pinned(f"{flag} is {told_of(pin)}. {how}")
+
+
+def told_of(pin: Pin) -> str:
+    """`pinned to the old side by anna since 2026-11-22 03:12 UTC: why`, as far as anybody knows."""
+    by = f" by {pin.by}" if pin.by else ""
+    since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
+    return f"pinned to the old side{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
 
 
 def _passed(

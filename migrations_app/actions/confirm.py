@@ -68,12 +68,17 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
         time.sleep(FIRST_POLL)
     while True:
         # Few columns only: this is asked often, on the processors that the worker and the gateway need now.
-        gateways = list(Gateway.objects.values_list("observed_generation", "error", "observed_at"))
+        gateways = list(Gateway.objects.values_list("observed_generation", "error", "observed_at", "pins"))
         oldest = timezone.now() - FRESH
         behind = [
-            error for observed, error, at in gateways if error or (observed or 0) < generation or not at or at < oldest
+            error
+            for observed, error, at, _pins in gateways
+            if error or (observed or 0) < generation or not at or at < oldest
         ]
         if gateways and not behind:
+            if against := _pinned(event, [pin["flag"] for *_, pins in gateways for pin in pins]):
+                told = f"{', '.join(against)} is pinned to the old side since a moment ago, and stays there."
+                return _unconfirmed(generation, told, f"manage.py pin lift {' '.join(against)}")
             milliseconds = _milliseconds(generation, event)
             return Outcome(generation, confirmed=True, milliseconds=milliseconds, overtaken=_overtaken(event))
         now = time.monotonic()
@@ -90,8 +95,14 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
     return _unconfirmed(generation, next((error for error in behind if error), "it did not answer in time."))
 
 
-def _unconfirmed(generation: int, error: str) -> Outcome:
-    return Outcome(generation, confirmed=False, error=error, command="manage.py reconcile")
+def _unconfirmed(generation: int, error: str, command: str = "manage.py reconcile") -> Outcome:
+    return Outcome(generation, confirmed=False, error=error, command=command)
+
+
+def _pinned(event: AuditEvent | None, flags: list[str]) -> list[str]:
+    """Those of the pinned flags that the change wants on the new side: pinned after it was let through."""
+    wanted = event.after if event else {}
+    return sorted({flag for flag in flags if isinstance(wanted.get(flag), int) and wanted[flag] > 0})
 
 
 def _overtaken(event: AuditEvent | None) -> str:

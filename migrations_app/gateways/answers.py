@@ -40,7 +40,7 @@ def routing_status(table: RoutingTable | None) -> str:
             **({"write_weights": writes} if writes else {}),
             **({"sticky": str(table.sticky)} if table and table.sticky else {}),
             **({"testers": True} if table and table.tester_secret else {}),
-            "routes": {route.prefix: _route(table, route) for route in routes if table},
+            "routes": {route.prefix: route_status(table, route) for route in routes if table},
         }
     )
 
@@ -70,7 +70,8 @@ def _identity(table: RoutingTable | None) -> dict[str, Any]:
     return {"plan": table.plan, "generation": table.generation} if table else {"plan": None, "generation": 0}
 
 
-def _route(table: RoutingTable, route: Route) -> dict[str, Any]:
+def route_status(table: RoutingTable, route: Route) -> dict[str, Any]:
+    """What `/routing-status` tells of one route."""
     old, new = str(table.monolith), str(route.upstream)
     side = route.side()
     address: str | dict[str, str] = {Side.MONOLITH: old, Side.SERVICE: new} if side is None else ""

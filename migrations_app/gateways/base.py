@@ -7,9 +7,12 @@ tests/gateways/test_contract.py runs the same tests on every adapter, each again
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
+
+from migrations_app.gateways.errors import FolderUnusable, Obsolete, StaleGeneration
 
 MONOLITH_WEIGHT = 0  # per cent of a flag's traffic on the new side: none
 SERVICE_WEIGHT = 100  # per cent of a flag's traffic on the new side: all
@@ -21,6 +24,9 @@ NO_LATENCY = (0,) * (len(LATENCY_BOUNDS) + 1)  # one range more, for what took l
 
 # A request with this header, its side and the table's secret, `service SECRET`, is sent to that side.
 TESTER_HEADER = "x-switchyard-side"
+
+
+_OVERTAKEN = 5  # tries of a panic that another apply gets in before
 
 
 class Side(StrEnum):
@@ -123,6 +129,64 @@ class RoutingTable:
     def weights(self) -> dict[str, int]:
         """Flag key -> weight, of reads where writes have another."""
         return {route.flag: route.weight for route in self.routes}
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """Holds one flag on the old side, whatever a table says, until somebody lifts it.
+
+    It lies with the gateway and not in the database: see docs/decisions/0012-pins.md. `at` is None when nobody knows.
+    """
+
+    flag: str
+    by: str = ""
+    at: datetime | None = None
+    why: str = ""
+
+
+def with_pins(table: RoutingTable, pinned: Collection[str]) -> RoutingTable:
+    """The table with these flags on the old side, reads and writes. Pure; flags that it has not got are passed over."""
+    if not any(route.on and route.flag in pinned for route in table.routes):
+        return table
+    routes = (
+        replace(route, weight=MONOLITH_WEIGHT, write_weight=None) if route.flag in pinned else route
+        for route in table.routes
+    )
+    return replace(table, routes=tuple(routes))
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    """One line of a gateway's journal of pins, without its end.
+
+    `nth` tells it from the same line further up: 0 for the first of them. `end`: how many bytes of the journal are over
+    after it.
+    """
+
+    text: str
+    nth: int = 0
+    end: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What was done with a gateway's pins: its whole lines, and their `size` in bytes. It only ever grows."""
+
+    lines: tuple[JournalLine, ...] = ()
+    size: int = 0
+
+    def after(self, read: int) -> tuple[JournalLine, ...]:
+        """Those that who has read so many bytes has not read. All of a journal that is shorter: it is another one."""
+        return tuple(line for line in self.lines if line.end > read or self.size < read)
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackScript:
+    """What a gateway's rollback script moves back, one flag after the other: `week-3.sh`, "Week 3, Sign-in"."""
+
+    name: str
+    title: str
+    flags: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +304,8 @@ class Gateway(ABC):
 
         Compares first: a table that already runs is confirmed without a write. Raises StaleGeneration when the gateway
         already has a higher generation (nothing is written); Rejected when the gateway refuses the configuration (what
-        ran before keeps running); NotConfirmed when it was written but the gateway did not confirm it in time.
+        ran before keeps running); NotConfirmed when it was written but the gateway did not confirm it in time; Pinned
+        when it sends requests of a pinned flag to the new side (nothing is written).
         """
 
     @abstractmethod
@@ -266,3 +331,78 @@ class Gateway(ABC):
         the gateway did not take part (the next call makes up for it), FolderBusy and FolderUnusable.
         """
         return False
+
+    @abstractmethod
+    def pins(self) -> tuple[Pin, ...]:
+        """The flags that are held on the old side, by key. Raises FolderUnusable."""
+
+    @abstractmethod
+    def pin(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+        """Hold these flags on the old side from now on, and note that in the journal.
+
+        From here no `apply` sends their requests to the new side; what runs is left as it is. Raises FolderUnusable.
+        """
+
+    @abstractmethod
+    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+        """Let these flags go, and note that in the journal. What runs is left as it is. Raises FolderUnusable."""
+
+    @abstractmethod
+    def journal(self) -> Journal:
+        """What was done with the pins; a last line that is not whole yet is left out. Raises FolderUnusable."""
+
+    @abstractmethod
+    def journal_size(self) -> int:
+        """Of its whole journal, in bytes, also of a last line that is not whole. Raises FolderUnusable."""
+
+    @abstractmethod
+    def last_applied(self) -> RoutingTable | None:
+        """The table that was handed over last; None when there was none, or the note of it is lost."""
+
+    def panic(self, flags: Collection[str] | None = None, *, by: str, why: str = "") -> Applied:
+        """Pin these flags, by default all, and run what was applied last with them on the old side.
+
+        Needs nobody but the gateway. The generation stays, and what ran of other flags. Raises what `apply` does, and
+        Obsolete when it is not known what was applied last; named flags are pinned then.
+        """
+        table = self.last_applied()
+        if flags is None and table is not None:
+            flags = sorted({route.flag for route in table.routes})
+        problem: FolderUnusable | None = None
+        try:
+            if flags:
+                self.pin(flags, by=by, why=why)
+        except FolderUnusable as error:
+            # Traffic goes back all the same; what is said then is that nothing keeps it there.
+            problem = error
+        try:
+            applied = self.obey(flags or ())
+        except Obsolete as unknown:
+            raise problem or unknown from unknown
+        if problem is not None:
+            raise FolderUnusable(f"it runs the old side, but nothing keeps it there: {problem}") from problem
+        return applied
+
+    def obey(self, flags: Collection[str] = ()) -> Applied:
+        """Run what was applied last with the pinned flags, and these, on the old side. Raises what `panic` does."""
+        for _ in range(_OVERTAKEN):
+            # Read after the pins were written: whatever is applied from then on obeys them.
+            if (table := self.last_applied()) is None:
+                break
+            try:
+                pinned = {*flags, *(pin.flag for pin in self.pins())}
+                return self.apply(self.render(with_pins(table, pinned)))
+            except StaleGeneration:
+                continue
+        raise Obsolete("it is not known what was applied last to this gateway, so that cannot be applied with the pins")
+
+    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+        """Have these rollback scripts lie ready, and no others, for the routes that were applied last.
+
+        Whether any had to be written. By default a gateway has no such scripts. Raises FolderBusy, FolderUnusable.
+        """
+        return False
+
+    def scripts(self) -> tuple[RollbackScript, ...]:
+        """Those that lie ready. Raises FolderUnusable."""
+        return ()

@@ -1,5 +1,9 @@
 """What can go wrong between us and a gateway. Every message is a sentence that an operator can act on."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+
 
 class GatewayError(Exception):
     """The root: a gateway did not do, or could not be asked, what we wanted."""
@@ -16,6 +20,18 @@ class StaleGeneration(GatewayError):
         super().__init__(f"generation {offered} is older than generation {current}, which the gateway already has")
         self.offered = offered
         self.current = current
+
+
+class Pinned(GatewayError):
+    """The table sends requests of pinned flags to the new side. Nothing was written."""
+
+    def __init__(self, flags: Collection[str]) -> None:
+        super().__init__(f"pinned to the old side: {', '.join(sorted(flags))}")
+        self.flags = frozenset(flags)
+
+
+class Obsolete(GatewayError):
+    """Nobody knows what was applied last: nothing was, the note of it is lost, or an older version wrote it."""
 
 
 class Rejected(GatewayError):

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('migrations_app', '0017_failover'),
+        ('migrations_app', '0018_pins'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

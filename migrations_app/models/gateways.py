@@ -9,6 +9,9 @@ from django.db import connection, models
 from django.db.models import JSONField, Value
 from django.db.models.functions import MD5
 
+from migrations_app.gateways.base import Pin
+from migrations_app.gateways.pins import moment_of
+
 from .plans import Plan
 from .services import Flag
 
@@ -18,7 +21,8 @@ class Gateway(models.Model):
 
     `observed_generation` is null while the gateway does not answer or runs nothing of ours; `error` then says why.
     `failing_over` comes with the traffic instead (observe.traffic): the services in whose place it lets the monolith
-    answer just now, and why.
+    answer just now, and why. `pins` are the flags that its own folder holds on the old side; `journal_read` is
+    written by actions.pins.
     """
 
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="gateways")
@@ -32,6 +36,10 @@ class Gateway(models.Model):
     last_applied_at = models.DateTimeField(null=True)
     last_apply_ms = models.FloatField(null=True)
     failing_over = models.JSONField(default=dict, db_default=Value({}, JSONField()), help_text="Service key to words.")
+    pins = models.JSONField(default=list, db_default=Value([], JSONField()), help_text="Objects: flag, by, at, why.")
+    journal_read = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="Bytes of its journal of pins that are audit events."
+    )
 
     class Meta:
         default_permissions = ()
@@ -40,6 +48,11 @@ class Gateway(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    def pin_of(self, flag: str) -> Pin | None:
+        """What holds the flag of this key on the old side at this gateway, if anything does."""
+        found = next((pin for pin in self.pins if pin["flag"] == flag), None)
+        return Pin(flag, found["by"], moment_of(found["at"] or ""), found["why"]) if found else None
 
     def runs(self, flag: Flag) -> bool:
         """Whether this gateway has itself answered with the flag's desired weight."""

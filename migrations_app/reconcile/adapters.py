@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from django.conf import settings
 
@@ -37,6 +39,21 @@ def _memory(_key: str) -> Adapter:
 
 
 _MAKERS: dict[str, Callable[[str], Adapter]] = {"envoy": _envoy, "memory": _memory}
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A gateway as the settings have it: its folder, and the address that its clients ask."""
+
+    key: str
+    adapter: Adapter
+    folder: Path
+    url: str
+
+
+def known_gateways() -> list[Known]:
+    """Every gateway that the settings name. Asks no database: a panic must not need one."""
+    return [Known("main", _adapter("envoy", "main"), settings.GATEWAY_DIR, settings.GATEWAY_URL)]
 
 
 def forget_adapters() -> None:

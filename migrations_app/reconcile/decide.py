@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -21,10 +22,11 @@ class Decision:
     because: tuple[str, ...] = ()  # a sentence each
 
 
-def decide(table: RoutingTable, observed: Observed) -> Decision:
+def decide(table: RoutingTable, observed: Observed, pinned: Collection[str] = ()) -> Decision:
     """What one pass of the loop has to do about one gateway.
 
-    A gateway that does not answer still gets its files: it will start from them.
+    A gateway that does not answer still gets its files: it will start from them. The flags that are `pinned` are at 0
+    in the table already; that one still runs otherwise is nobody's edit.
     """
     if observed.generation is None and observed.drift:
         return Decision(Step.REPAIR, observed.drift)
@@ -38,11 +40,12 @@ def decide(table: RoutingTable, observed: Observed) -> Decision:
     if observed.generation < table.generation:
         return Decision(Step.APPLY, (f"Generation {observed.generation} runs, {table.generation} is wanted.",))
     wanted = table.weights()
-    differing = tuple(
-        f"{flag} runs at {observed.weights.get(flag)} %, wanted are {weight} %."
+    differing = {
+        flag: f"{flag} runs at {observed.weights.get(flag)} %, wanted are {weight} %."
         for flag, weight in sorted(wanted.items())
         if observed.weights.get(flag) != weight
-    )
-    if drift := tuple(observed.drift) + differing:
+    }
+    if drift := (*observed.drift, *(said for flag, said in differing.items() if flag not in pinned)):
         return Decision(Step.REPAIR, drift)
-    return Decision(Step.NOTHING)
+    because = tuple(f"{said} It is pinned." for said in differing.values())
+    return Decision(Step.APPLY if because else Step.NOTHING, because)

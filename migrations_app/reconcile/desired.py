@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from functools import lru_cache
+
 from django.conf import settings
 
-from migrations_app.gateways.base import Address, Route, RoutingTable, Sticky
-from migrations_app.models import Plan
+from migrations_app.gateways.base import Address, RollbackScript, Route, RoutingTable, Sticky
+from migrations_app.models import Flag, Plan
 from migrations_app.models import Route as RouteRow
 
 _OF_PLAN = ("plan__key", "plan__generation", "plan__monolith_host", "plan__monolith_port", "plan__sticky")
@@ -39,3 +42,31 @@ def desired_table(plan: Plan) -> RoutingTable:
         Sticky(**sticky) if sticky else None,
         settings.GATEWAY_TESTER_SECRET,
     )
+
+
+def scripts_of(plan: Plan) -> tuple[RollbackScript, ...]:
+    """One for each week that moves traffic, and one for everything; what comes later in the plan goes back first.
+
+    Asked of the database once for each loading of the plan.
+    """
+    return _scripts(plan.pk, plan.revision, plan.loaded_at)
+
+
+@lru_cache(maxsize=4)
+def _scripts(plan: int, _revision: int, _loaded_at: datetime | None) -> tuple[RollbackScript, ...]:
+    rows = Flag.objects.filter(plan=plan).order_by("-week__number", "-service__position", "-key")
+    titles: dict[int, str] = {}
+    flags: dict[int, list[str]] = {}
+    for key, number, title in rows.values_list("key", "week__number", "week__title"):
+        titles[number] = title
+        flags.setdefault(number, []).append(key)
+    weeks = [
+        RollbackScript(name_of(number), f"Week {number}: {titles[number]}", tuple(flags[number])) for number in flags
+    ]
+    everything = tuple(flag for week in weeks for flag in week.flags)
+    return (*weeks, RollbackScript("everything.sh", "Everything", everything)) if weeks else ()
+
+
+def name_of(week: int) -> str:
+    """Of the week's rollback script."""
+    return f"week-{week}.sh"

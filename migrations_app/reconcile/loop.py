@@ -18,15 +18,23 @@ from django.utils import timezone
 from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
-from migrations_app.gateways.base import Applied, Observed, RoutingTable
+from migrations_app.gateways.base import Applied, Observed, Pin, RoutingTable, with_pins
 from migrations_app.gateways.base import Gateway as Adapter
-from migrations_app.gateways.errors import GatewayError, InvalidTable, NotConfirmed, Rejected, StaleGeneration
+from migrations_app.gateways.errors import (
+    GatewayError,
+    InvalidTable,
+    NotConfirmed,
+    Pinned,
+    Rejected,
+    StaleGeneration,
+)
 from migrations_app.live import Topic, tell
 from migrations_app.models import Confirmation, Gateway, Plan
 
 from .adapters import adapter_for
-from .decide import Step, decide
-from .desired import desired_table
+from .decide import Decision, Step, decide
+from .desired import desired_table, scripts_of
+from .pins import as_stored, held_at
 from .refusals import note_refusal
 
 logger = logging.getLogger(__name__)
@@ -37,13 +45,17 @@ CLOCKS_DIFFER = timedelta(seconds=1)  # between hosts, at most
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What one pass did to one gateway. `error` is empty when the gateway runs what is wanted."""
+    """What one pass did to one gateway. `error` is empty when the gateway runs what is wanted, but for its pins.
+
+    `unsettled`: actions.pins has something to do, a journal to read or a flag to roll back that is pinned.
+    """
 
     gateway: str
     step: Step
     generation: int
     changed: bool
     error: str = ""
+    unsettled: bool = False
 
 
 def reconcile_all() -> list[Pass]:
@@ -55,15 +67,22 @@ def reconcile(gateway: Gateway) -> Pass:
     """One pass over one gateway. Never raises for a gateway that is away or refuses: that is the error of the pass."""
     adapter = adapter_for(gateway)
     begun = timezone.now()
-    table = desired_table(gateway.plan)
+    held = held_at(gateway, adapter)
+    desired = desired_table(gateway.plan)
+    table = with_pins(desired, held.flags)
     # Straight after a change the last look tells enough: the apply compares by itself, and every moment counts.
     behind = not gateway.error and (gateway.observed_generation or 0) < table.generation
     seen = _last_look(gateway) if behind else adapter.observe()
-    decision = decide(table, seen)
+    decision = decide(table, seen, held.flags)
+    if decision.step == Step.NOTHING and not _noted(adapter):
+        decision = Decision(Step.APPLY, ("An older version has applied it, and kept too little to pin flags by.",))
     applied, failed, error, put_back = None, None, seen.error, False
     if decision.step in {Step.APPLY, Step.REPAIR}:
         begun = timezone.now()
-        applied, failed = _apply(adapter, table)
+        applied, failed, handed = _apply(adapter, table)
+        if handed is not table:
+            # What is written as observed and what is pinned belong together: an enable must not be called applied.
+            table, held = handed, held_at(gateway, adapter)
         # A confirmed apply has read the whole table back; anything else is looked at again.
         seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
         error = (str(failed) if failed else "") or seen.error
@@ -71,31 +90,67 @@ def reconcile(gateway: Gateway) -> Pass:
         put_back = applied.changed if applied else isinstance(failed, NotConfirmed) and not seen.drift
     elif decision.step == Step.STAND_BACK:
         error = _behind(gateway, seen)
+        if any(seen.weights.get(flag, 0) for flag in held.flags):
+            # Pins hold at a generation that this pass does not know as well.
+            applied, failed = _obey(adapter)
+            seen, error = adapter.observe(), str(failed) if failed else error
+    else:
+        # Nothing is in a hurry now.
+        _keep_scripts(gateway, adapter)
     # Where the gateway itself refuses what was handed over, its adapter says Rejected too, and not NotConfirmed.
     if isinstance(failed, Rejected | InvalidTable):
         note_refusal(gateway, table.generation, str(failed), timezone.now())
-    _write(gateway, seen, applied, error, begun)
+    _write(gateway, seen, applied, error, begun, pins=held.pins)
     if decision.step == Step.REPAIR and put_back:
         _audit_drift(gateway, table, decision.because)
     elif applied and applied.replaced:
         # An edit of the last second, which a change has met before any look did.
         _audit_drift(gateway, table, applied.replaced)
-    return Pass(gateway.key, decision.step, table.generation, applied is not None and applied.changed, error)
+    changed = applied is not None and applied.changed
+    return Pass(gateway.key, decision.step, table.generation, changed, error, held.unread or desired != table)
 
 
 def _last_look(gateway: Gateway) -> Observed:
     return Observed(gateway.observed_generation, gateway.observed_weights)
 
 
-def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, GatewayError | None]:
+def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, GatewayError | None, RoutingTable]:
+    """With the table as it was handed over."""
     try:
-        return adapter.apply(adapter.render(table)), None
+        return adapter.apply(adapter.render(table)), None, table
     except StaleGeneration:
         # A newer change overtook this pass; the pass that carries it writes what is observed.
-        return None, None
+        return None, None, table
+    except Pinned as late:
+        # Since this pass has begun.
+        return _apply(adapter, with_pins(table, late.flags))
     except GatewayError as error:
         logger.warning("generation %s was not applied: %s", table.generation, error)
+        return None, error, table
+
+
+def _noted(adapter: Adapter) -> bool:
+    """Whether the gateway's note of what was applied is enough to apply it with pins."""
+    try:
+        return adapter.last_applied() is not None
+    except GatewayError:
+        return True  # that is for the next look to tell
+
+
+def _obey(adapter: Adapter) -> tuple[Applied | None, GatewayError | None]:
+    try:
+        return adapter.obey(), None
+    except GatewayError as error:
+        logger.warning("the pins are not obeyed: %s", error)
         return None, error
+
+
+def _keep_scripts(gateway: Gateway, adapter: Adapter) -> None:
+    try:
+        if adapter.keep_scripts(scripts_of(gateway.plan)):
+            logger.info("the rollback scripts of gateway %s were written", gateway.key)
+    except GatewayError as error:
+        logger.warning("the rollback scripts of gateway %s were not written: %s", gateway.key, error)
 
 
 def _behind(gateway: Gateway, seen: Observed) -> str:
@@ -109,13 +164,16 @@ def _behind(gateway: Gateway, seen: Observed) -> str:
     )
 
 
-def _write(gateway: Gateway, seen: Observed, applied: Applied | None, error: str, begun: datetime) -> None:
+def _write(
+    gateway: Gateway, seen: Observed, applied: Applied | None, error: str, begun: datetime, *, pins: tuple[Pin, ...]
+) -> None:
     now = timezone.now()
     values: dict[str, Any] = {
         "observed_generation": seen.generation,
         "observed_weights": dict(seen.weights),
         "observed_at": begun,
         "error": error,
+        "pins": as_stored(pins),
     }
     if applied and applied.changed:
         values |= {"last_applied_at": now, "last_apply_ms": applied.milliseconds}

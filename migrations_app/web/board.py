@@ -113,6 +113,11 @@ class ServiceRow:
         return flag_state(self.flag, self.gateways, self.now)
 
     @property
+    def pinned(self) -> bool:
+        """A gateway holds it on the old side: to enable it would be refused."""
+        return any(row.pin_of(self.row.key) for row in self.gateways)
+
+    @property
     def by_gateway(self) -> list[tuple[Gateway, FlagState]]:
         """What each gateway says of it."""
         return [(gateway, flag_state(self.flag, [gateway], self.now)) for gateway in self.gateways]
@@ -259,7 +264,7 @@ class WeekRow:
     def token(self) -> str:
         """Differs when something has changed that the page of the week does not refresh by itself."""
         gate = ".".join(f"{anchor_of(line)}-{state_of_line(line)[0]}" for line in self.verdict.lines)
-        weights = "-".join(str(one.row.weight) for one in self.services)
+        weights = "-".join(f"{one.row.weight}{'p' if one.pinned else ''}" for one in self.services)
         state = f"{self.week.version}.{weights}.{self.status[0]}.{gate}"
         return hashlib.sha256(state.encode()).hexdigest()[:16]
 

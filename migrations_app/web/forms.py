@@ -20,6 +20,18 @@ class ActionForm(forms.Form):
     with_later = forms.BooleanField(required=False)
 
 
+class PinsForm(ActionForm):
+    """Which flags. The action knows which are pinned."""
+
+    flags = forms.Field(widget=forms.MultipleHiddenInput, error_messages={"required": "Say which flags."})
+
+    def clean_flags(self) -> list[str]:
+        given = self.cleaned_data["flags"]
+        if any("\x00" in one or len(one) > 200 for one in given):
+            raise forms.ValidationError("A flag that nobody can have pinned.")
+        return list(given)
+
+
 class RolloutForm(ActionForm):
     """`at` is the index of the step that the page showed."""
 

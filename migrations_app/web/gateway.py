@@ -10,20 +10,24 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import OuterRef, Subquery
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import AuditKind
+from migrations_app.gateways.base import Pin
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan, Refusal, Route
 from migrations_app.models.gateways import still_on
-from migrations_app.roles import Permission
+from migrations_app.roles import Permission, who_may
 from migrations_app.templatetags.switchyard import icon
 
 from .access import WebRequest, fresh, requires
 from .context import chrome
+from .forms import new_key
 from .gateway_state import FlagState, GatewayState, flag_state
+from .notices import Notice
 
 CONFIRMATIONS = 10  # how many of the last are listed
 REFUSALS = 10
@@ -77,11 +81,19 @@ class Correction:
     more: int
 
 
+@dataclass(frozen=True, slots=True)
+class PinRow:
+    """A pin at one gateway."""
+
+    gateway: Gateway
+    pin: Pin
+
+
 @require_safe
 @requires(Permission.VIEW_PLAN)
 @fresh
 def gateway(request: WebRequest) -> HttpResponseBase:
-    return _show(request, "#panel" if request.htmx else "")
+    return show_gateway(request)
 
 
 @require_safe
@@ -92,13 +104,27 @@ def live(request: WebRequest) -> HttpResponseBase:
     return _show(request, "#live", oob=True)
 
 
-def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseBase:
+def show_gateway(request: HttpRequest, notice: Notice | None = None) -> HttpResponse:
+    """The page, or its panel for htmx, with what came of a click."""
+    htmx = request.headers.get("HX-Request") == "true"
+    return _show(request, "#panel" if htmx else "", notice=notice)
+
+
+def _show(request: HttpRequest, part: str, *, oob: bool = False, notice: Notice | None = None) -> HttpResponse:
     """Eight queries with those of every page, however many flags, changes and refusals there are."""
     around = chrome(request)["chrome"]
     if around.plan is None:
         return render(request, "no_plan.html")
     rows = _flags(around.gateways, around.now)
+    pins = [PinRow(row, pin) for row in around.gateways for stored in row.pins if (pin := row.pin_of(stored["flag"]))]
     context: dict[str, Any] = {
+        "notice": notice,
+        "pins": pins,
+        "pinned": sorted({one.pin.flag for one in pins}),
+        # The forms to lift them are no part of what refreshes by itself.
+        "token": "-".join(["gateway", *(f"{one.gateway.key}.{one.pin.flag}" for one in pins)]),
+        "who_lifts": who_may(Permission.ENABLE),
+        "new_key": new_key,
         "board": Board(around.plan, around.gateway),
         "oob": oob,
         "gateways": around.gateways,
@@ -117,7 +143,7 @@ def _flags(gateways: list[Gateway], now: datetime) -> list[FlagRow]:
     prefixes = defaultdict(list)
     for service, prefix in Route.objects.values_list("service_id", "prefix"):
         prefixes[service].append(prefix)
-    shapes = {name: icon(name) for name in ("check", "clock", "cross", "warn")}
+    shapes = {name: icon(name) for name in ("check", "clock", "cross", "pin", "warn")}
     found = []
     for flag in Flag.objects.select_related("service").order_by("service__position", "key"):
         state = flag_state(flag, gateways, now)

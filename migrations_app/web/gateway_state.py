@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from django.utils import timezone
 
+from migrations_app.gateways.base import MONOLITH_WEIGHT, Pin
 from migrations_app.models import Flag, Gateway, Plan
 
 OLD_AFTER = timedelta(seconds=5)  # the loop looks every second; older than this, nobody looks any more
@@ -49,20 +50,35 @@ def _state(plan: Plan, row: Gateway, now: datetime) -> GatewayState:
         return say("does not answer", "cross", row.error or "The gateway does not answer.", loud=True)
     if row.error:
         return say("refused a change", "cross", row.error, loud=True)
-    if row.observed_generation < plan.generation:
-        return say("applying", "clock", f"It still runs generation {row.observed_generation}.", loud=False)
-    return say("in step", "check", f"It runs generation {row.observed_generation}.", loud=False)
+    if row.pins:
+        return say(*_some_pinned(sorted(pin["flag"] for pin in row.pins)), loud=True)
+    return say(*_generations(plan, row.observed_generation), loud=False)
+
+
+def _some_pinned(flags: list[str]) -> tuple[str, str, str]:
+    word = f"{len(flags)} flag{'' if len(flags) == 1 else 's'} pinned"
+    return word, "pin", f"{', '.join(flags)}: on the old side until somebody lifts the pin."
+
+
+def _generations(plan: Plan, runs: int) -> tuple[str, str, str]:
+    if runs < plan.generation:
+        return "applying", "clock", f"It still runs generation {runs}."
+    return "in step", "check", f"It runs generation {runs}."
 
 
 @dataclass(frozen=True, slots=True)
 class FlagState:
-    """Whether the gateway runs what is asked of one flag. `runs` is a weight in per cent, None when nobody knows."""
+    """Whether the gateway runs what is asked of one flag. `runs` is a weight in per cent, None when nobody knows.
+
+    `pinned`: a gateway holds it on the old side, whatever is asked.
+    """
 
     word: str
     icon: str
     why: str
     loud: bool
     runs: int | None
+    pinned: bool = False
 
 
 def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None) -> FlagState:
@@ -72,6 +88,8 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
     weights = {row.observed_weights.get(flag.key) for row in seen}
     runs = next(iter(weights)) if len(weights) == 1 else None
     error = next((row.error for row in gateways if row.error), "")
+    if pin := next((pin for row in gateways if (pin := row.pin_of(flag.key))), None):
+        return FlagState("pinned to the old side", "pin", _pinned(pin, runs, error), True, runs, pinned=True)
     if gateways and len(seen) == len(gateways) and all(row.runs(flag) for row in seen):
         oldest = min((row.observed_at for row in seen if row.observed_at), default=None)
         if oldest is None or now - oldest > OLD_AFTER:
@@ -84,6 +102,14 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
         return FlagState("applying", "clock", "", False, runs)
     why = error or ("The gateway has not been seen yet." if not seen else "The gateway has not taken it yet.")
     return FlagState("not applied", "cross", why, True, runs)
+
+
+def _pinned(pin: Pin, runs: int | None, error: str) -> str:
+    by = f"By {pin.by or 'somebody'}"
+    since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
+    said = f"{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
+    still = "" if runs in {MONOLITH_WEIGHT, None} else f" The gateway still runs {runs} %."
+    return f"{said}.{still}{f' {error}' if error else ''}"
 
 
 def words_of(age: timedelta) -> str:

@@ -14,7 +14,7 @@ from django.http.response import HttpResponseBase, HttpResponseRedirectBase
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import confirm
 from migrations_app.choices import Phase
-from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, PlanConflict, Stale
+from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, Pinned, PlanConflict, Stale
 from migrations_app.gates.verdict import Line, LineKind, Verdict
 
 from .access import WebRequest
@@ -26,6 +26,7 @@ _STATUS: dict[type[ActionError], HTTPStatus] = {
     Stale: HTTPStatus.CONFLICT,
     GateClosed: HTTPStatus.CONFLICT,
     PlanConflict: HTTPStatus.CONFLICT,
+    Pinned: HTTPStatus.CONFLICT,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

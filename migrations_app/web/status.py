@@ -110,7 +110,8 @@ def load_status() -> Status | None:
             area=service.area or service.title,
             owner=service.owner,
             runs=state.runs if seen_lately else None,
-            asked=flag.weight,
+            # What is pinned stays on the old side, also while its weight is not rolled back yet.
+            asked=MONOLITH_WEIGHT if state.pinned else flag.weight,
             new=health.get(service.key, Health.UNKNOWN),
             old=health.get(MONOLITH_TARGET, Health.UNKNOWN),
             new_side_only=service.new_side_only,
@@ -121,6 +122,7 @@ def load_status() -> Status | None:
             planned_start=week.planned_start,
             planned_end=week.planned_end,
             today=now.astimezone(zone).date(),
+            pinned=state.pinned,
             failing_over=seen_lately and any(service.key in row.failing_over for row in gateways),
             maintenance=_planned(windows, _serving(service.key, state.runs, flag.weight), zone),
         )

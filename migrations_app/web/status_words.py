@@ -54,6 +54,7 @@ class Facts:
     planned_start: date
     planned_end: date
     today: date
+    pinned: bool = False  # it is held on the old side until somebody decides otherwise
     failing_over: bool = False  # the gateway lets the old system answer in the place of the new one
     maintenance: tuple[tuple[datetime, datetime], ...] = ()  # of the sides that serve it: from and until, next first
 
@@ -177,6 +178,8 @@ def _last_change(facts: Facts) -> str:
 def _what_comes(facts: Facts) -> str:
     if facts.asked == SERVICE_WEIGHT:
         return "Nothing: it has moved" if facts.week == WeekStatus.DONE else "Nothing moves; it is being watched"
+    if facts.pinned:
+        return "It stays on the old system until further notice"
     when = _days(facts.planned_start, facts.planned_end)
     if facts.week == WeekStatus.ROLLED_BACK:
         return "It will be tried again; no new date is known"

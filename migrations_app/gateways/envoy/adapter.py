@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ from migrations_app.gateways.base import (
     Applied,
     Capabilities,
     Gateway,
+    Journal,
+    JournalLine,
     Observed,
+    Pin,
     Rendered,
+    RollbackScript,
     RoutingTable,
     Side,
     SideTraffic,
@@ -27,17 +31,21 @@ from migrations_app.gateways.envoy.confirm import LONGEST_PAUSE, Confirmer
 from migrations_app.gateways.envoy.edits import edits
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, clear_up
+from migrations_app.gateways.envoy.obey import obeying
 from migrations_app.gateways.envoy.readback import look, running_for
+from migrations_app.gateways.envoy.scripts import Scripts
 from migrations_app.gateways.envoy.validate import NoVerdict, Shapes, Validator, default_bootstrap
 from migrations_app.gateways.envoy.wanted import Wanted, parse_files
 from migrations_app.gateways.errors import (
     FolderBusy,
     FolderUnusable,
     NotConfirmed,
+    Pinned,
     Rejected,
     StaleGeneration,
     Unreachable,
 )
+from migrations_app.gateways.pins import PinFolder
 
 Json = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -70,7 +78,8 @@ class EnvoyGateway(Gateway):
         validate_timeout: float = 10.0,
         log_limit: int = ACCESS_LOG_LIMIT,
     ) -> None:
-        self._folder = Folder(folder)
+        self._folder, self._pins = Folder(folder), PinFolder(folder)
+        self._scripts = Scripts(folder)
         self._client = AdminClient(gateway_url=gateway_url, admin_url=admin_url, timeout=http_timeout)
         self._validator = Validator(Path(envoy_binary), timeout=validate_timeout) if envoy_binary else None
         self._confirm = Confirmer(self._folder, self._client, confirm_timeout, down_timeout)
@@ -91,10 +100,8 @@ class EnvoyGateway(Gateway):
         wanted = parse_files(rendered.files)
         if self._validator is None:
             return
-        try:
+        with self._usable():
             bootstrap = self._folder.read(BOOTSTRAP_FILE) or default_bootstrap()
-        except OSError as error:
-            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
         clusters = list(wanted.clusters.values())
         self._validator.check(bootstrap=bootstrap, clusters=clusters, routes=wanted.routes)
 
@@ -105,10 +112,8 @@ class EnvoyGateway(Gateway):
         """
         started = time.perf_counter()
         wanted = self._parse(rendered.files)
-        try:
+        with self._usable():
             changed, replaced = self._apply(rendered, wanted)
-        except OSError as error:
-            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
         milliseconds = (time.perf_counter() - started) * 1000
         return Applied(rendered.generation, changed=changed, milliseconds=milliseconds, replaced=replaced)
 
@@ -141,10 +146,44 @@ class EnvoyGateway(Gateway):
 
     def housekeep(self) -> bool:
         """See Gateway.housekeep: sets a long access log aside, removes what killed writers left."""
-        try:
+        with self._usable():
             return clear_up(self._folder, self._client, lock_timeout=self._lock_timeout, log_limit=self._log_limit)
-        except OSError as error:
-            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
+
+    def pins(self) -> tuple[Pin, ...]:
+        with self._usable():
+            return self._pins.pins()
+
+    def pin(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+        with self._usable():
+            return self._pins.pin(flags, by=by, why=why, generation=self._folder.generation())
+
+    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+        with self._usable():
+            return self._pins.lift(flags, by=by, why=why, generation=self._folder.generation())
+
+    def journal(self) -> Journal:
+        with self._usable():
+            return self._pins.journal()
+
+    def journal_size(self) -> int:
+        with self._usable():
+            return self._pins.journal_size()
+
+    def last_applied(self) -> RoutingTable | None:
+        with self._usable():
+            state = self._folder.applied()
+        return state.table if state else None
+
+    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+        """See Gateway.keep_scripts. They lie in the folder's `rollback/`."""
+        with self._usable():
+            if (table := self.last_applied()) is None:
+                return False
+            return self._scripts.keep(tuple(scripts), table, self._client.gateway_url)
+
+    def scripts(self) -> tuple[RollbackScript, ...]:
+        with self._usable():
+            return self._scripts.known()
 
     def close(self) -> None:
         """Drop the connections to the gateway. The adapter may be used again."""
@@ -152,19 +191,23 @@ class EnvoyGateway(Gateway):
 
     def _apply(self, rendered: Rendered, wanted: Wanted) -> tuple[bool, tuple[str, ...]]:
         """Whether anything had to be written, and what of somebody else's was replaced."""
-        former, refused_before = None, None
+        former, refused_before, state = None, None, _state_of(rendered)
         try:
             # The lock ends with the writing: who waits for a confirmation must not hold up a rollback.
             with self._locked():
                 self._refuse_stale(rendered.generation)
+                # Under the lock: whoever has pinned a flag need not fear an apply that began before.
+                pinned = self._pins.flags()
+                if against := wanted.on & pinned:
+                    raise Pinned(against)
                 former = self._folder.applied()
                 found = self._folder.read_watched()
-                same = former == AppliedState(rendered.generation, rendered.files) and found == rendered.files
+                same = former == state and found == rendered.files
                 if same and self._runs(wanted):
                     return False, ()
                 self._validate(rendered, wanted)
                 refused_before = self._refusals(wanted)
-                if former != (state := AppliedState(rendered.generation, rendered.files)):
+                if former != state:
                     self._folder.note_applied(state)
                 leaving, up, seen = self._write(rendered, wanted, former)
             self._confirm.all(rendered.generation, wanted, leaving, answered=up, clusters=seen)
@@ -175,7 +218,14 @@ class EnvoyGateway(Gateway):
             self._ran = _shapes_alone(wanted).noted_in(self._ran)
         if leaving:
             self._remove(rendered, wanted)
-        return True, edits(former, found)
+        return True, edits(former, found, pinned)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
 
     def _locked(self) -> AbstractContextManager[None]:
         return self._folder.locked(self._lock_timeout)
@@ -266,7 +316,7 @@ class EnvoyGateway(Gateway):
     def _remove(self, rendered: Rendered, wanted: Wanted) -> None:
         """Take away the clusters that no route needs any more, unless another apply has come in between."""
         with self._locked():
-            if self._folder.applied() != AppliedState(rendered.generation, rendered.files):
+            if self._folder.applied() != _state_of(rendered):
                 return
             self._folder.write(CDS_FILE, rendered.files[CDS_FILE])
         self._confirm.all(rendered.generation, wanted, frozenset(), answered=True)
@@ -302,6 +352,15 @@ class EnvoyGateway(Gateway):
         state = self._folder.applied()
         if state is None:
             return Observed(generation=None, error="nothing was applied to this gateway yet, or the note of it is lost")
+        now = obeying(state, self._pins.flags())
+        seen = self._look_for(now)
+        if seen.drift and now is not state:
+            # Flags that were pinned a moment ago are no drift: what was applied before may still run.
+            before = self._look_for(state)
+            return seen if before.drift else before
+        return seen
+
+    def _look_for(self, state: AppliedState) -> Observed:
         try:
             wanted = self._parse(state.files)
         except Rejected as error:
@@ -314,6 +373,11 @@ class EnvoyGateway(Gateway):
         if known is None or known[0] != files:
             known = self._parsed = (dict(files), parse_files(files))
         return known[1]
+
+
+def _state_of(rendered: Rendered) -> AppliedState:
+    table = rendered.table if isinstance(rendered, render.EnvoyRendered) else None
+    return AppliedState(rendered.generation, rendered.files, table)
 
 
 def _shapes_alone(wanted: Wanted) -> Shapes:

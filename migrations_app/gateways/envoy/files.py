@@ -3,6 +3,8 @@
 - bootstrap.json, cds/cds.json, rds/rds.json: what Envoy reads
 - applied.json: what was last applied, kept apart so that an edit of the others shows
 - validated.json: which shapes Envoy's validator has passed (see `validate`)
+- pins/, pins.journal: which flags are held on the old side, and what was done with them (see `gateways.pins`)
+- rollback/: scripts that move weeks back without us (see `scripts`)
 - .lock: the fence: one writer at a time, on one host
 """
 
@@ -17,10 +19,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from migrations_app.gateways.base import RoutingTable
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.testers import holds_secret
 from migrations_app.gateways.errors import FolderBusy
+from migrations_app.gateways.notes import as_values, from_values
 
 APPLIED_FILE = "applied.json"
 VALIDATED_FILE = "validated.json"
@@ -29,10 +34,14 @@ WATCHED_FILES = (CDS_FILE, RDS_FILE)
 
 @dataclass(frozen=True, slots=True)
 class AppliedState:
-    """What was last handed to the gateway: its generation and the bytes of its files by relative path."""
+    """What was last handed to the gateway: its generation and the bytes of its files by relative path.
+
+    `table` is what they were made of, None when nobody told: an older version did not.
+    """
 
     generation: int
     files: Mapping[str, bytes] = field(repr=False)
+    table: RoutingTable | None = None
 
 
 class Folder:
@@ -119,10 +128,13 @@ class Folder:
         Not synced: after a power cut `generation` falls back on the route file, which is.
         """
         files = {name: content.decode() for name, content in state.files.items()}
-        body = {"generation": state.generation, "files": files, "sha256": _digest(state.generation, files)}
+        body: dict[str, Any] = {"generation": state.generation, "files": files}
+        if state.table is not None:
+            body["table"] = as_values(state.table)
+        body["sha256"] = _digest(body)
         self.write(APPLIED_FILE, json.dumps(body).encode(), durable=False)
         if (signature := self._signature()) is not None:
-            self._cached = (signature, AppliedState(state.generation, dict(state.files)))
+            self._cached = (signature, AppliedState(state.generation, dict(state.files), state.table))
 
     def generation(self) -> int:
         """The highest generation that was handed over; 0 when nothing was.
@@ -145,17 +157,19 @@ class Folder:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
 
-def _digest(generation: int, files: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps([generation, files], sort_keys=True).encode()).hexdigest()
+def _digest(body: Mapping[str, Any]) -> str:
+    parts = [body["generation"], body["files"], *([body["table"]] if "table" in body else [])]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _parse_applied(raw: bytes | None) -> AppliedState | None:
     try:
         body = json.loads(raw or b"")
-        if body["sha256"] != _digest(body["generation"], body["files"]):
+        if body["sha256"] != _digest(body):
             return None
         files = {name: content.encode() for name, content in body["files"].items()}
-        return AppliedState(generation=int(body["generation"]), files=files)
+        table = from_values(body["table"]) if "table" in body else None
+        return AppliedState(generation=int(body["generation"]), files=files, table=table)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

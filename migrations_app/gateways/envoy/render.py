@@ -89,8 +89,11 @@ def cluster_file(resources: list[Json]) -> bytes:
 
 
 def route_file(generation: int, config: Json) -> bytes:
-    """The RDS file."""
-    return _file(str(generation), [config])
+    """The RDS file: each route on a line of its own, which the rollback scripts take apart with awk."""
+    (host,) = config["virtual_hosts"]
+    frame = config | {"virtual_hosts": [host | {"routes": []}]}
+    lines = ",\n".join(_compact(route) for route in host["routes"])
+    return _file(str(generation), [frame]).replace(b'"routes":[]', f'"routes":[\n{lines}\n]'.encode(), 1) + b"\n"
 
 
 def clusters(table: RoutingTable) -> list[Json]:
@@ -141,6 +144,12 @@ def every_variant(table: RoutingTable) -> Json:
         )
         hosts.append(host | {"routes": _all_routes(varied)})
     return _route_config(hosts)
+
+
+def old_side_lines(route: Route, table: RoutingTable) -> list[str]:
+    """The lines of a route file for a route at weight 0, reads and then writes, testers' apart; no comma ends them."""
+    at_zero = replace(route, weight=MONOLITH_WEIGHT, write_weight=None)
+    return [_compact(part) for part in _parts(at_zero, replace(table, tester_secret=""))]
 
 
 def _all_routes(table: RoutingTable) -> list[Json]:
@@ -400,4 +409,8 @@ def _duration(seconds: float) -> str:
 
 
 def _file(version: str, resources: list[Json]) -> bytes:
-    return json.dumps({"version_info": version, "resources": resources}, separators=(",", ":")).encode()
+    return _compact({"version_info": version, "resources": resources}).encode()
+
+
+def _compact(value: Json) -> str:
+    return json.dumps(value, separators=(",", ":"))

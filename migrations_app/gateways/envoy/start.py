@@ -8,9 +8,11 @@ from pathlib import Path
 
 from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, BootstrapOptions, render_bootstrap
 from migrations_app.gateways.envoy.files import AppliedState, Folder
+from migrations_app.gateways.envoy.obey import obeying
 from migrations_app.gateways.envoy.render import render_empty
 from migrations_app.gateways.envoy.wanted import parse_files
 from migrations_app.gateways.errors import Rejected
+from migrations_app.gateways.pins import PinFolder
 
 THREADS = 2  # worker threads of Envoy, as shipped
 _LOCK_TIMEOUT = 5.0  # seconds
@@ -20,7 +22,8 @@ def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
     """Make `folder` one that Envoy can start from. To be called before every start; cheap, and safe to repeat.
 
     A first start gets generation 0: the gateway's own answers, and 503 for everything else. Later ones get what was
-    last applied, also when someone deleted or edited the files since. Raises FolderBusy, OSError.
+    last applied, with the flags that are pinned by now on the old side, also when someone deleted or edited the files
+    since. Raises FolderBusy, OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = Folder(folder)
@@ -32,6 +35,7 @@ def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
         if state is None:
             state = _from_files(place) or AppliedState(generation=0, files=render_empty().files)
             place.note_applied(state)
+        state = obeying(state, PinFolder(folder).flags())
         for name, content in state.files.items():
             if place.read(name) != content:
                 place.write(name, content)

@@ -11,7 +11,8 @@ from migrations_app.gateways.base import TESTER_HEADER, Side
 Json = dict[str, Any]
 
 _NAME = "tester:"
-_HELD = re.compile(rb'"' + _NAME.encode())
+# In a route's name, or in the table that the note of what was applied has.
+_HELD = re.compile(rb'"' + _NAME.encode() + rb'|"tester_secret": ?"[^"]')
 _HIDDEN = "***"
 
 
@@ -30,7 +31,7 @@ def is_tester(route: Json) -> bool:
 
 
 def holds_secret(content: bytes) -> bool:
-    """Whether a file of ours, as it is or inside of another JSON file, has the routes of testers in it."""
+    """Whether a file of ours, as it is or inside of another JSON file, tells testers' routes or secret."""
     return _HELD.search(content) is not None
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from migrations_app.gateways.base import Side
 from migrations_app.gateways.envoy import drift
 from migrations_app.gateways.envoy.admin import Running
-from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, METADATA, RDS_FILE
 from migrations_app.gateways.envoy.render import STATUS_ROUTE
 from migrations_app.gateways.envoy.testers import is_tester
 from migrations_app.gateways.errors import Rejected
@@ -22,13 +23,15 @@ class Wanted:
     """What the gateway should run: clusters by name, the route table, and the body that `/routing-status` then has.
 
     `needed` are the clusters that the routes go to. The others only lie ready: nothing waits for them, so that a
-    rollback never waits for a new side whose name does not resolve.
+    rollback never waits for a new side whose name does not resolve. `on` are the flags that any request of is meant for
+    the new side, testers' apart.
     """
 
     clusters: dict[str, Json]
     routes: Json
     status: bytes
     needed: frozenset[str]
+    on: frozenset[str]
 
     def differences(self, running: Running, *, ignoring: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Sentences about what runs otherwise, leaving out the clusters named by `ignoring`."""
@@ -53,7 +56,12 @@ def parse_files(files: Mapping[str, bytes]) -> Wanted:
         members = {one for name in targets for one in _members(clusters.get(name, {}))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
-    return Wanted(clusters=clusters, routes=routes, status=body, needed=frozenset(targets | members))
+    return Wanted(clusters=clusters, routes=routes, status=body, needed=frozenset(targets | members), on=_on(rules))
+
+
+def _on(rules: list[Json]) -> frozenset[str]:
+    told = (rule.get("metadata", {}).get("filter_metadata", {}).get(METADATA, {}) for rule in rules)
+    return frozenset(one["flag"] for one in told if one.get("flag") and one.get("side") == Side.SERVICE)
 
 
 def _members(cluster: Json) -> list[str]:

@@ -8,8 +8,9 @@ import threading
 import time
 import zlib
 from bisect import bisect_left
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http.cookies import SimpleCookie
 
 from migrations_app.gateways.base import (
@@ -19,15 +20,22 @@ from migrations_app.gateways.base import (
     Applied,
     Capabilities,
     Gateway,
+    Journal,
+    JournalLine,
     Observed,
+    Pin,
     Rendered,
+    RollbackScript,
     Route,
     RoutingTable,
     Side,
     SideTraffic,
     Sticky,
+    with_pins,
 )
-from migrations_app.gateways.errors import NotConfirmed, Rejected, StaleGeneration, Unreachable
+from migrations_app.gateways.errors import NotConfirmed, Pinned, Rejected, StaleGeneration, Unreachable
+from migrations_app.gateways.notes import as_values, from_values
+from migrations_app.gateways.pins import LIFTED, PINNED, Entry, line_of, parse_journal
 from migrations_app.gateways.tables import check, longest_first
 
 TABLE_FILE = "table.json"
@@ -50,7 +58,7 @@ class MemoryGateway(Gateway):
     """Thread-safe. `answers` set to False is an outage: what is applied meanwhile runs once it is True again.
 
     `refuses`, when not empty, is the reason for which the next tables are rejected. `down` has the services that take
-    no connections at present.
+    no connections at present. `journaled` is the journal of pins as it would lie in a folder.
     """
 
     def __init__(self) -> None:
@@ -61,6 +69,9 @@ class MemoryGateway(Gateway):
         self._running: RoutingTable | None = None
         self._counters: dict[tuple[str, Side], SideTraffic] = {}
         self._requests = 0
+        self._pins: dict[str, Pin] = {}
+        self._scripts: tuple[RollbackScript, ...] = ()
+        self.journaled = b""
         self.refuses = ""
         self.down: set[str] = set()
         self.writes = 0  # how often a table was written
@@ -83,7 +94,7 @@ class MemoryGateway(Gateway):
 
     def render(self, table: RoutingTable) -> Rendered:
         check(table)
-        content = json.dumps(asdict(table), sort_keys=True).encode()
+        content = json.dumps(as_values(table), sort_keys=True).encode()
         return Rendered(generation=table.generation, files={TABLE_FILE: content})
 
     def check(self, rendered: Rendered) -> None:
@@ -99,6 +110,8 @@ class MemoryGateway(Gateway):
             if rendered.generation < current:
                 raise StaleGeneration(rendered.generation, current)
             table = _parse(rendered.files)
+            if pinned := {route.flag for route in table.routes if route.on and route.flag in self._pins}:
+                raise Pinned(pinned)
             if self._answers and self._folder == rendered.files and self._running == table:
                 return Applied(rendered.generation, changed=False, milliseconds=_since(started))
             if self.refuses:
@@ -123,7 +136,9 @@ class MemoryGateway(Gateway):
                 return Observed(generation=None, drift=tuple(drift), error="the gateway does not answer")
             if self._running is None:
                 return Observed(generation=None, drift=tuple(drift), error="the gateway runs nothing of ours")
-            drift = [*_differences(self._running, _parse(self._applied.files)), *drift]
+            applied = _parse(self._applied.files)
+            if self._running != with_pins(applied, self._pins):  # else a pin was obeyed without us
+                drift = [*_differences(self._running, applied), *drift]
             return Observed(self._running.generation, self._running.weights(), tuple(drift))
 
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
@@ -141,6 +156,44 @@ class MemoryGateway(Gateway):
             routes = self._running.routes if self._running else ()
             meant = {route.service for route in routes if route.failover and route.on}
             return dict.fromkeys(sorted(meant & self.down), "it takes no connections")
+
+    def pins(self) -> tuple[Pin, ...]:
+        with self._lock:
+            return tuple(self._pins[flag] for flag in sorted(self._pins))
+
+    def pin(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+        with self._lock:
+            now = datetime.now(UTC)
+            self._pins |= {flag: Pin(flag, by, now, why) for flag in flags}
+            return self._note(Entry(PINNED, now, self._generation(), tuple(flags), by, why))
+
+    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+        with self._lock:
+            for flag in flags:
+                self._pins.pop(flag, None)
+            return self._note(Entry(LIFTED, datetime.now(UTC), self._generation(), tuple(flags), by, why))
+
+    def journal(self) -> Journal:
+        with self._lock:
+            return parse_journal(self.journaled)
+
+    def journal_size(self) -> int:
+        with self._lock:
+            return len(self.journaled)
+
+    def last_applied(self) -> RoutingTable | None:
+        with self._lock:
+            return _parse(self._applied.files) if self._applied else None
+
+    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+        """There is no shell in here; it only remembers them."""
+        with self._lock:
+            before, self._scripts = self._scripts, tuple(scripts)
+            return before != self._scripts
+
+    def scripts(self) -> tuple[RollbackScript, ...]:
+        with self._lock:
+            return self._scripts
 
     def serve(
         self,
@@ -189,9 +242,16 @@ class MemoryGateway(Gateway):
         with self._lock:
             self._counters = {}
             try:
-                self._running = _parse(self._folder)
+                self._running = with_pins(_parse(self._folder), self._pins)
             except Rejected:
                 self._running = None
+
+    def _generation(self) -> int:
+        return self._applied.generation if self._applied else 0
+
+    def _note(self, entry: Entry) -> JournalLine:
+        self.journaled += f"{line_of(entry)}\n".encode()
+        return parse_journal(self.journaled).lines[-1]
 
     def _serve(self, table: RoutingTable, route: Route, request: _Request) -> Served:
         self._requests += 1
@@ -252,15 +312,9 @@ def _one(failed: bool, status: int, milliseconds: float) -> SideTraffic:
 
 def _parse(files: Mapping[str, bytes]) -> RoutingTable:
     try:
-        parsed = json.loads(files[TABLE_FILE])
-        routes = tuple(Route(**(route | {"upstream": Address(**route["upstream"])})) for route in parsed["routes"])
-        sticky = Sticky(**parsed["sticky"]) if parsed["sticky"] else None
-        table = RoutingTable(
-            parsed["plan"], parsed["generation"], Address(**parsed["monolith"]), routes, sticky, parsed["tester_secret"]
-        )
+        return from_values(json.loads(files[TABLE_FILE]))
     except (KeyError, ValueError, TypeError) as error:
         raise Rejected(f"the rendered files are not a routing table of ours: {error!r}") from error
-    return table
 
 
 def _differences(running: RoutingTable, applied: RoutingTable) -> list[str]:

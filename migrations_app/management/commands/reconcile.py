@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from migrations_app.actions.pins import settle_passes
 from migrations_app.management.base import Exit, database_told
 from migrations_app.reconcile.loop import reconcile_all
 
@@ -17,6 +18,8 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **_options: Any) -> None:
         with database_told():
             passes = reconcile_all()
+            if settle_passes(passes):
+                passes = reconcile_all()
         if not passes:
             self.stdout.write("No plan is loaded, so there is no gateway.")
         for done in passes:

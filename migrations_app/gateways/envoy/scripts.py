@@ -1,0 +1,122 @@
+"""Rollback scripts in the gateway's folder: plain sh, for when nothing of ours runs, made of `rollback.sh`.
+
+- rollback/week-3.sh, rollback/everything.sh: one for each week that moves traffic, one for all of them
+- rollback/scripts.json: what each of them moves, for `manage.py panic --week`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from migrations_app.gateways import answers
+from migrations_app.gateways.base import RollbackScript, Route, RoutingTable, Side, with_pins
+from migrations_app.gateways.envoy.render import cluster_name, old_side_lines
+from migrations_app.gateways.pins import JOURNAL_FILE, PINS_FOLDER
+
+SCRIPTS_FOLDER = "rollback"
+INDEX_FILE = "scripts.json"
+_TEMPLATE = Path(__file__).with_name("rollback.sh")
+_KINDS = ("reads", "writes")
+
+
+class Scripts:
+    """The scripts of one gateway. Every method raises OSError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._place = folder / SCRIPTS_FOLDER
+        self._kept: tuple[tuple[RollbackScript, ...], RoutingTable, str] | None = None
+
+    def keep(self, scripts: tuple[RollbackScript, ...], table: RoutingTable, url: str) -> bool:
+        """Whether any had to be written. Weights and generations make no difference to them."""
+        everything = {route.flag for route in table.routes}
+        at_zero = with_pins(table, everything)
+        at_zero = RoutingTable(table.plan, 0, table.monolith, at_zero.routes)
+        names = {INDEX_FILE, *(script.name for script in scripts)}
+        if self._kept == (scripts, at_zero, url) and self._names() == names:
+            return False
+        # Here, as the user that lifts pins: one who is root would make what others cannot remove.
+        (self._folder / PINS_FOLDER).mkdir(exist_ok=True)
+        os.close(os.open(self._folder / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o664))
+        self._place.mkdir(exist_ok=True)
+        found = {script.name: script_of(script, at_zero, url).encode() for script in scripts}
+        found[INDEX_FILE] = json.dumps([_as_values(script) for script in scripts], indent=1).encode()
+        written = [name for name, content in found.items() if self._write(name, content)]
+        gone = self._names() - names
+        for name in gone:
+            (self._place / name).unlink(missing_ok=True)
+        self._kept = (scripts, at_zero, url)
+        return bool(written or gone)
+
+    def known(self) -> tuple[RollbackScript, ...]:
+        """Those that lie ready; none when the list of them cannot be read."""
+        try:
+            listed = json.loads((self._place / INDEX_FILE).read_bytes())
+            return tuple(RollbackScript(one["name"], one["title"], tuple(one["flags"])) for one in listed)
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return ()
+
+    def _names(self) -> set[str]:
+        try:
+            return set(os.listdir(self._place))
+        except FileNotFoundError:
+            return set()
+
+    def _write(self, name: str, content: bytes) -> bool:
+        target = self._place / name
+        try:
+            if target.read_bytes() == content:
+                return False
+        except FileNotFoundError:
+            pass
+        # In the folder above, where what killed writers leave is cleared up.
+        temporary = self._folder / f".{name}.{os.getpid()}.{time.monotonic_ns()}.tmp"
+        temporary.write_bytes(content)
+        temporary.chmod(0o644 if name == INDEX_FILE else 0o755)
+        temporary.replace(target)
+        return True
+
+
+def script_of(script: RollbackScript, table: RoutingTable, url: str) -> str:
+    """The script's text. `table` has all routes; those of other flags stay as they are."""
+    moved = set(script.flags)
+    routes = [route for route in with_pins(table, moved).routes if route.flag in moved]
+    flags = [flag for flag in script.flags if any(route.flag == flag for route in routes)]
+    count = f"{len(flags)} flag{'' if len(flags) == 1 else 's'}"
+    title = "".join(character if character.isprintable() else " " for character in script.title)
+    text = _TEMPLATE.read_text()
+    for name, value in (
+        ("@TITLE@", title),
+        ("@COUNT@", count),
+        ("@NAME@", f"{SCRIPTS_FOLDER}/{script.name}"),
+        ("@FLAGS@", " ".join(flags)),
+        ("'@URL@'", shlex.quote(url)),
+        ("@DATA@", "\n".join("\t".join(line) for line in _data(table, routes, flags))),
+    ):
+        text = text.replace(name, value, 1)
+    return text
+
+
+def _data(table: RoutingTable, routes: list[Route], flags: list[str]) -> Iterator[tuple[str, ...]]:
+    """What the script's awk reads: the flags, how `/routing-status` tells each prefix, and each prefix's rules."""
+    for flag in flags:
+        yield "flag", flag
+    for route in routes:
+        # As it stands in a text within the file.
+        yield "prefix", route.prefix, json.dumps(answers.compact(answers.route_status(table, route)))[1:-1]
+        for kind, line in zip(_KINDS, old_side_lines(route, table), strict=True):
+            group = f"{route.service}:{route.prefix}:{kind}"
+            yield "rule", group, line
+            for side in Side:
+                name = f"{cluster_name(route.service, side)}:{route.prefix}:{kind}"
+                yield "name", name, group
+            yield "name", f"{cluster_name(route.service, Side.SERVICE)}:{route.prefix}:{kind}:known", group
+
+
+def _as_values(script: RollbackScript) -> dict[str, object]:
+    return {"name": script.name, "title": script.title, "flags": list(script.flags)}

@@ -1,0 +1,37 @@
+"""`manage.py pin list|lift FLAG ...`: what the gateways hold on the old side, whatever the database desires."""
+
+from __future__ import annotations
+
+from migrations_app.actions.pins import lift_pins
+from migrations_app.errors import Invalid
+from migrations_app.gateways.errors import GatewayError
+from migrations_app.management.base import ActionCommand, Options
+from migrations_app.reconcile.adapters import known_gateways
+
+
+class Command(ActionCommand):
+    help = "List and lift pins. A pin is set by `manage.py panic --pin`, or by a rollback script beside the gateway."
+
+    def add_verbs(self) -> None:
+        self.verb("list", self.list, "what is pinned, by whom, since when and why; asks the gateways' folders alone")
+        parser = self.verb("lift", self.lift, "let flags go; they stay on the old side until somebody enables them")
+        parser.add_argument("flags", nargs="*", metavar="FLAG", help="as USE_AUTH_SERVICE")
+        parser.add_argument("--all", action="store_true", help="every flag that is pinned")
+
+    def list(self, options: Options) -> None:
+        try:
+            rows = [
+                {"flag": pin.flag, "gateway": gateway.key, "by": pin.by, "since": pin.at, "why": pin.why}
+                for gateway in known_gateways()
+                for pin in gateway.adapter.pins()
+            ]
+        except GatewayError as error:
+            raise Invalid(str(error)) from error
+        self.table(options, rows, ["flag", "gateway", "by", "since", "why"], "Nothing is pinned.")
+
+    def lift(self, options: Options) -> None:
+        if bool(options["flags"]) == options["all"]:
+            raise Invalid("Name the flags to lift, or give --all. List them with: manage.py pin list")
+        flags = None if options["all"] else options["flags"]
+        change = lift_pins(flags=flags, actor=self.actor(options), reason=options["reason"])
+        self.finish(options, change, f"Lifted: {change.title or 'nothing'}", moves_traffic=False)
