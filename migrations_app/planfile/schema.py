@@ -197,7 +197,7 @@ class GatewayPart(Part):
     instances: Annotated[
         tuple[Key, ...],
         Field(
-            max_length=MAX_GATEWAYS,
+            json_schema_extra={"maxItems": MAX_GATEWAYS},
             description="All gateways by their keys, that of `key` among them; that one alone unless told.",
         ),
     ] = ()
@@ -206,6 +206,8 @@ class GatewayPart(Part):
     def _names_each_once(self) -> Self:
         if twice := next((key for key in self.instances if self.instances.count(key) > 1), ""):
             raise ValueError(f"instances names {twice} twice")
+        if len(self.instances) > MAX_GATEWAYS:
+            raise ValueError(f"instances names {len(self.instances)} gateways; {MAX_GATEWAYS} are the most")
         if self.key not in self.keys:
             raise ValueError(f"instances must name {self.key}, the gateway's key, too")
         return self
