@@ -39,9 +39,9 @@ def _plan() -> str:
     from migrations_app.planfile.reader import read_path
     from migrations_app.planfile.writer import write
 
-    if not settings.GATEWAYS:
-        return PLAN
     plan = read_path(Path(PLAN))
+    if not settings.GATEWAYS or isinstance(plan, list):
+        return PLAN
     gateway = plan.gateway.model_copy(update={"instances": (plan.gateway.key, *settings.GATEWAYS)})
     path = Path(os.environ["STATE_DIR"]) / "plan.yaml"
     path.write_text(write(plan.model_copy(update={"gateway": gateway})), encoding="utf-8")

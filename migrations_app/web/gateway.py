@@ -40,13 +40,17 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class FlagRow:
-    """One flag: what is asked, and what the gateway runs. `shape` is the icon of the state."""
+    """One flag: what is asked, and what the gateways run. `shape` is the icon of the state.
+
+    `why` names the gateways that do not run it, where there are several: their own sections say why not.
+    """
 
     key: str
     prefixes: str
     asked: int
     gateway: FlagState
     shape: SafeString
+    why: str
 
     @property
     def differs(self) -> bool:
@@ -78,7 +82,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One gateway. `differing` are the flags that it does not run as asked; `command` brings it there by hand."""
+    """One gateway. By its own word it runs the `differing` flags otherwise; `command` brings it there by hand."""
 
     row: Gateway
     state: GatewayState
@@ -127,7 +131,8 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
 
 def _section(plan: Plan, row: Gateway, flags: list[Flag], around: Chrome) -> Section:
     alone = len(around.gateways) == 1
-    states = [(flag, flag_state(flag, [row], around.now)) for flag in flags] if not alone else []
+    known = not alone and row.observed_generation is not None
+    states = [(flag, flag_state(flag, [row], around.now)) for flag in flags] if known else []
     place = None if row.first else settings.GATEWAYS.get(row.key)
     return Section(
         row=row,
@@ -150,7 +155,9 @@ def _flags(flags: list[Flag], gateways: list[Gateway], now: datetime) -> list[Fl
     for flag in flags:
         state = flag_state(flag, gateways, now)
         told = " ".join(prefixes[flag.service_id])
-        found.append(FlagRow(flag.key, told, flag.weight, state, shapes[state.icon]))
+        missing = [row.key for row in gateways if not row.runs(flag)] if len(gateways) > 1 else []
+        why = f"Not on {', '.join(missing)}." if missing else state.why
+        found.append(FlagRow(flag.key, told, flag.weight, state, shapes[state.icon], why))
     return found
 
 

@@ -14,7 +14,7 @@ from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan
 from migrations_app.models.gateways import verified_at
 from migrations_app.planfile.load import load_plan
-from migrations_app.reconcile.loop import reconcile_all
+from migrations_app.reconcile.loop import reconcile, reconcile_all
 from migrations_app.reconcile.side_by_side import SideBySide
 from tests.factories import memory_gateway, on_gateways, tick_all, tracseq
 
@@ -198,6 +198,23 @@ def test_one_is_added_and_taken_out_by_a_load_in_the_middle_of_a_week(three, she
     assert Flag.objects.get(key=KEY).weight == 50
     reconcile_all()
     assert observed() == dict.fromkeys(ALL, Plan.objects.get().generation)
+
+
+def test_one_that_a_load_takes_out_in_the_middle_of_a_pass_is_written_nowhere(
+    transactional_db, three, shell, monkeypatch
+):
+    adapter, change = memory_gateway("gw-3"), turn_on(shell)
+    apply = adapter.apply
+
+    def taken_out(rendered):
+        load(shell, "gw-2")
+        return apply(rendered)
+
+    monkeypatch.setattr(adapter, "apply", taken_out)
+    done = reconcile(Gateway.objects.select_related("plan").get(key="gw-3"))
+    assert (done.generation, done.error) == (change.generation, "")
+    assert sorted(observed()) == ["gw-2", "main"]
+    assert not Confirmation.objects.filter(generation=change.generation).exists()
 
 
 def questions(work) -> int:
