@@ -30,6 +30,7 @@ _PORT_SETTINGS = {
     "postgres": ("POSTGRES_PORT", 5439),
     "redis": ("REDIS_PORT", 6389),
 }
+MOST_EXTRA_GATEWAYS = 8
 
 
 class EnvironmentProblem(ValueError):
@@ -70,10 +71,29 @@ class Ports:
         """The demo estate's ports: the monolith's, then the ten services'."""
         return tuple(port + self.offset for port in (DEMO_MONOLITH_PORT, *DEMO_SERVICE_PORTS))
 
+    def of_extra_gateway(self, number: int) -> tuple[int, int]:
+        """The data port and the admin port of the further gateway with this number, from 2: one on from the last one's.
+
+        Raises EnvironmentProblem.
+        """
+        found = self.gateway + number - 1, self.gateway_admin + number - 1
+        if max(found) > 65535:
+            raise EnvironmentProblem(f"GATEWAYS_EXTRA gives port {max(found)}, not in 1-65535.")
+        return found
+
     @staticmethod
     def setting(name: str) -> str:
         """The setting that moves the port called `name` (a field of this class)."""
         return _PORT_SETTINGS[name][0]
+
+
+def extra_gateways(environ: Mapping[str, str] | None = None) -> int:
+    """GATEWAYS_EXTRA: how many gateways are run beside the first one, 0 unless set. Raises EnvironmentProblem."""
+    environ = os.environ if environ is None else environ
+    number = _number("GATEWAYS_EXTRA", environ.get("GATEWAYS_EXTRA") or "0")
+    if not 0 <= number <= MOST_EXTRA_GATEWAYS:
+        raise EnvironmentProblem(f"GATEWAYS_EXTRA must be 0 to {MOST_EXTRA_GATEWAYS}, not {number}.")
+    return number
 
 
 def _number(setting: str, text: str) -> int:

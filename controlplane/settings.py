@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from controlplane.database import PooledConnection
 from controlplane.environment import load_runtime
+from controlplane.gateways import Place, read_places, shared
 from migrations_app.gateways.tables import HARD_TO_GUESS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -34,6 +35,11 @@ METRICS_TOKEN = env.ENVIRON.get("METRICS_TOKEN", "").strip()
 _METRICS_NETWORKS = env.list("METRICS_NETWORKS", default=[] if PRODUCTION else ["127.0.0.0/8", "::1"])
 # Whoever sends it in a header is sent to the side of their choice (docs/plan-file.md); "" for nobody.
 GATEWAY_TESTER_SECRET = env.ENVIRON.get("GATEWAY_TESTER_SECRET", "").strip()
+# The gateway that the plan calls by `gateway.key`; and the further ones of `gateway.instances`, by their keys.
+GATEWAY_DIR = Path(env.str("GATEWAY_DIR", default=str(BASE_DIR / ".state" / "gateway")))
+GATEWAY_URL = env.str("GATEWAY_URL", default="http://127.0.0.1:8089")
+GATEWAY_ADMIN_URL = env.str("GATEWAY_ADMIN_URL", default="http://127.0.0.1:9901")
+_GATEWAYS = env.ENVIRON.get("GATEWAYS", "").strip()
 # Networks that may be polled; link-local and metadata addresses never are (migrations_app.observe.networks).
 HEALTH_NETWORKS = env.list(
     "HEALTH_NETWORKS",
@@ -66,6 +72,13 @@ def _refusals() -> list[str]:
         found.append("METRICS_TOKEN is shorter than 20 characters; give it a longer random value.")
     if GATEWAY_TESTER_SECRET and not re.fullmatch(HARD_TO_GUESS, GATEWAY_TESTER_SECRET):
         found.append("GATEWAY_TESTER_SECRET must be 16 to 200 letters, digits and . _ ~ -; give it a random value.")
+    try:
+        places = read_places(_GATEWAYS)
+    except ValueError as problem:
+        found.append(str(problem))
+    else:
+        first = Place(GATEWAY_DIR, GATEWAY_URL, GATEWAY_ADMIN_URL)
+        found += filter(None, [shared([first, *places.values()])])
     found += [
         f"METRICS_NETWORKS has {network!r}, which is not a network; write one such as 10.0.0.0/8."
         for network in _METRICS_NETWORKS
@@ -84,6 +97,7 @@ def _refusals() -> list[str]:
 if _found := _refusals():
     raise ImproperlyConfigured("\n".join(_found))
 
+GATEWAYS = read_places(_GATEWAYS)
 METRICS_NETWORKS = [ipaddress.ip_network(network) for network in _METRICS_NETWORKS]
 
 INSTALLED_APPS = [
@@ -188,9 +202,6 @@ CELERY_TIMEZONE = "UTC"
 
 # -- The gateway and what is watched ---------------------------------------------------------------------------------
 
-GATEWAY_DIR = Path(env.str("GATEWAY_DIR", default=str(BASE_DIR / ".state" / "gateway")))
-GATEWAY_URL = env.str("GATEWAY_URL", default="http://127.0.0.1:8089")
-GATEWAY_ADMIN_URL = env.str("GATEWAY_ADMIN_URL", default="http://127.0.0.1:9901")
 # Without the binary on this host the validation before an apply is left to the gateway's own refusal.
 ENVOY_BINARY = env.str("ENVOY_BINARY", default="")
 # Added to every loopback port of a plan, so that two demos can run side by side.

@@ -36,7 +36,7 @@ _shutting_down = mmap.mmap(-1, 1)
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def reconcile_all() -> None:
     """Bring every gateway to the desired routing table."""
-    pins.settle_passes(loop.reconcile_all())
+    pins.settle_passes(loop.reconcile_all(leave_late=True))
 
 
 # Its own limits: it stays, while all other tasks are soon done.
@@ -69,7 +69,7 @@ def run_checks() -> None:
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
-    """Read the gateway's counters once, and act on them. That a gateway is away is the reconcile loop's to tell."""
+    """Read the gateways' counters once, and act on them. That one is away is the reconcile loop's to tell."""
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
             with suppress(Unreachable):

@@ -137,8 +137,14 @@ def put_behind(*weeks: int) -> None:
             set_status(week, event.at - plan.scaled(week.soak) - timedelta(seconds=1))
 
 
-def memory_gateway() -> MemoryGateway:
-    """The in-memory gateway of the plan that is loaded."""
-    adapter = adapter_for(Gateway.objects.get())
+def on_gateways(document: PlanFile, *keys: str) -> PlanFile:
+    """The same plan on these gateways too, beside the one that it is on."""
+    instances = (document.gateway.key, *keys)
+    return document.model_copy(update={"gateway": document.gateway.model_copy(update={"instances": instances})})
+
+
+def memory_gateway(key: str = "main") -> MemoryGateway:
+    """An in-memory gateway of the plan that is loaded."""
+    adapter = adapter_for(Gateway.objects.get(key=key))
     assert isinstance(adapter, MemoryGateway)
     return adapter

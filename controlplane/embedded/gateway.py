@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from controlplane.embedded.errors import StartFailed
 from controlplane.embedded.installation import Installation
 from controlplane.embedded.supervisor import Part
@@ -17,13 +19,20 @@ def binary() -> str:
     return str(found)
 
 
-def part(it: Installation) -> Part:
+def parts(it: Installation) -> list[Part]:
+    """The gateway that we run, and the further ones of GATEWAYS_EXTRA."""
+    first = _part("gateway", it.gateway_dir, it.ports.gateway, it.ports.gateway_admin)
+    extra = enumerate(it.extra_gateways.items(), 2)
+    return [first, *(_part(key, place.folder, *it.ports.of_extra_gateway(number)) for number, (key, place) in extra)]
+
+
+def _part(name: str, folder: Path, port: int, admin_port: int) -> Part:
     """Before every start, restarts included, the folder is put back to what was last applied."""
 
     def prepare() -> None:
         try:
-            prepare_folder(it.gateway_dir, BootstrapOptions(port=it.ports.gateway, admin_port=it.ports.gateway_admin))
+            prepare_folder(folder, BootstrapOptions(port=port, admin_port=admin_port))
         except (GatewayError, OSError) as problem:
-            raise StartFailed(f"The gateway's folder {it.gateway_dir} could not be prepared: {problem}") from problem
+            raise StartFailed(f"The gateway's folder {folder} could not be prepared: {problem}") from problem
 
-    return Part("gateway", envoy_command(binary(), it.gateway_dir), before=prepare)
+    return Part(name, envoy_command(binary(), folder), before=prepare)

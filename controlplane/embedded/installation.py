@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from psycopg.conninfo import make_conninfo
 
+from controlplane import environment
 from controlplane.embedded import keys, postgres
 from controlplane.embedded.errors import StartFailed
 from controlplane.embedded.leftovers import MARKER
@@ -18,6 +20,7 @@ from controlplane.embedded.ports import WantedPort
 from controlplane.embedded.postgres import PostgresServer
 from controlplane.embedded.redis import RedisServer
 from controlplane.environment import Ports
+from controlplane.gateways import Place, write_places
 
 DATABASE = "switchyard"
 DEMO_ROLE = "demo"
@@ -38,6 +41,8 @@ class Installation:
             for name in ("GATEWAY_URL", "GATEWAY_ADMIN_URL"):
                 if not self.given.get(name):
                     raise StartFailed(f"GATEWAY_DIR names a gateway that runs elsewhere, so {name} must be set too.")
+        if self.extra_gateways and (self.gateway_is_given or self.given.get("GATEWAYS")):
+            raise StartFailed("GATEWAYS_EXTRA is for gateways that are run here: unset GATEWAYS and GATEWAY_DIR.")
         if self.demo and self.postgres_is_given and not self.given.get("DEMO_DATABASE_URL"):
             raise StartFailed(
                 "DATABASE_URL is set, so the demo needs DEMO_DATABASE_URL too: a role that may create databases."
@@ -72,6 +77,16 @@ class Installation:
     def gateway_dir(self) -> Path:
         return Path(self.given["GATEWAY_DIR"]) if self.gateway_is_given else self.state / "gateway"
 
+    @cached_property
+    def extra_gateways(self) -> dict[str, Place]:
+        """The further gateways that are run here, by key: gw-2, gw-3 and so on."""
+        found = {}
+        for number in range(2, 2 + environment.extra_gateways(self.given)):
+            port, admin_port = self.ports.of_extra_gateway(number)
+            folder = self.state / f"gateway-{number}"
+            found[f"gw-{number}"] = Place(folder, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}")
+        return found
+
     @property
     def backup_dir(self) -> Path:
         return Path(self.given.get("BACKUP_DIR") or self.state / "backups")
@@ -103,6 +118,7 @@ class Installation:
             "GATEWAY_ADMIN_URL": self.gateway_admin_url,
             "GATEWAY_DIR": str(self.gateway_dir),
             "GATEWAY_URL": self.gateway_url,
+            "GATEWAYS": write_places(self.extra_gateways) or self.given.get("GATEWAYS", ""),
             "PORT_OFFSET": str(self.ports.offset),
             "REDIS_URL": self.given.get("REDIS_URL") or self.redis.url(),
             "SECRET_KEY": self.keys["SECRET_KEY"],
@@ -156,6 +172,9 @@ class Installation:
             wanted.append(
                 WantedPort(self.ports.gateway_admin, "the gateway's admin port", "GATEWAY_ADMIN_PORT or PORT_OFFSET")
             )
+        for key, place in self.extra_gateways.items():
+            ports = (urlsplit(place.url).port, urlsplit(place.admin_url).port)
+            wanted.extend(WantedPort(port, f"the gateway {key}", "GATEWAYS_EXTRA") for port in ports if port)
         if not self.postgres_is_given:
             wanted.append(WantedPort(self.ports.postgres, "PostgreSQL", "POSTGRES_PORT or PORT_OFFSET"))
         if not self.redis_is_given:

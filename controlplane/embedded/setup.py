@@ -32,9 +32,25 @@ def main(mode: str) -> int:
     return 0
 
 
+def _plan() -> str:
+    """The shipped plan; with GATEWAYS_EXTRA a copy of it in the state folder that names the further gateways."""
+    from django.conf import settings
+
+    from migrations_app.planfile.reader import read_path
+    from migrations_app.planfile.writer import write
+
+    plan = read_path(Path(PLAN))
+    if not settings.GATEWAYS or isinstance(plan, list):
+        return PLAN
+    gateway = plan.gateway.model_copy(update={"instances": (plan.gateway.key, *settings.GATEWAYS)})
+    path = Path(os.environ["STATE_DIR"]) / "plan.yaml"
+    path.write_text(write(plan.model_copy(update={"gateway": gateway})), encoding="utf-8")
+    return str(path)
+
+
 def _demo() -> None:
     changes = StringIO()
-    call_command("plan", "load", PLAN, "--time-scale", TIME_SCALE, "--actor", "demo", stdout=changes)
+    call_command("plan", "load", _plan(), "--time-scale", TIME_SCALE, "--actor", "demo", stdout=changes)
     sys.stdout.write(f"{PLAN}: {len(changes.getvalue().splitlines())} lines of changes loaded\n")
     accounts = StringIO()
     call_command("demo_accounts", stdout=accounts)

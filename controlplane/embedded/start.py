@@ -83,7 +83,8 @@ def _start(it: Installation, running: Supervisor) -> Steps:
         it.redis.initialise()
         running.launch(parts.redis(it))
     if not it.gateway_is_given:
-        running.launch(gateway.part(it))
+        for part in gateway.parts(it):
+            running.launch(part)
     if not it.postgres_is_given:
         yield from _start_postgres(it, running)
 

@@ -1,4 +1,4 @@
-"""Waits for the gateway's own word that a change is in force; reconciles by itself when no worker does."""
+"""Waits for the gateways' own word that a change is in force; reconciles by itself when no worker does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import OperationalError
+from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
@@ -15,7 +16,16 @@ from migrations_app.reconcile.loop import reconcile_all
 
 FIRST_POLL = 0.02  # seconds; no worker is quicker, and looking earlier only takes the processor from it
 POLL = 0.006  # seconds between later looks at the observed generation
+_LATE = "it did not answer in time."
 FRESH = timedelta(seconds=5)  # the loop looks every second; what was seen longer ago is asked anew
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of one gateway: whether it runs the generation, and why not. `error` is empty when it does."""
+
+    gateway: str
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,8 @@ class Outcome:
     """Whether every gateway runs the generation. `milliseconds` is from commit to the last gateway's answer.
 
     Not confirmed: `error` says why, and `command` does it by hand. `overtaken` is a sentence when the gateway runs it,
-    but a newer change of the same flags has undone it meanwhile.
+    but a newer change of the same flags has undone it meanwhile. `answers` has each gateway, by key, when they could be
+    asked.
     """
 
     generation: int
@@ -32,15 +43,29 @@ class Outcome:
     error: str = ""
     command: str = ""
     overtaken: str = ""
+    answers: tuple[Answer, ...] = ()
 
     def sentence(self) -> str:
         if not self.confirmed:
-            return f"Stored, but not confirmed by the gateway: {self.error} By hand: {self.command}"
+            return f"{self.how_far()} By hand: {self.command}"
         if self.overtaken:
             return self.overtaken
+        several = f"all {len(self.answers)} gateways" if len(self.answers) > 1 else ""
         if self.milliseconds is None:
-            return "The gateway already runs this."
-        return f"Applied on the gateway in {self.milliseconds:.0f} ms."
+            return f"{several.capitalize()} already run this." if several else "The gateway already runs this."
+        return f"Applied on {several or 'the gateway'} in {self.milliseconds:.0f} ms."
+
+    def how_far(self) -> str:
+        """Of what is not confirmed: on how many gateways it is in force, on which it is not, and why."""
+        if self.reached:
+            return f"{self.reached}, not on {self.error}"
+        return f"Stored, but not confirmed by {'any' if len(self.answers) > 1 else 'the'} gateway: {self.error}"
+
+    @property
+    def reached(self) -> str:
+        """`Applied on 2 of 3 gateways`; "" where none of them runs what is not confirmed, or all do."""
+        count = sum(not one.error for one in self.answers)
+        return f"Applied on {count} of {len(self.answers)} gateways" if 0 < count < len(self.answers) else ""
 
 
 def confirm(generation: int, *, event: AuditEvent | None = None, head_start: float | None = None) -> Outcome:
@@ -55,7 +80,8 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
         return _confirm(generation, event, settings.WORKER_HEAD_START if head_start is None else head_start)
     except OperationalError as error:
         said = str(error).strip().partition("\n")[0]
-        return _unconfirmed(generation, f"the database does not answer any more ({said}).")
+        told = f"the database does not answer any more ({said})."
+        return Outcome(generation, confirmed=False, error=told, command="manage.py reconcile")
 
 
 def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Outcome:
@@ -68,19 +94,19 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
         time.sleep(FIRST_POLL)
     while True:
         # Few columns only: this is asked often, on the processors that the worker and the gateway need now.
-        gateways = list(Gateway.objects.values_list("observed_generation", "error", "observed_at", "pins"))
+        gateways = list(Gateway.objects.values_list("key", "observed_generation", "error", "observed_at", "pins"))
         oldest = timezone.now() - FRESH
-        behind = [
-            error
-            for observed, error, at, _pins in gateways
-            if error or (observed or 0) < generation or not at or at < oldest
-        ]
-        if gateways and not behind:
+        answers = tuple(
+            Answer(key, error or _LATE if error or (observed or 0) < generation or not at or at < oldest else "")
+            for key, observed, error, at, _pins in gateways
+        )
+        if answers and not any(one.error for one in answers):
             if against := _pinned(event, [pin["flag"] for *_, pins in gateways for pin in pins]):
                 told = f"{', '.join(against)} is pinned to the old side since a moment ago, and stays there."
-                return _unconfirmed(generation, told, f"manage.py pin lift {' '.join(against)}")
+                command = f"manage.py pin lift {' '.join(against)}"
+                return Outcome(generation, confirmed=False, error=told, command=command, answers=answers)
             milliseconds = _milliseconds(generation, event)
-            return Outcome(generation, confirmed=True, milliseconds=milliseconds, overtaken=_overtaken(event))
+            return Outcome(generation, True, milliseconds, overtaken=_overtaken(event), answers=answers)
         now = time.monotonic()
         if now >= deadline:
             break
@@ -92,17 +118,30 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
             # The gateway may need several tries; leave the processor to it between them.
             own_turn = ended + 0.2
         time.sleep(POLL)
-    return _unconfirmed(generation, next((error for error in behind if error), "it did not answer in time."))
-
-
-def _unconfirmed(generation: int, error: str, command: str = "manage.py reconcile") -> Outcome:
-    return Outcome(generation, confirmed=False, error=error, command=command)
+    return _unconfirmed(generation, answers)
 
 
 def _pinned(event: AuditEvent | None, flags: list[str]) -> list[str]:
     """Those of the pinned flags that the change wants on the new side: pinned after it was let through."""
     wanted = event.after if event else {}
     return sorted({flag for flag in flags if isinstance(wanted.get(flag), int) and wanted[flag] > 0})
+
+
+def _unconfirmed(generation: int, answers: tuple[Answer, ...]) -> Outcome:
+    missing = [one for one in answers if one.error]
+    command = "manage.py reconcile"
+    if len(answers) < 2:
+        error = next((one.error for one in missing), _LATE)
+        return Outcome(generation, confirmed=False, error=error, command=command, answers=answers)
+    error = " ".join(f"{one.gateway}: {_ended(one.error)}" for one in missing)
+    if len(missing) == 1:
+        command = f"{command} --gateway {missing[0].gateway}"
+    return Outcome(generation, confirmed=False, error=error, command=command, answers=answers)
+
+
+def _ended(reason: str) -> str:
+    """With its full stop: the next gateway's comes after it."""
+    return reason if reason.endswith(".") else f"{reason}."
 
 
 def _overtaken(event: AuditEvent | None) -> str:
@@ -118,11 +157,7 @@ def _milliseconds(generation: int, event: AuditEvent | None) -> float | None:
     """From the change's audit event to the last gateway's first answer at or above its generation."""
     if event is None:
         return None
-    moments = []
-    for gateway in Gateway.objects.all():
-        confirmation = (
-            Confirmation.objects.filter(gateway=gateway, generation__gte=generation).order_by("generation").first()
-        )
-        if confirmation:
-            moments.append((confirmation.confirmed_at - event.at).total_seconds() * 1000)
-    return max(moments) if moments else None
+    first = Confirmation.objects.filter(gateway=OuterRef("pk"), generation__gte=generation).order_by("generation")
+    moments = Gateway.objects.annotate(done=Subquery(first.values("confirmed_at")[:1])).values_list("done", flat=True)
+    last = max((moment for moment in moments if moment is not None), default=None)
+    return (last - event.at).total_seconds() * 1000 if last else None

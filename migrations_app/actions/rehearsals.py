@@ -97,8 +97,8 @@ def _ask(gateway: Gateway, plan: Plan, flags: set[str], weight: int) -> None:
     """Raises Invalid when the gateway would not take the table with these flags at this weight."""
     table = desired_table(plan)
     routes = tuple(replace(route, weight=weight) if route.flag in flags else route for route in table.routes)
-    adapter = adapter_for(gateway)
     try:
+        adapter = adapter_for(gateway)
         adapter.check(adapter.render(replace(table, generation=table.generation + 1, routes=routes)))
     except GatewayError as error:
         way = "on" if weight else "off"

@@ -129,9 +129,11 @@ def _health(trigger: HealthTrigger, flag: Flag, begun: datetime) -> Judged:
 
 def _failing_over(flag: Flag, now: datetime) -> str | None:
     gateways = list(Gateway.objects.all())
-    if any(row.observed_at is None or now - row.observed_at > SEEN_LATELY for row in gateways):
-        return None
-    return next((why for row in gateways if (why := row.failing_over.get(flag.service.key))), "")
+    seen = [row for row in gateways if row.observed_at is not None and now - row.observed_at <= SEEN_LATELY]
+    # One gateway that tells it is enough; that none does, all have to tell.
+    if why := next((why for row in seen if (why := row.failing_over.get(flag.service.key))), ""):
+        return why
+    return "" if len(seen) == len(gateways) else None
 
 
 def _due(trigger: AnyTrigger, judged: Judged, begun: datetime, now: datetime) -> bool:

@@ -46,6 +46,10 @@ class Unreachable(GatewayError):
     """The gateway does not answer."""
 
 
+class Unplaced(Unreachable):
+    """Nothing tells this process where the gateway is."""
+
+
 class FolderUnusable(GatewayError):
     """The gateway's folder is not there, or cannot be read or written."""
 

@@ -151,6 +151,9 @@ def _as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:
             "milliseconds": outcome.milliseconds,
             "error": outcome.error or outcome.overtaken,
             "command": outcome.command,
+            "gateways": [
+                {"gateway": one.gateway, "confirmed": not one.error, "error": one.error} for one in outcome.answers
+            ],
         }
     return data
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from django.db import connection, models
-from django.db.models import JSONField, Value
+from django.db.models import JSONField, Q, Value
 from django.db.models.functions import MD5
 
 from migrations_app.gateways.base import Pin
@@ -17,7 +17,7 @@ from .services import Flag
 
 
 class Gateway(models.Model):
-    """A gateway of the plan. Written by the reconcile loop alone, from what the gateway itself answered.
+    """A gateway of the plan. What was observed is written by the reconcile loop alone, from the gateway's own answers.
 
     `observed_generation` is null while the gateway does not answer or runs nothing of ours; `error` then says why.
     `failing_over` comes with the traffic instead (observe.traffic): the services in whose place it lets the monolith
@@ -28,6 +28,12 @@ class Gateway(models.Model):
     plan = models.ForeignKey(Plan, on_delete=models.PROTECT, related_name="gateways")
     key = models.SlugField(max_length=80)
     adapter = models.CharField(max_length=40)
+    first = models.BooleanField(
+        default=False, db_default=False, help_text="The plan's `gateway.key`: GATEWAY_DIR is its folder, not GATEWAYS'."
+    )
+    since_generation = models.PositiveBigIntegerField(
+        default=0, db_default=0, help_text="It was added with this one; nobody expects it to confirm an earlier one."
+    )
 
     observed_generation = models.PositiveBigIntegerField(null=True)
     observed_weights = models.JSONField(default=dict, help_text="Flag key to weight, as the gateway runs it.")
@@ -44,7 +50,10 @@ class Gateway(models.Model):
     class Meta:
         default_permissions = ()
         ordering = ["key"]
-        constraints = [models.UniqueConstraint(fields=["plan", "key"], name="gateway_key_unique_in_plan")]
+        constraints = [
+            models.UniqueConstraint(fields=["plan", "key"], name="gateway_key_unique_in_plan"),
+            models.UniqueConstraint(fields=["plan"], condition=Q(first=True), name="one_first_gateway_in_plan"),
+        ]
 
     def __str__(self) -> str:
         return self.key
@@ -128,14 +137,15 @@ def still_on(plan: Plan, gateways: Iterable[Gateway]) -> dict[str, int]:
 def verified_at(generations: Collection[int]) -> dict[int, datetime]:
     """Generation -> when every gateway had confirmed it or a later one. One not confirmed by all is not in it.
 
-    One index look-up for each generation and gateway, however long the history is.
+    One that was added to the plan later makes nothing of before unconfirmed. One index look-up for each generation and
+    gateway, however long the history is.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT wanted.generation, max(first.confirmed_at)
             FROM unnest(%s::bigint[]) AS wanted (generation)
-            CROSS JOIN migrations_app_gateway AS gateway
+            JOIN migrations_app_gateway AS gateway ON gateway.since_generation <= wanted.generation
             LEFT JOIN LATERAL (
                 SELECT confirmed_at FROM migrations_app_confirmation
                 WHERE gateway_id = gateway.id AND generation >= wanted.generation

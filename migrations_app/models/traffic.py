@@ -12,16 +12,19 @@ from django.db.models import Q, Sum
 
 from migrations_app.gateways.base import NO_LATENCY, Side
 
+from .gateways import Gateway
 from .services import Service
 
 
 class TrafficCounter(models.Model):
-    """The gateway's own counter at the last reading; the difference to the next reading is a sample.
+    """A gateway's own counter at the last reading; the difference to the next reading is part of a sample.
 
-    Of a service and a side, or, without a service, of what no route matches. What is null was not read yet: it counts
+    Of a service and a side, or, without a service, of what no route matches. Each gateway has its own: the restart of
+    one, which begins at zero again, would hide in a sum. What is null was not read yet: it counts
     from the next reading on. `failovers` are among `requests` and `errors` (gateways.base.SideTraffic).
     """
 
+    gateway = models.ForeignKey(Gateway, on_delete=models.CASCADE, related_name="+", db_index=False)
     service = models.ForeignKey(Service, null=True, on_delete=models.CASCADE, related_name="+")
     side = models.CharField(max_length=10, choices=[(side.value, side.value) for side in Side])
     requests = models.PositiveBigIntegerField()
@@ -36,16 +39,18 @@ class TrafficCounter(models.Model):
         default_permissions = ()
         constraints = [
             models.UniqueConstraint(
-                fields=["service", "side"], nulls_distinct=False, name="one_counter_per_service_and_side"
+                fields=["gateway", "service", "side"],
+                nulls_distinct=False,
+                name="one_counter_per_gateway_service_and_side",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.service or 'rest'} {self.side}"
+        return f"{self.service or 'rest'} {self.side} of {self.gateway}"
 
 
 class TrafficSample(models.Model):
-    """Requests to one side of one service between two readings of the gateway's counters.
+    """Requests to one side of one service between two readings of the counters, of all gateways together.
 
     Without a service: what no route matches, all of which goes to the monolith. Partitioned by day
     (observe.partitions), without an index on `id`: nothing is looked up by it.

@@ -223,7 +223,7 @@ def _left(week: SeenWeek, now: datetime) -> timedelta:
 def _traffic() -> Iterator[Metric]:
     """What no route matches has no service."""
     families = {
-        column: counter(name, told, labels=["service", "side"])
+        column: counter(name, told, labels=["service", "side", "gateway"])
         for column, name, told in (
             (
                 "requests",
@@ -236,11 +236,11 @@ def _traffic() -> Iterator[Metric]:
             ("failovers", "request_failovers", "Of those meant for the new side, answered by the monolith instead."),
         )
     }
-    rows = TrafficCounter.objects.order_by("service__key", "side")
-    for service, side, *counts in rows.values_list("service__key", "side", *families):
+    rows = TrafficCounter.objects.order_by("service__key", "side", "gateway__key")
+    for service, side, gateway, *counts in rows.values_list("service__key", "side", "gateway__key", *families):
         for family, count in zip(families.values(), counts, strict=True):
             if count is not None:
-                family.add_metric((service or "", side), count)
+                family.add_metric((service or "", side, gateway), count)
     yield from families.values()
 
 

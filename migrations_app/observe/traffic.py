@@ -1,20 +1,24 @@
-"""Reads the gateway's counters and keeps the differences: requests to each side of each service."""
+"""Reads the gateways' counters and keeps the differences: requests to each side of each service."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from django.db import connection, transaction
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
+from migrations_app.gateways.errors import Unreachable
 from migrations_app.live import Topic, tell
 from migrations_app.models import Gateway, Service, TrafficCounter, TrafficReading
 from migrations_app.reconcile.adapters import adapter_for
+from migrations_app.reconcile.side_by_side import SideBySide
 
 from .last_minute import MINUTE
 
@@ -41,15 +45,53 @@ class _Counter(NamedTuple):
     read_at: datetime
 
 
+_OF_COUNTER = ("gateway_id", "service_id", "side", *_Counter._fields)
+
+
 def read_once(now: datetime | None = None) -> int:
-    """Read every gateway once; the number of samples stored. A gateway that is away raises Unreachable."""
-    totals: dict[tuple[str, Side], SideTraffic] = defaultdict(lambda: SideTraffic(0, 0))
-    for gateway in Gateway.objects.all():
-        adapter = adapter_for(gateway)
-        for key, counted in adapter.traffic().items():
-            totals[key] += counted
-        _keep_failing_over(gateway, adapter.failing_over())
-    return store(totals, now or timezone.now())
+    """Read every gateway once; the number of samples stored.
+
+    A gateway that is away is passed over: what it counts meanwhile comes with its next reading. Raises Unreachable when
+    none answers.
+    """
+    gateways = {gateway.pk: gateway for gateway in Gateway.objects.all()}
+    readings, away = _read(gateways)
+    for key, reading in readings.items():
+        _keep_failing_over(gateways[key], reading.failing_over)
+    if away is not None and not readings:
+        raise away
+    return store_all({key: reading.totals for key, reading in readings.items()}, now or timezone.now())
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    totals: Totals
+    failing_over: dict[str, str]
+
+
+_rounds: SideBySide[_Reading] = SideBySide()
+
+
+def _ask(gateway: Gateway) -> _Reading:
+    """Uses no database: several gateways are asked in threads. Raises Unreachable."""
+    adapter = adapter_for(gateway)
+    return _Reading(adapter.traffic(), adapter.failing_over())
+
+
+def _read(gateways: Mapping[int, Gateway]) -> tuple[dict[int, _Reading], Unreachable | None]:
+    """By primary key, of the gateways that answer; and why another one does not."""
+    found: dict[int, _Reading] = {}
+    away: Unreachable | None = None
+    if len(gateways) < 2:
+        return {key: _ask(gateway) for key, gateway in gateways.items()}, None
+    answered = {key for key, gateway in gateways.items() if gateway.observed_generation is not None}
+    calls = {key: partial(_ask, gateway) for key, gateway in gateways.items()}
+    for key, called in _rounds.round(calls, wait_for=answered):
+        try:
+            found[key] = called.result()
+        except Unreachable as error:
+            away = error
+    return found, away
 
 
 def _keep_failing_over(gateway: Gateway, services: dict[str, str]) -> None:
@@ -61,40 +103,52 @@ def _keep_failing_over(gateway: Gateway, services: dict[str, str]) -> None:
 
 
 def store(totals: Totals, now: datetime) -> int:
-    """Keep what has come since the last reading. A counter that is lower than before was reset: it counts from zero.
+    """As `store_all`, of a plan with one gateway."""
+    return store_all({Gateway.objects.values_list("pk", flat=True).get(): totals}, now)
 
-    Response times that this reading or the last one did not tell are an empty list in the sample. The minutes that have
-    got older than SINGLE_FOR since the last reading are put together. The number of samples stored.
+
+def store_all(readings: Mapping[int, Totals], now: datetime) -> int:
+    """Keep what has come since the last reading of each gateway, by their primary keys; added up, in one sample a side.
+
+    A counter that is lower than before was reset, with its gateway: it counts from zero. Response times that a reading
+    or the one before did not tell are an empty list in the sample. The minutes that have got older than SINGLE_FOR
+    since the last reading are put together. The number of samples stored.
     """
     services: dict[str, int | None] = {"": None, **dict(Service.objects.values_list("key", "pk"))}
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [STORE_LOCK])
-        last = {
-            (service, side): _Counter(*columns)
-            for service, side, *columns in TrafficCounter.objects.values_list("service_id", "side", *_Counter._fields)
-        }
-        known = {service for service, _ in last}
+        last: dict[int, dict[Key, _Counter]] = defaultdict(dict)
+        for gateway, service, side, *columns in TrafficCounter.objects.values_list(*_OF_COUNTER):
+            last[gateway][service, side] = _Counter(*columns)
         samples: dict[Key, SideTraffic] = {}
-        counters: dict[Key, SideTraffic] = {}
-        for (name, side), counted in totals.items():
-            if name not in services:
-                continue
-            key = (services[name], side.value)
-            counters[key] = counted
-            if key in last:
-                samples[key] = _since(_before(last[key], counted), counted)
-            elif key[0] in known:
-                # A side without a counter beside one that has one was silent until now: its first requests count.
-                samples[key] = counted
-        samples = {key: one for key, one in samples.items() if any(_counts(one)) or any(one.latency)}
-        if last:
-            _merge_minutes(max(row.read_at for row in last.values()) - SINGLE_FOR, now - SINGLE_FOR)
+        counters: dict[tuple[int, Key], SideTraffic] = {}
+        for gateway, totals in readings.items():
+            own = {(services[name], side.value): one for (name, side), one in totals.items() if name in services}
+            counters |= {(gateway, key): one for key, one in own.items()}
+            for key, one in _new(last[gateway], own).items():
+                samples[key] = samples[key] + one if key in samples else one
+        before = [row.read_at for rows in last.values() for row in rows.values()]
+        if before:
+            _merge_minutes(max(before) - SINGLE_FOR, now - SINGLE_FOR)
         _add_samples(samples, now)
         _set_counters(counters, now)
         _add_up(now)
         if samples:
             tell(Topic.TRAFFIC)
     return len(samples)
+
+
+def _new(last: Mapping[Key, _Counter], totals: Mapping[Key, SideTraffic]) -> dict[Key, SideTraffic]:
+    """What came to each side of one gateway since its last reading."""
+    found: dict[Key, SideTraffic] = {}
+    known = {service for service, _ in last}
+    for key, counted in totals.items():
+        if key in last:
+            found[key] = _since(_before(last[key], counted), counted)
+        elif key[0] in known:
+            # A side without a counter beside one that has one was silent until now: its first requests count.
+            found[key] = counted
+    return {key: one for key, one in found.items() if any(_counts(one)) or any(one.latency)}
 
 
 def _before(row: _Counter, counted: SideTraffic) -> SideTraffic:
@@ -134,19 +188,22 @@ def _add_samples(samples: Mapping[Key, SideTraffic], now: datetime) -> None:
             copy.write_row((service, side, now, *_counts(one), list(one.latency)))
 
 
-def _set_counters(counters: Mapping[Key, SideTraffic], now: datetime) -> None:
-    keys, values = zip(*counters, strict=True) if counters else ((), ()), counters.values()
+def _set_counters(counters: Mapping[tuple[int, Key], SideTraffic], now: datetime) -> None:
+    """In one statement. Those of a gateway that a load of the plan has taken out meanwhile are left out."""
+    values = counters.values()
+    keys = zip(*((gateway, *key) for gateway, key in counters), strict=True) if counters else ((),) * 3
     counts = zip(*map(_counts, values), strict=True) if counters else ((),) * 5
     with connection.cursor() as cursor:
         cursor.execute(
             """
+            WITH still_there AS (SELECT id FROM migrations_app_gateway FOR KEY SHARE)
             INSERT INTO migrations_app_trafficcounter
-                (service_id, side, requests, errors, client_errors, retries, failovers, latency, read_at)
+                (gateway_id, service_id, side, requests, errors, client_errors, retries, failovers, latency, read_at)
             SELECT *, %s FROM unnest(
-                %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
-                %s::jsonb[]
-            )
-            ON CONFLICT (service_id, side) DO UPDATE SET (
+                %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                %s::bigint[], %s::jsonb[]
+            ) AS counted (gateway_id) WHERE gateway_id IN (SELECT id FROM still_there)
+            ON CONFLICT (gateway_id, service_id, side) DO UPDATE SET (
                 requests, errors, client_errors, retries, failovers, latency, read_at
             ) = ROW(
                 excluded.requests, excluded.errors, excluded.client_errors, excluded.retries, excluded.failovers,

@@ -101,7 +101,8 @@ def _traffic_changes(old: ServicePart, new: ServicePart) -> Iterator[str]:
 
 
 def _gateway(old: Plan, new: Plan, begun: bool) -> Iterator[str]:
-    if begun and old.gateway != new.gateway:
+    before, after = (plan.gateway.model_copy(update={"instances": ()}) for plan in (old, new))
+    if begun and before != after:
         yield "The gateway's key and adapter cannot change once a week has been started."
 
 

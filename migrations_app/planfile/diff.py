@@ -13,7 +13,15 @@ from migrations_app.durations import format_duration
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
 from migrations_app.planfile.rollout import RolloutPart
-from migrations_app.planfile.schema import ApprovalsPart, DonePart, Plan, PrerequisitePart, ServicePart, WeekPart
+from migrations_app.planfile.schema import (
+    ApprovalsPart,
+    DonePart,
+    GatewayPart,
+    Plan,
+    PrerequisitePart,
+    ServicePart,
+    WeekPart,
+)
 from migrations_app.planfile.triggers import TriggerPart, words
 
 # What one entry of a list of sentences or words is called.
@@ -88,17 +96,24 @@ def _routing(plan: Plan) -> tuple[Any, ...]:
         )
         for item in plan.services
     )
-    return plan.plan.key, plan.gateway, plan.monolith.address, plan.monolith.health_path, services
+    gateway = plan.gateway.model_copy(update={"instances": tuple(sorted(plan.gateway.keys))})
+    return plan.plan.key, gateway, plan.monolith.address, plan.monolith.health_path, services
 
 
 def _plan_lines(old: Plan, new: Plan) -> Iterator[str]:
     yield from _part_lines("plan", old.plan, new.plan)
-    yield from _part_lines("gateway", old.gateway, new.gateway)
+    yield from _gateway_lines(old.gateway, new.gateway)
     yield from _part_lines("monolith", old.monolith, new.monolith)
     services = {item.key: item for item in old.services}, {item.key: item for item in new.services}
     yield from _list_lines("service", "services", *services)
     weeks = {item.number: item for item in old.weeks}, {item.number: item for item in new.weeks}
     yield from _list_lines("week", "weeks", *weeks)
+
+
+def _gateway_lines(old: GatewayPart, new: GatewayPart) -> Iterator[str]:
+    yield from (f"gateway {_quote(key)} removed" for key in old.keys if key not in new.keys)
+    yield from (f"gateway {_quote(key)} added" for key in new.keys if key not in old.keys)
+    yield from _part_lines("gateway", *(one.model_copy(update={"instances": ()}) for one in (old, new)))
 
 
 def _list_lines(noun: str, plural: str, old: Mapping[Any, BaseModel], new: Mapping[Any, BaseModel]) -> Iterator[str]:

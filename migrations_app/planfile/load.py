@@ -26,6 +26,7 @@ from migrations_app.planfile.rows import broken_promises, checklist, forget_resu
 from migrations_app.planfile.schema import Plan, fingerprint
 from migrations_app.roles import Permission
 
+PLACE_FORM = "DIR,URL,ADMIN_URL"
 MAX_TIME_SCALE = 86_400  # a day in a second
 
 
@@ -47,12 +48,13 @@ def load_plan(plan: Plan, *, actor: Actor, reason: str = "", time_scale: int = 1
     """Make the database hold this plan, its loopback ports moved by PORT_OFFSET. Loading it again changes nothing.
 
     With a time scale, for demos and tests, what has to be waited for takes this many times less time. Raises
-    NotPermitted; Invalid for a time scale that is out of range, or is not 1 in production; PlanConflict, with every
-    change that a started week or traffic on the new side forbids; and PlanFileError when the offset takes a port out of
-    range. Whatever is raised, nothing was changed.
+    NotPermitted; Invalid for a time scale that is out of range, or is not 1 in production, and for gateways that the
+    settings do not place; PlanConflict, with every change that a started week or traffic on the new side forbids; and
+    PlanFileError when the offset takes a port out of range. Whatever is raised, nothing was changed.
     """
     actor.require(Permission.LOAD_PLAN, "load plans")
     refuse_scale(time_scale)
+    refuse_unknown_gateways(plan)
     plan = shift_ports(plan, settings.PORT_OFFSET)
     with transaction.atomic():
         row = _locked_row(plan)
@@ -124,6 +126,24 @@ def refuse_scale(time_scale: int) -> None:
         raise Invalid(f"A time scale is a whole number from 1 to {MAX_TIME_SCALE}, not {time_scale}.")
     if settings.PRODUCTION and time_scale != 1:
         raise Invalid("A time scale is for demos and tests; in production a soak takes the time that the plan says.")
+
+
+def refuse_unknown_gateways(plan: Plan) -> None:
+    """Raises Invalid, naming the key and the setting, for a gateway of which the settings do not say where it runs."""
+    if plan.gateway.adapter != "envoy":
+        return
+    if plan.gateway.key in settings.GATEWAYS:
+        raise Invalid(
+            f"GATEWAYS names {plan.gateway.key}, but the plan's `gateway.key` is at GATEWAY_DIR, GATEWAY_URL and "
+            "GATEWAY_ADMIN_URL: leave it out of GATEWAYS."
+        )
+    unknown = [key for key in plan.gateway.keys if key != plan.gateway.key and key not in settings.GATEWAYS]
+    if unknown:
+        raise Invalid(
+            f"Nothing says where {' and '.join(unknown)} run{'s' if len(unknown) == 1 else ''}. Name "
+            f"{'it' if len(unknown) == 1 else 'them'} in the setting GATEWAYS, such as {unknown[0]}={PLACE_FORM}, for "
+            "every process of Switchyard; then load the plan."
+        )
 
 
 def _refuse_conflicts(old: Plan, old_scale: int, plan: Plan, time_scale: int) -> None:

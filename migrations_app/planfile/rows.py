@@ -106,9 +106,21 @@ def _plan(row: PlanRow, plan: Plan) -> None:
     }
     if {"monolith_host", "monolith_port", "monolith_health_path", "monolith_health"} & set(_save(row, values)):
         _forget_health(MONOLITH_TARGET, POLLED_OTHERWISE)
-    row.gateways.exclude(key=plan.gateway.key).delete()
-    gateway = row.gateways.filter(key=plan.gateway.key).first() or Gateway(plan=row, key=plan.gateway.key)
-    _save(gateway, {"adapter": plan.gateway.adapter})
+    _gateways(row, plan)
+
+
+def _gateways(row: PlanRow, plan: Plan) -> None:
+    """What was seen of a gateway that the plan has no more goes with it: no pass writes to it again."""
+    gone = row.gateways.exclude(key__in=plan.gateway.keys)
+    # Held first: what a pass writes of it at this very moment is in before that, and goes too, or is not written.
+    list(gone.select_for_update().values_list("pk"))
+    gone.delete()
+    found = {gateway.key: gateway for gateway in row.gateways.all()}
+    for key in sorted(plan.gateway.keys, key=lambda key: key == plan.gateway.key):  # there is one first one at most
+        first = key == plan.gateway.key
+        since = 0 if first else row.generation
+        gateway = found.get(key) or Gateway(plan=row, key=key, since_generation=since)
+        _save(gateway, {"adapter": plan.gateway.adapter, "first": first})
 
 
 def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> Week:

@@ -53,6 +53,7 @@ _PATH = rf"({_SEGMENT})+"
 _HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _ADDRESS = rf"(?:http://)?(?P<host>{_HOST}):(?P<port>[0-9]{{1,5}})/?"
 MAX_PATH = 200  # characters
+MAX_GATEWAYS = 20  # of a plan; a pass has a thread for each
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -188,11 +189,33 @@ class StickyPart(Part):
 
 
 class GatewayPart(Part):
-    """The gateway that all routes of the plan run on."""
+    """The gateway, or the gateways, that all routes of the plan run on: each runs all of them."""
 
     key: Key
     adapter: Annotated[AdapterWord, Field(description="envoy: the real proxy; memory: in this process, for tests.")]
     sticky: Annotated[StickyPart | None, Field(description="Unless told, each request is split at random.")] = None
+    instances: Annotated[
+        tuple[Key, ...],
+        Field(
+            json_schema_extra={"maxItems": MAX_GATEWAYS},
+            description="All gateways by their keys, that of `key` among them; that one alone unless told.",
+        ),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        if twice := next((key for key in self.instances if self.instances.count(key) > 1), ""):
+            raise ValueError(f"instances names {twice} twice")
+        if len(self.instances) > MAX_GATEWAYS:
+            raise ValueError(f"instances names {len(self.instances)} gateways; {MAX_GATEWAYS} are the most")
+        if self.key not in self.keys:
+            raise ValueError(f"instances must name {self.key}, the gateway's key, too")
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of all gateways."""
+        return self.instances or (self.key,)
 
 
 class MonolithPart(Part):

@@ -11,34 +11,36 @@ from django.conf import settings
 
 from migrations_app.gateways.base import Gateway as Adapter
 from migrations_app.gateways.envoy import EnvoyGateway
+from migrations_app.gateways.errors import Unplaced
 from migrations_app.gateways.memory import MemoryGateway
 from migrations_app.models import Gateway
 
 
 def adapter_for(gateway: Gateway) -> Adapter:
-    """One adapter for each gateway and process: it keeps its connections."""
-    return _adapter(gateway.adapter, gateway.key)
+    """One adapter for each gateway and process: it keeps its connections. Raises Unplaced."""
+    return _adapter(gateway.adapter, gateway.key, gateway.first)
 
 
 @cache
-def _adapter(name: str, key: str) -> Adapter:
-    return _MAKERS[name](key)
+def _adapter(name: str, key: str, first: bool) -> Adapter:
+    return _MAKERS[name](key, first)
 
 
-def _envoy(_key: str) -> Adapter:
-    return EnvoyGateway(
-        folder=settings.GATEWAY_DIR,
-        gateway_url=settings.GATEWAY_URL,
-        admin_url=settings.GATEWAY_ADMIN_URL,
-        envoy_binary=settings.ENVOY_BINARY or None,
-    )
+def _envoy(key: str, first: bool) -> Adapter:
+    if first:
+        folder, url, admin_url = settings.GATEWAY_DIR, settings.GATEWAY_URL, settings.GATEWAY_ADMIN_URL
+    elif (place := settings.GATEWAYS.get(key)) is not None:
+        folder, url, admin_url = place.folder, place.url, place.admin_url
+    else:
+        raise Unplaced(f"the setting GATEWAYS of this process does not say where {key} runs")
+    return EnvoyGateway(folder=folder, gateway_url=url, admin_url=admin_url, envoy_binary=settings.ENVOY_BINARY or None)
 
 
-def _memory(_key: str) -> Adapter:
+def _memory(_key: str, _first: bool) -> Adapter:
     return MemoryGateway()
 
 
-_MAKERS: dict[str, Callable[[str], Adapter]] = {"envoy": _envoy, "memory": _memory}
+_MAKERS: dict[str, Callable[[str, bool], Adapter]] = {"envoy": _envoy, "memory": _memory}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,10 @@ class Known:
 
 
 def known_gateways() -> list[Known]:
-    """Every gateway that the settings name. Asks no database: a panic must not need one."""
-    return [Known("main", _adapter("envoy", "main"), settings.GATEWAY_DIR, settings.GATEWAY_URL)]
+    """Every gateway that the settings name, the plan's own first. Asks no database: a panic must not need one."""
+    first = Known("main", _adapter("envoy", "main", True), settings.GATEWAY_DIR, settings.GATEWAY_URL)
+    others = settings.GATEWAYS.items()
+    return [first, *(Known(key, _adapter("envoy", key, False), place.folder, place.url) for key, place in others)]
 
 
 def forget_adapters() -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -27,6 +28,7 @@ from migrations_app.gateways.errors import (
     Pinned,
     Rejected,
     StaleGeneration,
+    Unplaced,
 )
 from migrations_app.live import Topic, tell
 from migrations_app.models import Confirmation, Gateway, Plan
@@ -34,13 +36,17 @@ from migrations_app.models import Confirmation, Gateway, Plan
 from .adapters import adapter_for
 from .decide import Decision, Step, decide
 from .desired import desired_table, scripts_of
-from .pins import as_stored, held_at
+from .pins import Held, as_stored, held_at, held_when_last_seen
 from .refusals import note_refusal
+from .side_by_side import SideBySide
 
 logger = logging.getLogger(__name__)
 
 LONG_AGO = timedelta(seconds=4)  # pages call a state old that is not much older
 CLOCKS_DIFFER = timedelta(seconds=1)  # between hosts, at most
+
+
+_rounds: SideBySide[_Called] = SideBySide()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +64,65 @@ class Pass:
     unsettled: bool = False
 
 
-def reconcile_all() -> list[Pass]:
-    """One pass over every gateway."""
-    return [reconcile(gateway) for gateway in Gateway.objects.select_related("plan").defer("plan__document")]
+def reconcile_all(*, only: str = "", leave_late: bool = False) -> list[Pass]:
+    """One pass over every gateway, or over the one called `only`; over several at once, from one snapshot.
+
+    With `leave_late`, one that did not answer the last time and does not now is left to its time-outs: it holds up
+    neither this call nor the next, which writes what came of it. For processes that make one pass after the other.
+    """
+    gateways = list(Gateway.objects.select_related("plan").defer("plan__document"))
+    gateways = [gateway for gateway in gateways if only in ("", gateway.key)]
+    if len(gateways) < 2:
+        return [reconcile(gateway) for gateway in gateways]
+    table = desired_table(gateways[0].plan)
+    calls = {gateway.pk: partial(_call, gateway, table) for gateway in gateways}
+    answered = {gateway.pk for gateway in gateways if gateway.observed_generation is not None} if leave_late else None
+    rows = {gateway.pk: gateway for gateway in gateways}
+    done, failed = [], None
+    for key, called in _rounds.round(calls, wait_for=answered):
+        # A fault of ours at one gateway is raised when the others are written.
+        if (error := called.exception()) is not None:
+            failed = error
+        else:
+            done.append(_keep(rows[key], called.result()))
+    if failed is not None:
+        raise failed
+    return sorted(done, key=lambda one: one.gateway)
 
 
 def reconcile(gateway: Gateway) -> Pass:
     """One pass over one gateway. Never raises for a gateway that is away or refuses: that is the error of the pass."""
-    adapter = adapter_for(gateway)
+    return _keep(gateway, _call(gateway, desired_table(gateway.plan)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """What came of a pass's calls to a gateway.
+
+    `table` is what was wanted of it: what is desired, unless it `differs` because of what is `held`. `put_back`: the
+    drift that `decision` found is there no more.
+    """
+
+    table: RoutingTable
+    begun: datetime
+    decision: Decision
+    seen: Observed
+    held: Held
+    differs: bool = False
+    applied: Applied | None = None
+    failed: GatewayError | None = None
+    put_back: bool = False
+
+
+def _call(gateway: Gateway, table: RoutingTable) -> _Called:
+    """The part of a pass that calls the gateway. Uses no database: passes over several run in threads."""
     begun = timezone.now()
-    held = held_at(gateway, adapter)
-    desired = desired_table(gateway.plan)
+    try:
+        adapter = adapter_for(gateway)
+    except Unplaced as error:
+        seen = Observed(None, error=str(error))
+        return _Called(table, begun, Decision(Step.STAND_BACK, (seen.error,)), seen, held_when_last_seen(gateway))
+    held, desired = held_at(gateway, adapter), table
     table = with_pins(desired, held.flags)
     # Straight after a change the last look tells enough: the apply compares by itself, and every moment counts.
     behind = not gateway.error and (gateway.observed_generation or 0) < table.generation
@@ -76,38 +130,50 @@ def reconcile(gateway: Gateway) -> Pass:
     decision = decide(table, seen, held.flags)
     if decision.step == Step.NOTHING and not _noted(adapter):
         decision = Decision(Step.APPLY, ("An older version has applied it, and kept too little to pin flags by.",))
-    applied, failed, error, put_back = None, None, seen.error, False
-    if decision.step in {Step.APPLY, Step.REPAIR}:
-        begun = timezone.now()
-        applied, failed, handed = _apply(adapter, table)
-        if handed is not table:
-            # What is written as observed and what is pinned belong together: an enable must not be called applied.
-            table, held = handed, held_at(gateway, adapter)
-        # A confirmed apply has read the whole table back; anything else is looked at again.
-        seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
-        error = (str(failed) if failed else "") or seen.error
-        # Files that were put back while the gateway was down count too: the next pass finds no trace of the drift.
-        put_back = applied.changed if applied else isinstance(failed, NotConfirmed) and not seen.drift
-    elif decision.step == Step.STAND_BACK:
-        error = _behind(gateway, seen)
-        if any(seen.weights.get(flag, 0) for flag in held.flags):
-            # Pins hold at a generation that this pass does not know as well.
-            applied, failed = _obey(adapter)
-            seen, error = adapter.observe(), str(failed) if failed else error
-    else:
+    if decision.step == Step.STAND_BACK and any(seen.weights.get(flag, 0) for flag in held.flags):
+        # Pins hold at a generation that this pass does not know as well.
+        applied, failed = _obey(adapter)
+        return _Called(table, begun, decision, adapter.observe(), held, table != desired, applied, failed)
+    if decision.step not in {Step.APPLY, Step.REPAIR}:
+        return _Called(table, begun, decision, seen, held, table != desired)
+    begun = timezone.now()
+    applied, failed, handed = _apply(adapter, table)
+    if handed is not table:
+        # What is written as observed and what is pinned belong together: an enable must not be called applied.
+        table, held = handed, held_at(gateway, adapter)
+    # A confirmed apply has read the whole table back; anything else is looked at again.
+    seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
+    # Files that were put back while the gateway was down count too: the next pass finds no trace of the drift.
+    put_back = applied.changed if applied else isinstance(failed, NotConfirmed) and not seen.drift
+    return _Called(table, begun, decision, seen, held, table != desired, applied, failed, put_back)
+
+
+def _keep(gateway: Gateway, called: _Called) -> Pass:
+    """The part of a pass that writes what was observed. None of it when a load has taken the gateway out."""
+    table, applied, failed, decision = called.table, called.applied, called.failed, called.decision
+    error = (str(failed) if failed else "") or called.seen.error
+    if decision.step == Step.STAND_BACK and called.seen.generation is not None and failed is None:
+        error = _behind(gateway, called.seen)
+    changed, unsettled = applied is not None and applied.changed, called.held.unread or called.differs
+    done = Pass(gateway.key, decision.step, table.generation, changed, error, unsettled)
+    if decision.step == Step.NOTHING:
         # Nothing is in a hurry now.
-        _keep_scripts(gateway, adapter)
-    # Where the gateway itself refuses what was handed over, its adapter says Rejected too, and not NotConfirmed.
-    if isinstance(failed, Rejected | InvalidTable):
-        note_refusal(gateway, table.generation, str(failed), timezone.now())
-    _write(gateway, seen, applied, error, begun, pins=held.pins)
-    if decision.step == Step.REPAIR and put_back:
+        _keep_scripts(gateway, adapter_for(gateway))
+    try:
+        # Where the gateway itself refuses what was handed over, its adapter says Rejected too, and not NotConfirmed.
+        if isinstance(failed, Rejected | InvalidTable):
+            note_refusal(gateway, table.generation, str(failed), timezone.now())
+        _write(gateway, called.seen, applied, error, called.begun, pins=called.held.pins)
+    except IntegrityError:
+        if Gateway.objects.filter(pk=gateway.pk).exists():
+            raise
+        return done
+    if decision.step == Step.REPAIR and called.put_back:
         _audit_drift(gateway, table, decision.because)
     elif applied and applied.replaced:
         # An edit of the last second, which a change has met before any look did.
         _audit_drift(gateway, table, applied.replaced)
-    changed = applied is not None and applied.changed
-    return Pass(gateway.key, decision.step, table.generation, changed, error, held.unread or desired != table)
+    return done
 
 
 def _last_look(gateway: Gateway) -> Observed:

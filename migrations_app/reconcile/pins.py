@@ -39,9 +39,14 @@ def held_at(gateway: Gateway, adapter: Adapter) -> Held:
             flags |= {flag for entry in entries if entry and entry.done == PINNED for flag in entry.flags}
     except GatewayError as error:
         logger.warning("the pins of gateway %s cannot be read: %s", gateway.key, error)
-        pins = tuple(pin for stored in gateway.pins if (pin := gateway.pin_of(stored["flag"])))
-        return Held(pins, frozenset(pin.flag for pin in pins), unread=False)
+        return held_when_last_seen(gateway)
     return Held(pins, frozenset(flags), unread)
+
+
+def held_when_last_seen(gateway: Gateway) -> Held:
+    """As the row of the gateway has it."""
+    pins = tuple(pin for stored in gateway.pins if (pin := gateway.pin_of(stored["flag"])))
+    return Held(pins, frozenset(pin.flag for pin in pins), unread=False)
 
 
 def as_stored(pins: tuple[Pin, ...]) -> list[dict[str, Any]]:

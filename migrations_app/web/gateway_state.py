@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.utils import timezone
@@ -16,7 +16,10 @@ APPLYING_FOR = timedelta(seconds=5)  # how long a change may be on its way befor
 
 @dataclass(frozen=True, slots=True)
 class GatewayState:
-    """`word` and `icon` say it in short, `why` in a sentence; `loud` asks for somebody to act."""
+    """`word` and `icon` say it in short, `why` in a sentence; `loud` asks for somebody to act.
+
+    Of several gateways it is the worst of them, and how many are in step.
+    """
 
     word: str
     icon: str
@@ -28,15 +31,25 @@ class GatewayState:
 
 
 def state_of(plan: Plan, gateways: list[Gateway], now: datetime | None = None) -> GatewayState:
-    """The worst of all gateways of the plan."""
+    """Of all gateways of the plan."""
     now = now or timezone.now()
-    states = [_state(plan, row, now) for row in gateways]
+    states = [(row, state_of_one(plan, row, now)) for row in gateways]
     if not states:
         return GatewayState("no gateway", "cross", "The plan names no gateway.", True, plan.generation, None, None)
-    return max(states, key=lambda state: (state.loud, state.icon != "check"))
+    row, worst = max(states, key=lambda pair: (pair[1].loud, pair[1].icon != "check"))
+    if len(states) == 1:
+        return worst
+    well = sum(state.icon == "check" for _, state in states)
+    if well == len(states):
+        word, why = f"all {well} in step", f"They run generation {plan.generation}."
+    else:
+        others = [f"{one.key} {state.word}" for one, state in states if one is not row and state.icon != "check"]
+        word = f"{row.key} {worst.word}, {well} of {len(states)} in step"
+        why = f"{worst.why} Also: {', '.join(others)}." if others else worst.why
+    return replace(worst, word=word, why=why)
 
 
-def _state(plan: Plan, row: Gateway, now: datetime) -> GatewayState:
+def state_of_one(plan: Plan, row: Gateway, now: datetime) -> GatewayState:
     def say(word: str, icon: str, why: str, *, loud: bool) -> GatewayState:
         return GatewayState(word, icon, why, loud, plan.generation, row.observed_generation, row.observed_at)
 
@@ -87,19 +100,18 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
     seen = [row for row in gateways if row.observed_generation is not None]
     weights = {row.observed_weights.get(flag.key) for row in seen}
     runs = next(iter(weights)) if len(weights) == 1 else None
-    error = next((row.error for row in gateways if row.error), "")
+    missing = [row for row in gateways if not row.runs(flag)]
     if pin := next((pin for row in gateways if (pin := row.pin_of(flag.key))), None):
+        error = next((row.error for row in gateways if row.error), "")
         return FlagState("pinned to the old side", "pin", _pinned(pin, runs, error), True, runs, pinned=True)
-    if gateways and len(seen) == len(gateways) and all(row.runs(flag) for row in seen):
-        oldest = min((row.observed_at for row in seen if row.observed_at), default=None)
-        if oldest is None or now - oldest > OLD_AFTER:
-            age = words_of(now - oldest) if oldest else "a while"
-            return FlagState("applied when last seen", "clock", f"That was {age} ago.", True, runs)
-        if away := next((why for row in seen if (why := row.failing_over.get(flag.service.key))), ""):
-            return FlagState("failing over", "warn", f"The monolith answers in its place: {away}.", True, runs)
-        return FlagState("applied", "check", "", False, runs)
+    if gateways and not missing:
+        return _applied(flag, gateways, runs, now)
+    error = next((row.error for row in missing if row.error), "")
     if not error and flag.changed_at and now - flag.changed_at < APPLYING_FOR:
         return FlagState("applying", "clock", "", False, runs)
+    if len(missing) < len(gateways):
+        word = f"applied on {len(gateways) - len(missing)} of {len(gateways)}"
+        return FlagState(word, "cross", f"Not on {' '.join(map(_why_not, missing))}", True, runs)
     why = error or ("The gateway has not been seen yet." if not seen else "The gateway has not taken it yet.")
     return FlagState("not applied", "cross", why, True, runs)
 
@@ -110,6 +122,37 @@ def _pinned(pin: Pin, runs: int | None, error: str) -> str:
     said = f"{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
     still = "" if runs in {MONOLITH_WEIGHT, None} else f" The gateway still runs {runs} %."
     return f"{said}.{still}{f' {error}' if error else ''}"
+
+
+def _applied(flag: Flag, gateways: list[Gateway], runs: int | None, now: datetime) -> FlagState:
+    """Every gateway runs it by its own word, which may be an old one."""
+    old = [row for row in gateways if row.observed_at is None or now - row.observed_at > OLD_AFTER]
+    if old:
+        return _applied_when_last_seen(old, gateways, runs, now)
+    if away := _failing_over(flag, gateways):
+        return FlagState("failing over", "warn", f"The monolith answers in its place: {away}.", True, runs)
+    return FlagState("applied", "check", "", False, runs)
+
+
+def _applied_when_last_seen(old: list[Gateway], gateways: list[Gateway], runs: int | None, now: datetime) -> FlagState:
+    oldest = min((row.observed_at for row in old if row.observed_at is not None), default=None)
+    age = words_of(now - oldest) if oldest else "a while"
+    where = f"{', '.join(row.key for row in old)} was last seen {age} ago." if len(gateways) > 1 else ""
+    return FlagState("applied when last seen", "clock", where or f"That was {age} ago.", True, runs)
+
+
+def _failing_over(flag: Flag, gateways: list[Gateway]) -> str:
+    """Why the monolith answers in its place, and on which of several gateways; "" when it does on none."""
+    away = [(row.key, why) for row in gateways if (why := row.failing_over.get(flag.service.key))]
+    if not away:
+        return ""
+    return f"{away[0][1]} (on {', '.join(key for key, _ in away)})" if len(gateways) > 1 else away[0][1]
+
+
+def _why_not(row: Gateway) -> str:
+    """`gw-3: why.`"""
+    why = row.error or ("it has not been seen yet" if row.observed_generation is None else "it has not taken it yet")
+    return f"{row.key}: {why.removesuffix('.')}."
 
 
 def words_of(age: timedelta) -> str:

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase, HttpResponseRedirectBase
 
 from migrations_app.actions.change import Change
-from migrations_app.actions.confirm import confirm
+from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.choices import Phase
 from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, Pinned, PlanConflict, Stale
 from migrations_app.gates.verdict import Line, LineKind, Verdict
@@ -91,10 +91,17 @@ def carry_out(
         )
     if outcome.confirmed:
         return Notice(title, outcome.sentence())
+    return _unconfirmed(title, outcome)
+
+
+def _unconfirmed(title: str, outcome: Outcome) -> Notice:
+    where = "no gateway has" if len(outcome.answers) > 1 else "the gateway has not"
+    told = f"This is stored and will be tried again every second, but {where} confirmed it: {outcome.error}"
+    if outcome.reached:
+        told = f"Not on {outcome.error} It is stored and will be tried again every second."
     return Notice(
-        "Not confirmed yet",
-        f"{title} This is stored and will be tried again every second, but the gateway has not confirmed it: "
-        f"{outcome.error}",
+        outcome.reached or "Not confirmed yet",
+        f"{title} {told}",
         loud=True,
         status=HTTPStatus.ACCEPTED,
         command=outcome.command,

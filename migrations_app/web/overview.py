@@ -141,8 +141,10 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
     """The monolith, then the services in the order of the plan."""
     health = {target: state for target, (state, _) in current_health(now).items()}
     failures = counted.failures()
-    running = _running(gateways, now)
-    away = {key for row in gateways for key in row.failing_over} if running is not None else set()
+    seen = _seen_lately(gateways, now)
+    running = _running(seen)
+    away = {key for row in seen for key in row.failing_over}
+    seen_by = f"by {len(seen)} of {len(gateways)} gateways" if 0 < len(seen) < len(gateways) else ""
     planned = {target: window.until for target, window in windows_at(now).items()}
     found = []
     serving: Counter[str] = Counter()
@@ -178,6 +180,7 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
                 failed=failed,
                 planned_until=planned.get(key),
                 failing_over=key in away,
+                seen_by=seen_by,
             )
         )
     old = Target(
@@ -190,13 +193,18 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
     return [old, *found]
 
 
-def _running(gateways: list[Gateway], now: datetime) -> dict[str, int] | None:
-    """Flag key -> the weight that every gateway runs by its own word; None when one was not seen lately."""
+def _seen_lately(gateways: list[Gateway], now: datetime) -> list[Gateway]:
+    return [
+        row
+        for row in gateways
+        if row.observed_at is not None and row.observed_generation is not None and now - row.observed_at <= OLD_AFTER
+    ]
+
+
+def _running(gateways: list[Gateway]) -> dict[str, int] | None:
+    """Flag key -> the weight that each of these runs by its own word; None without any."""
     if not gateways:
         return None
-    for row in gateways:
-        if row.observed_at is None or row.observed_generation is None or now - row.observed_at > OLD_AFTER:
-            return None
     first, *others = (row.observed_weights for row in gateways)
     return {flag: weight for flag, weight in first.items() if all(one.get(flag) == weight for one in others)}
 

@@ -31,8 +31,8 @@ HEALTH_MARKS = {Health.HEALTHY: "well", Health.UNHEALTHY: "ill", Health.UNKNOWN:
 class Target:
     """One line of the plan: a service with its flag and week, or the monolith, which has neither.
 
-    Weights are per cent; `runs` is what all gateways run by their own word, None when nobody knows. `requests` and
-    `failed` are of the last minute, both sides together.
+    Weights are per cent; `runs` is what all gateways that were seen lately run by their own word, None when they
+    differ or none was. `requests` and `failed` are of the last minute, both sides together.
     """
 
     key: str
@@ -47,6 +47,7 @@ class Target:
     requests: int = 0
     failed: int = 0
     serves: str = ""  # of the monolith, in words
+    seen_by: str = ""  # where not every gateway was seen lately: "by 2 of 3 gateways"
     failing_over: bool = False  # the gateway lets the monolith answer in its place
     planned_until: datetime | None = None  # the end of the planned maintenance that it is in
 
@@ -193,6 +194,11 @@ def _when(at: datetime, zone: tzinfo) -> str:
 def _serves(target: Target) -> str:
     if target.runs is None:
         return "Not known"
+    side = _side(target)
+    return f"{side}, {target.seen_by}" if target.seen_by else side
+
+
+def _side(target: Target) -> str:
     if target.failing_over:
         return f"Old side, in its place ({target.runs} %)"
     if target.runs == MONOLITH_WEIGHT:

@@ -94,7 +94,7 @@ def load_status() -> Status | None:
     zone = ZoneInfo(plan.timezone)
     gateways = list(Gateway.objects.filter(plan=plan))
     # What a gateway ran when it was last seen says nothing of now.
-    seen_lately = all(row.observed_at and now - row.observed_at <= OLD_AFTER for row in gateways)
+    seen = [row for row in gateways if row.observed_at and now - row.observed_at <= OLD_AFTER]
     known = summaries(now)
     health = {target: one.state for target, one in known.items()}
     moves = moves_since(day_of(now, DAYS - 1))
@@ -105,11 +105,11 @@ def load_status() -> Status | None:
     for flag in Flag.objects.select_related("service", "week"):
         service, week = flag.service, flag.week
         requests, errors = counted.get(service.key, (0, 0))
-        state = flag_state(flag, gateways, now)
+        state = flag_state(flag, seen or gateways, now)
         facts = Facts(
             area=service.area or service.title,
             owner=service.owner,
-            runs=state.runs if seen_lately else None,
+            runs=state.runs if seen else None,
             # What is pinned stays on the old side, also while its weight is not rolled back yet.
             asked=MONOLITH_WEIGHT if state.pinned else flag.weight,
             new=health.get(service.key, Health.UNKNOWN),
@@ -123,7 +123,7 @@ def load_status() -> Status | None:
             planned_end=week.planned_end,
             today=now.astimezone(zone).date(),
             pinned=state.pinned,
-            failing_over=seen_lately and any(service.key in row.failing_over for row in gateways),
+            failing_over=any(service.key in row.failing_over for row in seen),
             maintenance=_planned(windows, _serving(service.key, state.runs, flag.weight), zone),
         )
         areas.append(area_of(facts))

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from controlplane.embedded import gateway
+from controlplane.embedded.errors import StartFailed
 from controlplane.embedded.installation import Installation
-from controlplane.environment import Ports
+from controlplane.environment import EnvironmentProblem, Ports
+from controlplane.gateways import Place, read_places
 
 CHECKS = {"CHECK_DATABASE_MAIN", "CHECK_DATABASE_AUTH", "CHECK_ACCOUNT_DEMO", "CHECK_SECRET_JWT"}
 
@@ -46,6 +49,41 @@ def test_what_a_person_has_set_is_passed_on(tmp_path: Path, demo: bool):
     }
     told = runtime(tmp_path, demo=demo, **given)
     assert {name: told[name] for name in given} == given
+
+
+def test_further_gateways_have_ports_folders_and_keys_of_their_own(tmp_path: Path):
+    assert runtime(tmp_path)["GATEWAYS"] == ""
+    assert read_places(runtime(tmp_path, GATEWAYS_EXTRA="2")["GATEWAYS"]) == {
+        "gw-2": Place(tmp_path / "gateway-2", "http://127.0.0.1:28090", "http://127.0.0.1:29902"),
+        "gw-3": Place(tmp_path / "gateway-3", "http://127.0.0.1:28091", "http://127.0.0.1:29903"),
+    }
+    ports = Ports.from_environment({"PORT_OFFSET": "20000"})
+    it = Installation(tmp_path, ports, {"GATEWAYS_EXTRA": "2"}, demo=False)
+    assert {28089, 28090, 28091, 29901, 29902, 29903} <= {port.number for port in it.wanted_ports()}
+    assert [part.name for part in gateway.parts(it)] == ["gateway", "gw-2", "gw-3"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"GATEWAYS": "gw-2=/x,http://x:1,http://x:2"},
+        {"GATEWAY_DIR": "/x", "GATEWAY_URL": "u", "GATEWAY_ADMIN_URL": "a"},
+    ],
+)
+def test_further_gateways_are_not_run_beside_those_of_others(tmp_path: Path, given: dict[str, str]):
+    with pytest.raises(StartFailed, match="GATEWAYS_EXTRA is for gateways that are run here"):
+        runtime(tmp_path, GATEWAYS_EXTRA="1", **given)
+
+
+@pytest.mark.parametrize("number", ["-1", "9", "many"])
+def test_how_many_further_gateways_is_held_to_by_name(tmp_path: Path, number: str):
+    with pytest.raises(EnvironmentProblem, match="GATEWAYS_EXTRA must be"):
+        runtime(tmp_path, GATEWAYS_EXTRA=number)
+
+
+def test_gateways_that_run_elsewhere_are_passed_on(tmp_path: Path):
+    text = "gw-2=/x,http://x:1,http://x:2"
+    assert runtime(tmp_path, GATEWAYS=text)["GATEWAYS"] == text
 
 
 def test_the_demos_own_settings_are_followed(tmp_path: Path):

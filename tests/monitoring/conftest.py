@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from controlplane.embedded.children import free_port, wait_until
 from migrations_app.gateways.base import Side
-from migrations_app.models import Service, TrafficCounter, Week
+from migrations_app.models import Gateway, Service, TrafficCounter, Week
 from migrations_app.reconcile.loop import reconcile_all
 from tests.factories import load_tracseq, make_healthy, put_behind
 from tests.faults.system import Child, python
@@ -77,10 +77,11 @@ def estate(transactional_db) -> None:
     make_healthy()
     put_behind(1)
     reconcile_all()
-    now = timezone.now()
+    now, gateway = timezone.now(), Gateway.objects.get()
     Week.objects.filter(number=1).update(soak=timedelta(hours=48), soak_started_at=now)
     TrafficCounter.objects.bulk_create(
         TrafficCounter(
+            gateway=gateway,
             service=service,
             side=side.value,
             requests=100,

@@ -228,29 +228,50 @@ def test_enables_rollbacks_and_refusals_are_counted(plan, people):
 def test_requests_are_the_gateways_own_counters(plan):
     rag = Service.objects.get(key="rag")
     TrafficCounter.objects.create(
-        service=rag, side=Side.SERVICE.value, requests=120, errors=3, latency=[], read_at=timezone.now()
+        gateway=Gateway.objects.get(),
+        service=rag,
+        side=Side.SERVICE.value,
+        requests=120,
+        errors=3,
+        latency=[],
+        read_at=timezone.now(),
     )
     found = told()
-    assert value(found, "requests_total", service="rag", side="service") == 120
-    assert value(found, "request_errors_total", service="rag", side="service") == 3
+    assert value(found, "requests_total", service="rag", side="service", gateway="main") == 120
+    assert value(found, "request_errors_total", service="rag", side="service", gateway="main") == 3
+
+
+def test_each_gateways_counters_are_told_apart(plan):
+    """The restart of one is the reset of its own counter: a sum would hide it, or show it as everybody's."""
+    rag = Service.objects.get(key="rag")
+    other = Gateway.objects.create(plan=plan, key="gw-2", adapter="memory")
+    for gateway, requests in ((Gateway.objects.get(key="main"), 120), (other, 7)):
+        TrafficCounter.objects.create(
+            gateway=gateway, service=rag, side="service", requests=requests, errors=0, read_at=timezone.now()
+        )
+    found = told()
+    assert value(found, "requests_total", service="rag", side="service", gateway="main") == 120
+    assert value(found, "requests_total", service="rag", side="service", gateway="gw-2") == 7
 
 
 def test_client_errors_retries_and_failovers_are_told_once_they_were_read(plan):
     rag, auth = (Service.objects.get(key=key) for key in ("rag", "auth"))
-    row = {"requests": 120, "errors": 3, "latency": [], "read_at": timezone.now()}
+    row = {"gateway": Gateway.objects.get(), "requests": 120, "errors": 3, "latency": [], "read_at": timezone.now()}
     more = {"client_errors": 40, "retries": 5, "failovers": 2}
     TrafficCounter.objects.create(service=rag, side=Side.SERVICE.value, **row, **more)
     TrafficCounter.objects.create(service=auth, side=Side.SERVICE.value, **row)  # read by an older version
     TrafficCounter.objects.create(service=None, side=Side.MONOLITH.value, **row, **more)
     found = told()
     for service, side in (("rag", "service"), ("", "monolith")):
-        assert value(found, "requests_total", service=service, side=side) == 120
-        assert value(found, "request_client_errors_total", service=service, side=side) == 40
-        assert value(found, "request_retries_total", service=service, side=side) == 5
-        assert value(found, "request_failovers_total", service=service, side=side) == 2
-    assert value(found, "requests_total", service="auth", side="service") == 120
+        labels = {"service": service, "side": side, "gateway": "main"}
+        assert value(found, "requests_total", **labels) == 120
+        assert value(found, "request_client_errors_total", **labels) == 40
+        assert value(found, "request_retries_total", **labels) == 5
+        assert value(found, "request_failovers_total", **labels) == 2
+    labels = {"service": "auth", "side": "service", "gateway": "main"}
+    assert value(found, "requests_total", **labels) == 120
     with pytest.raises(KeyError):
-        value(found, "request_client_errors_total", service="auth", side="service")
+        value(found, "request_client_errors_total", **labels)
 
 
 def queries() -> int:
@@ -266,6 +287,7 @@ def queries() -> int:
 def add_services(number: int) -> None:
     """Polled, with traffic on both sides, all in week 6."""
     plan, week, now = Plan.objects.get(), Week.objects.get(number=6), timezone.now()
+    gateway = Gateway.objects.get()
     services = Service.objects.bulk_create(
         Service(plan=plan, key=f"more-{one}", title=f"More {one}", host="127.0.0.1", port=9) for one in range(number)
     )
@@ -276,7 +298,7 @@ def add_services(number: int) -> None:
         HealthState(target=service.key, state=Health.HEALTHY, since=now, polled_at=now) for service in services
     )
     TrafficCounter.objects.bulk_create(
-        TrafficCounter(service=service, side=side.value, requests=1, errors=0, latency=[], read_at=now)
+        TrafficCounter(gateway=gateway, service=service, side=side.value, requests=1, errors=0, latency=[], read_at=now)
         for service in services
         for side in Side
     )

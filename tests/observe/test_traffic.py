@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
-from migrations_app.models import Service, TrafficCounter, TrafficReading, TrafficSample
+from migrations_app.models import Gateway, Service, TrafficCounter, TrafficReading, TrafficSample
 from migrations_app.models.traffic import latency_of, requests_of
 from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute
 from migrations_app.observe.traffic import SINGLE_FOR, read_once, store
@@ -214,9 +214,11 @@ def test_what_no_route_matches_is_kept_without_a_service(plan, noon):
 
 def test_the_database_takes_one_counter_of_what_no_route_matches_and_the_monoliths_alone(plan, noon):
     row = {"service": None, "requests": 1, "errors": 0, "read_at": noon}
-    TrafficCounter.objects.create(side="monolith", **row)
-    with pytest.raises(IntegrityError, match="one_counter_per_service_and_side"), transaction.atomic():
-        TrafficCounter.objects.create(side="monolith", **row)
+    gateway, other = Gateway.objects.get(), Gateway.objects.create(plan=plan, key="gw-2", adapter="memory")
+    for one in (gateway, other):
+        TrafficCounter.objects.create(gateway=one, side="monolith", **row)
+    with pytest.raises(IntegrityError, match="one_counter_per_gateway_service_and_side"), transaction.atomic():
+        TrafficCounter.objects.create(gateway=gateway, side="monolith", **row)
     with pytest.raises(IntegrityError, match="traffic_of_no_service_is_the_monoliths"), transaction.atomic():
         TrafficSample.objects.create(side="service", **row)
     with pytest.raises(IntegrityError, match="traffic_sample_is_counted"), transaction.atomic():

@@ -12,9 +12,11 @@ from django.utils import timezone
 
 from migrations_app.choices import Health
 from migrations_app.gates.load import current_health
+from migrations_app.gateways.errors import Unplaced
 from migrations_app.management.base import database_told
 from migrations_app.models import Gateway, Plan, Service
 from migrations_app.models.health import MONOLITH_TARGET
+from migrations_app.reconcile.adapters import adapter_for
 
 FRESH = timedelta(seconds=5)  # the loop looks every second
 
@@ -41,17 +43,30 @@ def _missing() -> list[str]:
         return missing_parts()
 
 
+def _unplaced(row: Gateway) -> str:
+    """Why this process does not know where it runs; "" when it does."""
+    try:
+        adapter_for(row)
+    except Unplaced as error:
+        return str(error)
+    return ""
+
+
 def missing_parts() -> list[str]:
     """A sentence for each thing that does not answer: the plan, its gateways, the monolith and the services."""
     plan = Plan.objects.first()
     if plan is None:
         return ["No plan is loaded."]
     oldest = timezone.now() - FRESH
+    gateways = list(Gateway.objects.all())
+    unplaced = {row.key: why for row in gateways if (why := _unplaced(row))}
     missing = [
         f"Gateway {row.key} is not at generation {plan.generation}: {row.error or 'not observed yet'}"
-        for row in Gateway.objects.all()
+        for row in gateways
+        if row.key not in unplaced
         if row.error or row.observed_generation != plan.generation or not row.observed_at or row.observed_at < oldest
     ]
+    missing += [f"Gateway {key} cannot be asked: {why}" for key, why in unplaced.items()]
     health = current_health()
     for target in [MONOLITH_TARGET, *Service.objects.values_list("key", flat=True)]:
         state, error = health.get(target, (Health.UNKNOWN, "no poll yet"))
