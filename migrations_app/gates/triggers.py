@@ -89,5 +89,58 @@ def judge_latency(
     return replace(found, state=Breach.BREACHED if p95 > times * baseline else found.state, value=told)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many of these requests were answered with one of the statuses that count."""
+
+    requests: int
+    counted: int
+
+    @property
+    def per_cent(self) -> float:
+        return 100 * self.counted / self.requests
+
+
+def judge_answers(
+    new: Share, before: Share, *, codes: str, above: float | None, times: float | None, window: timedelta, requests: int
+) -> Judged:
+    """`before` is the baseline: with too few requests it is none, and then `above` alone is judged.
+
+    Where none of them counted it is taken as one of them: nothing can be so many times nothing, and a single failed
+    sign-in must not move everybody back.
+    """
+    limits = [f"{above:g} %"] if above is not None else []
+    limits += [f"{times:g} times the share before"] if times is not None else []
+    limit = f"{codes} at most {' and '.join(limits)} in {in_words(window)}"
+    if new.requests < requests:
+        return Judged(Breach.NO_DATA, _too_few(new.requests, requests), limit)
+    found = Judged(Breach.OK, f"{new.per_cent:.2f} % of {new.requests:,} requests", limit)
+    if above is not None and new.per_cent > above:
+        found = replace(found, state=Breach.BREACHED)
+    if times is None:
+        return found
+    if before.requests < requests:
+        told = f"{found.value}; too few requests before to compare with: {before.requests}"
+        return replace(found, state=Breach.NO_DATA if above is None else found.state, value=told)
+    baseline = replace(before, counted=max(1, before.counted)).per_cent
+    told = f"{found.value}, before {before.per_cent:.2f} % of {before.requests:,}"
+    if not before.counted:
+        told += f", taken as {baseline:.2f} %"
+    return replace(found, state=Breach.BREACHED if new.per_cent > times * baseline else found.state, value=told)
+
+
+def judge_query(
+    value: float | None, error: str, past_for: timedelta | None, *, limits: str, window: timedelta
+) -> Judged:
+    """`past_for`: how long every answer was past the limit, None while the last one is not."""
+    limit = f"{limits} for {in_words(window)}"
+    if value is None:
+        return Judged(Breach.NO_DATA, error or "not asked since the weight was changed", limit)
+    if past_for is None:
+        return Judged(Breach.OK, f"{value:g}", limit)
+    state = Breach.BREACHED if past_for >= window else Breach.OK
+    return Judged(state, f"{value:g}, past it for {in_words(past_for)}", limit)
+
+
 def _too_few(found: int, needed: int) -> str:
     return f"too few requests to tell: {found} of {needed}"

@@ -21,9 +21,10 @@ from .maintenance import MaintenanceWindow
 from .overrides import Override
 from .plans import Plan
 from .rollouts import Rollout
+from .route_traffic import RouteCounter, RouteSample
 from .services import Flag, Route, Service
 from .traffic import TrafficCounter, TrafficReading, TrafficSample
-from .triggers import TriggerState
+from .triggers import QueryAnswer, TriggerState
 from .weeks import Week
 
 __all__ = [
@@ -48,11 +49,14 @@ __all__ = [
     "Plan",
     "PollLateness",
     "Prerequisite",
+    "QueryAnswer",
     "Refusal",
     "Rollout",
     "RollupDue",
     "RollupMark",
     "Route",
+    "RouteCounter",
+    "RouteSample",
     "Service",
     "SignOff",
     "TrafficCounter",

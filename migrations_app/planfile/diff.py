@@ -88,7 +88,7 @@ def _routing(plan: Plan) -> tuple[Any, ...]:
         )
         for item in plan.services
     )
-    return plan.plan.key, plan.gateway, plan.monolith.address, plan.monolith.health_path, services
+    return plan.plan.key, plan.gateway, plan.monolith.address, plan.monolith.health_path, services, plan.counted()
 
 
 def _plan_lines(old: Plan, new: Plan) -> Iterator[str]:
