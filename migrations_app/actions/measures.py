@@ -74,7 +74,13 @@ class Measures:
             return judge_errors(new, above=trigger.above, window=trigger.window, requests=trigger.requests)
         old = Measured() if trigger.times is None else self._of(subject, trigger, Side.MONOLITH)
         return judge_latency(
-            new, old, above=trigger.above, times=trigger.times, window=trigger.window, requests=trigger.requests
+            new,
+            old,
+            above=trigger.above,
+            times=trigger.times,
+            window=trigger.window,
+            requests=trigger.requests,
+            slower_ms=trigger.slower_ms,
         )
 
     def baseline(self, subject: Watched, trigger: AnyTrigger) -> list[int] | None:

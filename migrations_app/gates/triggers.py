@@ -66,11 +66,22 @@ def judge_errors(new: Measured, *, above: float, window: timedelta, requests: in
 
 
 def judge_latency(
-    new: Measured, old: Measured, *, above: float | None, times: float | None, window: timedelta, requests: int
+    new: Measured,
+    old: Measured,
+    *,
+    above: float | None,
+    times: float | None,
+    window: timedelta,
+    requests: int,
+    slower_ms: float = 0.0,
 ) -> Judged:
-    """A monolith with too few requests, or one whose p95 is 0, is no baseline: then `above` alone is judged."""
+    """A monolith with too few requests, or one whose p95 is 0, is no baseline: then `above` alone is judged.
+
+    `times` counts only where the new side is slower by more than `slower_ms`.
+    """
     limits = [f"{above:g} ms"] if above is not None else []
-    limits += [f"{times:g} times the monolith's"] if times is not None else []
+    if times is not None:
+        limits.append(f"{times:g} times the monolith's" + (f" or {slower_ms:g} ms above it" if slower_ms else ""))
     limit = f"p95 at most {' and '.join(limits)} in {in_words(window)}"
     p95 = new.p95
     if new.requests < requests or p95 is None:
@@ -86,7 +97,8 @@ def judge_latency(
         nothing = above is None
         return replace(found, state=Breach.NO_DATA if nothing else found.state, value=told)
     told = f"{found.value}, {p95 / baseline:.1f} times the monolith's {baseline:.0f} ms"
-    return replace(found, state=Breach.BREACHED if p95 > times * baseline else found.state, value=told)
+    slower = p95 > max(times * baseline, baseline + slower_ms)
+    return replace(found, state=Breach.BREACHED if slower else found.state, value=told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,11 +118,15 @@ class LatencyTrigger(TriggerPart):
     """The new side's p95 is above a limit, or so many times the monolith's in the same window.
 
     With both, either is enough. `times` alone tells nothing while the monolith has too few requests to compare with.
+    Within `slower_ms` of the monolith's it counts for nothing: three times two milliseconds is what nobody feels.
     """
 
     when: Literal["latency"]
     above: Annotated[int | None, Field(ge=1, le=30_000, description="Milliseconds.")] = None
     times: Annotated[float | None, Field(gt=1, le=100, description="Of the monolith's p95.")] = None
+    slower_ms: Annotated[
+        float, Field(ge=0, le=30_000, description="Milliseconds by which it may be above the monolith's in any case.")
+    ] = 0.0
     window: Window = timedelta(minutes=1)
     requests: Annotated[int, Field(ge=1, le=1_000_000, description="Fewer on a side tell nothing.")] = 20
     on_no_data: NoDataWord = "wait"

@@ -25,6 +25,7 @@ from .enabling import Enabling
 from .forms import ActionForm, new_key
 from .gate import gate_view, rows_of
 from .notices import Notice, answer, carry_out, invalid
+from .trigger_rows import rows_of_week
 
 
 @require_safe
@@ -175,6 +176,7 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "gate": gate_view(row.verdict, Phase.START, rows=rows, sign_offs=sign_offs, now=now),
         "done": done,
         "token": f"{row.token}.{done.words}",
+        "triggers": rows_of_week(row),
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
 
