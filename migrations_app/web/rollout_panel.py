@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Subquery
 
 from migrations_app.actions.advance import judge
@@ -13,12 +14,12 @@ from migrations_app.actions.rollouts import Step, steps_of, under_way
 from migrations_app.choices import RolloutState
 from migrations_app.durations import in_words
 from migrations_app.gates.steps import StepVerdict
-from migrations_app.models import Flag, Plan, Rollout, TriggerState
+from migrations_app.models import Flag, Plan, Rollout
 from migrations_app.planfile.rollout import RolloutPart
-from migrations_app.planfile.triggers import AnyTrigger, from_rows
+from migrations_app.planfile.triggers import from_rows
 
-from .route_rows import RouteRow, route_rows
-from .trigger_rows import TriggerRow, rows_of_service
+from .route_rows import RouteRow, route_rows, samples_of
+from .trigger_rows import TriggerRow, rows_of_service, states_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,15 @@ class RolloutPanel:
 
 
 def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
-    """One query; more while a rollout is under way, or where the plan has triggers or counts by prefix."""
+    """One query, with what triggers measured and what was counted by prefix; more while a rollout is under way."""
     running = Rollout.objects.filter(flag=OuterRef("pk"), ended_at__isnull=True).values("pk")
-    asked = Flag.objects.filter(pk=flag.pk).annotate(running=Subquery(running))
-    columns = ("service__rollout", "service__triggers", "service__counted", "running")
-    [(part, triggers, counted, running_now)] = asked.values_list(*columns)
+    asked = Flag.objects.filter(pk=flag.pk).annotate(
+        running=Subquery(running),
+        states=ArraySubquery(states_of(flag=OuterRef("pk"))),
+        samples=ArraySubquery(samples_of(OuterRef("service"), now)),
+    )
+    columns = ("service__rollout", "service__triggers", "service__counted", "running", "states", "samples")
+    [(part, triggers, counted, running_now, states, samples)] = asked.values_list(*columns)
     rollout = under_way(flag.key) if running_now else None
     if rollout:
         steps, at = steps_of(rollout), rollout.position
@@ -86,12 +91,5 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
         for place, step in enumerate(steps)
     )
     verdict = judge(rollout, now) if rollout else None
-    watching = _triggers(flag, from_rows(json.dumps(triggers)))
-    return RolloutPanel(flag, rollout, rows, verdict, watching, route_rows(flag.service_id, counted, now))
-
-
-def _triggers(flag: Flag, triggers: tuple[AnyTrigger, ...]) -> tuple[TriggerRow, ...]:
-    if not triggers:
-        return ()
-    states = TriggerState.objects.filter(flag=flag)
-    return rows_of_service(triggers, states, flag.generation if flag.is_on else None)
+    watching = rows_of_service(from_rows(json.dumps(triggers)), states, flag.generation if flag.is_on else None)
+    return RolloutPanel(flag, rollout, rows, verdict, watching, route_rows(counted, samples))

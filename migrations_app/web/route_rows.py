@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.models.functions import JSONObject
 
 from migrations_app.gates.checks.no_degradation import percentile
-from migrations_app.gateways.base import Counted, Side
-from migrations_app.models.windows import RouteSeen, RouteWindow, routes_in
+from migrations_app.gateways.base import NO_LATENCY, Counted, RouteTraffic, Side
+from migrations_app.models import RouteSample
+from migrations_app.models.windows import RouteSeen
 from migrations_app.observe.traffic import SHARE_WINDOW
 
 DENIED = (401, 403)
@@ -40,18 +45,26 @@ class RouteRow:
         return percentile(self.seen.latency, 0.95) if sum(self.seen.latency) else None
 
 
-def route_rows(service: int, counted: Iterable[Mapping[str, str]], now: datetime) -> tuple[RouteRow, ...]:
-    """By path; the sides that were sent anything, or the old one. One query, none where nothing is counted so."""
-    since = now - SHARE_WINDOW
-    windows = [
-        RouteWindow(service, one, side, since, now)
-        for one in sorted((Counted(**each) for each in counted), key=lambda one: (one.path, one.method))
-        for side in Side
-    ]
-    found = routes_in(windows)
-    busy = {window.counted for window, seen in found.items() if seen.requests}
-    return tuple(
-        RouteRow(window.counted, window.side, seen)
-        for window, seen in found.items()
-        if window.side and (seen.requests or (window.counted not in busy and window.side is Side.MONOLITH))
-    )
+def samples_of(service: Any, now: datetime) -> QuerySet[RouteSample, dict[str, Any]]:
+    """Of the last minute, as JSON: to be read beside something else. `service` is a primary key or a reference."""
+    told = JSONObject(path="path", method="method", side="side", requests="requests", codes="codes", latency="latency")
+    samples = RouteSample.objects.filter(service=service, read_at__gt=now - SHARE_WINDOW, read_at__lte=now)
+    return samples.values_list(told, flat=True)
+
+
+def route_rows(counted: Iterable[Mapping[str, str]], samples: Collection[Mapping[str, Any]]) -> tuple[RouteRow, ...]:
+    """By path; the sides that were sent anything, or one row that says that neither was."""
+    found = []
+    for one in sorted((Counted(**each) for each in counted), key=lambda one: (one.path, one.method)):
+        ours = [sample for sample in samples if one.holds(Counted(sample["path"], sample["method"]))]
+        rows = [RouteRow(one, side, _sum(sample for sample in ours if sample["side"] == side)) for side in Side]
+        found += [row for row in rows if row.seen.requests] or rows[:1]
+    return tuple(found)
+
+
+def _sum(samples: Iterable[Mapping[str, Any]]) -> RouteSeen:
+    total = RouteTraffic()
+    for one in samples:
+        codes = {int(code): answers for code, answers in one["codes"].items()}
+        total += RouteTraffic(one["requests"], codes, latency=tuple(one["latency"]) or NO_LATENCY)
+    return RouteSeen(total.requests, total.codes, latency=total.latency)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.models.functions import JSONObject
 
 from migrations_app.choices import Breach
 from migrations_app.models import TriggerState
@@ -34,28 +39,55 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True)
+class StateRow:
+    """A TriggerState as pages need it."""
+
+    key: str
+    state: Breach
+    value: str
+    limit: str
+    generation: int
+    fired_at: datetime | None
+    fired_value: str
+
+
+@dataclass(frozen=True, slots=True)
 class TriggerRow:
     """One trigger. `state` is None while it is not watched, or has not been looked at since the weight was changed."""
 
     title: str
     does: str
     dry_run: bool
-    state: TriggerState | None
-    fired: TriggerState | None
+    state: StateRow | None
+    fired: StateRow | None
 
     @property
     def word(self) -> str:
-        return _STATES[Breach(self.state.state)][0] if self.state else "Not watched"
+        return _STATES[self.state.state][0] if self.state else "Not watched"
 
     @property
     def icon(self) -> str:
-        return _STATES[Breach(self.state.state)][1] if self.state else "ring"
+        return _STATES[self.state.state][1] if self.state else "ring"
+
+
+def states_of(**filters: Any) -> QuerySet[TriggerState, dict[str, Any]]:
+    """What was last measured, as JSON: to be read beside something else, or by itself. See `_read`."""
+    told = JSONObject(
+        key="key",
+        state="state",
+        value="value",
+        limit="limit",
+        generation="generation",
+        fired_at="fired_at",
+        fired_value="fired_value",
+    )
+    return TriggerState.objects.filter(**filters).values_list(told, flat=True)
 
 
 def rows_of_service(
-    triggers: Collection[AnyTrigger], states: Iterable[TriggerState], generation: int | None
+    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None
 ) -> tuple[TriggerRow, ...]:
-    """`generation` of what is watched now, None while nothing is."""
+    """`states` as `states_of` has them, `generation` of what is watched now, None while nothing is."""
     return _rows(triggers, states, generation, _OF_A_SERVICE)
 
 
@@ -64,14 +96,15 @@ def rows_of_week(row: WeekRow) -> tuple[TriggerRow, ...]:
     if not row.week.triggers:
         return ()
     on = [one.row.generation for one in row.services if one.row.weight]
-    states = TriggerState.objects.filter(week=row.week)
-    return _rows(from_rows(json.dumps(row.week.triggers)), states, max(on, default=None), _OF_A_WEEK)
+    return _rows(
+        from_rows(json.dumps(row.week.triggers)), states_of(week=row.week.pk), max(on, default=None), _OF_A_WEEK
+    )
 
 
 def _rows(
-    triggers: Iterable[AnyTrigger], states: Iterable[TriggerState], generation: int | None, does: dict[str, str]
+    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None, does: dict[str, str]
 ) -> tuple[TriggerRow, ...]:
-    known = {state.key: state for state in states}
+    known = {state.key: state for state in map(_read, states)}
     found = []
     for trigger in triggers:
         state = known.get(trigger.key)
@@ -79,6 +112,11 @@ def _rows(
         fired = state if state and state.fired_at else None
         found.append(TriggerRow(_title(trigger), does[trigger.do], trigger.dry_run, watched, fired))
     return tuple(found)
+
+
+def _read(told: Mapping[str, Any]) -> StateRow:
+    fired_at = datetime.fromisoformat(told["fired_at"]) if told["fired_at"] else None
+    return StateRow(**{**told, "state": Breach(told["state"]), "fired_at": fired_at})
 
 
 def _title(trigger: AnyTrigger) -> str:
