@@ -82,6 +82,7 @@ Code = Annotated[
     BeforeValidator(_code),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 400, "maximum": 599}, {"enum": ["4xx", "5xx"]}]}),
 ]
+PromQuery = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_on_one_line)]
 Url = Annotated[
     str,
     Field(max_length=500, json_schema_extra={"pattern": f"^{_URL}$"}),
@@ -182,9 +183,7 @@ class QueryTrigger(TriggerPart):
     url: Annotated[Url | None, Field(description="Answers with JSON.")] = None
     path: Annotated[Place | None, Field(description="Where the number stands in it, such as data.failed.")] = None
     prometheus: Annotated[Url | None, Field(description="Its address, such as http://127.0.0.1:9090.")] = None
-    query: Annotated[
-        str | None, Field(min_length=1, max_length=500, description="In PromQL."), AfterValidator(_on_one_line)
-    ] = None
+    query: Annotated[PromQuery | None, Field(description="In PromQL; it must give one number.")] = None
     above: Annotated[float | None, Field(description="Past it, when higher.", allow_inf_nan=False)] = None
     below: Annotated[float | None, Field(description="Past it, when lower.", allow_inf_nan=False)] = None
     window: Annotated[Window, Field(alias="for", description="How long it must be past it.")] = timedelta(seconds=15)
