@@ -25,12 +25,13 @@ Totals = Mapping[tuple[str, Counted, Side], RouteTraffic]
 def read_once(now: datetime | None = None) -> int:
     """Read every gateway once; the number of samples stored. One question where nothing is counted by itself.
 
-    A gateway that is away is passed over: what it counted meanwhile comes with its next reading.
+    A gateway that is away is passed over: what it counted meanwhile comes with its next reading. One that the last look
+    at it found so is not even asked, as triggers wait for this, and one that hangs is waited for.
     """
     if not Service.objects.exclude(counted=[]).exists():
         return 0
     found: dict[int, Totals] = {}
-    for gateway in Gateway.objects.all():
+    for gateway in Gateway.objects.filter(observed_generation__isnull=False):
         try:
             found[gateway.pk] = adapter_for(gateway).traffic_of_routes()
         except Unreachable:

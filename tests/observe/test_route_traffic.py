@@ -126,13 +126,20 @@ def test_the_restart_of_one_gateway_is_no_reset_of_another(counting):
 
 def test_a_gateway_that_is_away_does_not_lose_the_others(counting, monkeypatch):
     first = Gateway.objects.get()
-    Gateway.objects.create(plan=first.plan, key="away", adapter="memory")
+    Gateway.objects.create(plan=first.plan, key="away", adapter="memory", observed_generation=1)
     adapters = {first.key: memory_adapter(first), "away": away()}
     monkeypatch.setattr(route_traffic, "adapter_for", lambda gateway: adapters[gateway.key])
     memory = adapters[first.key]
     memory.serve("/api/storage/x")
     read_once()
     assert seen(WHOLE).requests == 1
+
+
+def test_a_gateway_that_was_seen_to_be_away_is_not_asked(counting, monkeypatch):
+    asked = []
+    monkeypatch.setattr(route_traffic, "adapter_for", asked.append)
+    Gateway.objects.update(observed_generation=None)
+    assert (read_once(), asked) == (0, [])
 
 
 def memory_adapter(gateway):
