@@ -23,6 +23,7 @@ from migrations_app.models import (
     Route,
     Service,
     SignOff,
+    TriggerState,
     Week,
 )
 from migrations_app.models import Plan as PlanRow
@@ -133,8 +134,14 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
     }
     if found is not None and grow:
         values["version"] = found.version + 1
-    _save(target, values)
+    if "triggers" in _save(target, values):
+        _forget_baselines(week=target)
     return target
+
+
+def _forget_baselines(**of: Any) -> None:
+    """They were of other statuses, of another route or window; they are read anew, while that time is still kept."""
+    TriggerState.objects.filter(**of).update(baseline=None)
 
 
 def _service(
@@ -159,8 +166,11 @@ def _service(
         "new_side_only": service.new_side_only,
         "position": position,
     }
-    if {"host", "port", "health_path", "health"} & set(_save(target, values)):
+    changed = set(_save(target, values))
+    if {"host", "port", "health_path", "health"} & changed:
         _forget_health(service.key, POLLED_OTHERWISE)
+    if "triggers" in changed:
+        _forget_baselines(flag__service=target)
     return target
 
 
