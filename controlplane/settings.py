@@ -230,6 +230,8 @@ def _named(prefix: str) -> dict[str, str]:
 CHECK_DATABASES = _named("CHECK_DATABASE_")  # addresses of databases, with their passwords
 CHECK_ACCOUNTS = _named("CHECK_ACCOUNT_")  # user:password
 CHECK_SECRETS = _named("CHECK_SECRET_")
+QUERY_INTERVAL = env.float("QUERY_INTERVAL", default=5.0)  # seconds between questions of the triggers to others
+QUERY_WITHIN = env.float("QUERY_WITHIN", default=2.0)  # seconds that one of them gets
 TRAFFIC_INTERVAL = env.float("TRAFFIC_INTERVAL", default=1.0)  # seconds between readings of the gateway's counters
 # How long what was seen is kept, in days, and up to one partition (a day; of hours a month) longer. Days, changes of
 # state and the audit log are kept for good. docs/history.md tells what each of them costs.
@@ -259,6 +261,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "migrations_app.tasks.read_traffic",
         "schedule": TRAFFIC_INTERVAL,
         "options": {"expires": TRAFFIC_INTERVAL, "queue": "observe"},
+    },
+    "ask queries": {
+        "task": "migrations_app.tasks.ask_queries",
+        "schedule": QUERY_INTERVAL,
+        "options": {"expires": QUERY_INTERVAL, "queue": "observe"},
     },
     "housekeep": {
         "task": "migrations_app.tasks.housekeep",

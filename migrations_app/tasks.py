@@ -19,13 +19,14 @@ from django.utils import timezone
 from migrations_app.actions import advance, pins, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway
-from migrations_app.observe import checks, partitions, poller, rollups, traffic
+from migrations_app.observe import checks, partitions, poller, queries, rollups, route_traffic, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
 POLL_LOCK = 0x5357_504F
 TRAFFIC_LOCK = 0x5357_5452
 CHECK_LOCK = 0x5357_434B
+QUERY_LOCK = 0x5357_5155
 DELETED_AT_ONCE = 10_000  # rows
 logger = logging.getLogger(__name__)
 POLL_FOR = 600.0  # seconds; then another process of the pool may have its turn
@@ -74,8 +75,17 @@ def read_traffic() -> None:
         if alone:
             with suppress(Unreachable):
                 traffic.read_once()
+            route_traffic.read_once()
             triggers.watch_triggers()
             advance.advance_rollouts()
+
+
+@shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
+def ask_queries() -> None:
+    """Ask what triggers ask elsewhere. A task of its own: one that hangs holds up no trigger, its own neither."""
+    with _alone(QUERY_LOCK) as alone:
+        if alone:
+            queries.ask_queries()
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
@@ -93,6 +103,7 @@ def forget_old_samples() -> None:
     """Drop the partitions that are older than they are kept, and delete the sessions that have expired."""
     now = timezone.now()
     partitions.drop_old(now)
+    route_traffic.forget_old(now)
     _delete(Session.objects.filter(expire_date__lt=now))
 
 

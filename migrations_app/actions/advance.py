@@ -79,7 +79,8 @@ def _advance(rollout: Rollout, verdict: StepVerdict) -> bool:
     if verdict.failures:
         because = f"At {rollout.place}: {verdict.why_failed()}"
         if rollout.on_failure == "pause":
-            return pause_rollout(key=key, actor=SYSTEM, because=because, at=at).changed
+            measured = rollout.generation
+            return pause_rollout(key=key, actor=SYSTEM, because=because, at=at, measured_at=measured).changed
         return roll_back_flag(key=key, actor=SYSTEM, reason=because, measured_at=rollout.generation).changed
     if not (running and verdict.ready):
         return False

@@ -159,18 +159,22 @@ def pause_rollout(
     because: str = "",
     reason: str = "",
     at: int | None = None,
+    measured_at: int | None = None,
     seen: int | None = None,
     request_key: UUID | None = None,
 ) -> Change:
     """Stay at the weight that it has. Whoever may roll back may pause. Paused already: nothing changes.
 
-    `at`: only at this step. Raises NotPermitted, NotFound, Stale.
+    `at`: only at this step. `measured_at`: only at this generation of the flag, at which what is the reason for it was
+    measured; another step of the rollout, and another rollout, are other traffic. Raises NotPermitted, NotFound, Stale.
     """
     actor.require(Permission.ROLL_BACK, "pause a rollout")
     because = because or f"{actor.name} paused it"
     with transaction.atomic():
         plan = lock_plan()
         row = _under_way(key)
+        if measured_at is not None and row.flag.generation != measured_at:
+            raise Stale(f"{key} was moved since it was measured. Nothing was done.")
         earlier, title = event_of_click(request_key), row.flag.service.title
         if row.state == RolloutState.PAUSED:
             return no_change(plan, earlier, AuditKind.ROLLOUT_PAUSED, key, title)

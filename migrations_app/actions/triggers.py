@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
@@ -16,46 +15,39 @@ from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Breach, RolloutState
 from migrations_app.errors import ActionError
-from migrations_app.gates.triggers import Judged, Measured, judge_errors, judge_failover, judge_health, judge_latency
-from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, Gateway, HealthSample, TriggerState
-from migrations_app.models.gateways import verified_at
-from migrations_app.models.traffic import latency_of, requests_of
-from migrations_app.planfile.triggers import (
-    AnyTrigger,
-    ErrorTrigger,
-    FailoverTrigger,
-    HealthTrigger,
-    LatencyTrigger,
-    from_rows,
-)
+from migrations_app.gates.triggers import Judged
+from migrations_app.models import Flag, Rollout, TriggerState
+from migrations_app.observe.watched import Watched, watched
+from migrations_app.planfile.triggers import AnyTrigger, FailoverTrigger, HealthTrigger
 
 from .flags import roll_back_flag
+from .measures import Measures, key_of
 from .refusals import clipped
-from .rollouts import pause_rollout, under_way
+from .rollouts import pause_rollout
+from .weeks import roll_back_week
 
 logger = logging.getLogger(__name__)
-SEEN_LATELY = timedelta(seconds=5)
 WITHOUT_WINDOW = (HealthTrigger, FailoverTrigger)
 
 
 def watch_triggers(now: datetime | None = None) -> list[str]:
-    """One look at every trigger whose flag has traffic on the new side; `flag/trigger` of those that fired.
+    """One look at every trigger whose flag, or one of whose week, has traffic on the new side; those that fired.
 
-    Safe to run late, twice or in two places. What a trigger judges came after every gateway had confirmed the flag's
-    weight: nothing that went before counts against it.
+    Told as `USE_AUTH_SERVICE/errors` and `week 3/errors`. Safe to run late, twice or in two places. What a trigger
+    judges came after every gateway had confirmed the weight: nothing that went before counts against it. The number of
+    questions to the database does not grow with the flags and triggers; it is one where nothing is on.
     """
     now = now or timezone.now()
-    flags = Flag.objects.filter(weight__gt=0).exclude(service__triggers=[]).select_related("service", "week")
-    rows = list(flags)
-    if not rows:
+    subjects = watched()
+    if not subjects:
         return []
-    confirmed = verified_at({flag.generation for flag in rows})
-    known = {(state.flag_id, state.key): state for state in TriggerState.objects.filter(flag__in=rows)}
-    looks = [look for flag in rows if flag.generation in confirmed for look in _looks(flag, confirmed, known, now)]
+    states = TriggerState.objects.filter(key__in={one.key for subject in subjects for one in subject.triggers})
+    known = {(state.flag_id, state.week_id, state.key): state for state in states}
+    measures = Measures([(subject, known.get(key_of(subject, one)), one) for subject, one in _each(subjects)], now)
+    looks = [_look(*pair, known, measures, now) for pair in _each(subjects)]
     # Before anything is done: what was measured is kept also when that fails.
     _keep(looks)
-    return [f"{look.flag.key}/{look.trigger.key}" for look in looks if look.fires and _fire(look)]
+    return [f"{look.subject.name}/{look.trigger.key}" for look in looks if look.fires and _fire(look)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,77 +55,46 @@ class _Look:
     """One trigger, what it found, and whether that is the first time for this weight."""
 
     trigger: AnyTrigger
-    flag: Flag
+    subject: Watched
     judged: Judged
     state: TriggerState
     fires: bool
 
 
-def _looks(
-    flag: Flag,
-    confirmed: Mapping[int, datetime],
-    known: Mapping[tuple[int, str], TriggerState],
+def _each(subjects: Iterable[Watched]) -> list[tuple[Watched, AnyTrigger]]:
+    return [(subject, trigger) for subject in subjects for trigger in subject.triggers]
+
+
+def _look(
+    subject: Watched,
+    trigger: AnyTrigger,
+    known: Mapping[tuple[int | None, int | None, str], TriggerState],
+    measures: Measures,
     now: datetime,
-) -> Iterator[_Look]:
-    begun = max(confirmed[flag.generation], flag.changed_at or confirmed[flag.generation])
-    for trigger in from_rows(json.dumps(flag.service.triggers)):
-        state = known.get((flag.pk, trigger.key)) or TriggerState(flag=flag, key=trigger.key)
-        judged = _measure(trigger, flag, begun, now)
-        if (state.state, state.generation) != (judged.state, flag.generation):
-            state.since = now
-        state.state, state.value, state.limit = judged.state, clipped(judged.value, 500), judged.limit
-        state.generation, state.judged_at = flag.generation, now
-        fires = _due(trigger, judged, begun, now) and state.fired_for != flag.generation
-        if fires:
-            state.fired_at, state.fired_value = now, clipped(judged.sentence(), 500)
-        yield _Look(trigger, flag, judged, state, fires)
+) -> _Look:
+    key = key_of(subject, trigger)
+    state = known.get(key) or TriggerState(flag_id=key[0], week_id=key[1], key=key[2])
+    judged = measures.judge(subject, trigger)
+    if (state.state, state.generation) != (judged.state, subject.generation):
+        state.since = now
+    state.state, state.value, state.limit = judged.state, clipped(judged.value, 500), clipped(judged.limit, 200)
+    state.generation, state.judged_at = subject.generation, now
+    state.baseline = measures.baseline(subject, trigger)
+    fires = _due(trigger, judged, subject.begun, now) and state.fired_for != subject.generation
+    if fires:
+        state.fired_at, state.fired_value = now, clipped(judged.sentence(), 500)
+    return _Look(trigger, subject, judged, state, fires)
 
 
 def _keep(looks: list[_Look]) -> None:
     """In one statement. Who fired is for `_fire` to say, once it was done."""
+    fields = ["state", "value", "limit", "generation", "judged_at", "since", "fired_at", "fired_value", "baseline"]
     TriggerState.objects.bulk_create(
         [look.state for look in looks],
         update_conflicts=True,
-        unique_fields=["flag", "key"],
-        update_fields=["state", "value", "limit", "generation", "judged_at", "since", "fired_at", "fired_value"],
+        unique_fields=["flag", "week", "key"],
+        update_fields=fields,
     )
-
-
-def _measure(trigger: AnyTrigger, flag: Flag, begun: datetime, now: datetime) -> Judged:
-    if isinstance(trigger, HealthTrigger):
-        return _health(trigger, flag, begun)
-    if isinstance(trigger, FailoverTrigger):
-        return judge_failover(_failing_over(flag, now))
-    since = max(begun, now - trigger.window)
-    new = _of(flag, Side.SERVICE, since, now, latency=isinstance(trigger, LatencyTrigger))
-    if isinstance(trigger, ErrorTrigger):
-        return judge_errors(new, above=trigger.above, window=trigger.window, requests=trigger.requests)
-    old = Measured() if trigger.times is None else _of(flag, Side.MONOLITH, since, now, latency=True)
-    return judge_latency(
-        new, old, above=trigger.above, times=trigger.times, window=trigger.window, requests=trigger.requests
-    )
-
-
-def _of(flag: Flag, side: Side, since: datetime, now: datetime, *, latency: bool) -> Measured:
-    requests, errors = requests_of([flag.service_id], side, since, now)
-    return Measured(requests, errors, latency_of(flag.service_id, side, since, now) if latency else ())
-
-
-def _health(trigger: HealthTrigger, flag: Flag, begun: datetime) -> Judged:
-    polls = HealthSample.objects.filter(target=flag.service.key, polled_at__gt=begun).order_by("-polled_at")
-    last = list(polls.values_list("healthy", "error")[: trigger.failures])
-    failed = next((place for place, (healthy, _) in enumerate(last) if healthy is not False), len(last))
-    error = last[0][1] if last else ""
-    return judge_health(failed, len(last), failures=trigger.failures, last_error=error)
-
-
-def _failing_over(flag: Flag, now: datetime) -> str | None:
-    gateways = list(Gateway.objects.all())
-    seen = [row for row in gateways if row.observed_at is not None and now - row.observed_at <= SEEN_LATELY]
-    # One gateway that tells it is enough; that none does, all have to tell.
-    if why := next((why for row in seen if (why := row.failing_over.get(flag.service.key))), ""):
-        return why
-    return "" if len(seen) == len(gateways) else None
 
 
 def _due(trigger: AnyTrigger, judged: Judged, begun: datetime, now: datetime) -> bool:
@@ -147,7 +108,7 @@ def _due(trigger: AnyTrigger, judged: Judged, begun: datetime, now: datetime) ->
 
 def _fire(look: _Look) -> bool:
     """Do what the trigger is for; whether it was done. What failed is tried again at the next look."""
-    trigger, flag, judged = look.trigger, look.flag, look.judged
+    trigger, subject, judged = look.trigger, look.subject, look.judged
     act = trigger.do
     no_data = judged.state == Breach.NO_DATA
     if trigger.dry_run or (no_data and not isinstance(trigger, WITHOUT_WINDOW) and trigger.on_no_data == "tell"):
@@ -156,26 +117,52 @@ def _fire(look: _Look) -> bool:
     told = {"trigger": {"key": trigger.key, "value": judged.value, "limit": judged.limit}}
     try:
         if act == "rollback":
-            roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told, measured_at=flag.generation)
-        elif act == "pause" and (row := under_way(flag.key)) and row.state == RolloutState.RUNNING:
-            pause_rollout(key=flag.key, actor=SYSTEM, because=reason)
-        else:
-            _tell(trigger, flag, reason, told)
+            _roll_back(subject, reason, told)
+        elif not (act == "pause" and _pause(subject, reason)):
+            _tell(trigger, subject, reason, told)
     except ActionError as refusal:
-        logger.warning("the trigger %s of %s could not act: %s", trigger.key, flag.key, refusal)
+        logger.warning("the trigger %s of %s could not act: %s", trigger.key, subject.name, refusal)
         return False
-    TriggerState.objects.filter(flag=flag, key=trigger.key).update(fired_for=flag.generation)
+    fired = TriggerState.objects.filter(flag=look.state.flag_id, week=look.state.week_id, key=trigger.key)
+    fired.update(fired_for=subject.generation)
     return True
 
 
-def _tell(trigger: AnyTrigger, flag: Flag, reason: str, told: Mapping[str, Any]) -> None:
+def _roll_back(subject: Watched, reason: str, told: Mapping[str, Any]) -> None:
+    if subject.week is None:
+        (flag,) = subject.flags
+        roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told, measured_at=flag.generation)
+    else:
+        at = {flag.key: flag.generation for flag in subject.flags}
+        roll_back_week(number=subject.week.number, actor=SYSTEM, reason=reason, told=told, measured_at=at)
+
+
+def _pause(subject: Watched, reason: str) -> bool:
+    """Pause each rollout that runs; whether there was any. All of a week's, or none when one was moved meanwhile."""
+    rows = Rollout.objects.filter(flag__in=subject.flags, ended_at__isnull=True, state=RolloutState.RUNNING)
+    generations = {flag.key: flag.generation for flag in subject.flags}
+    keys = list(rows.order_by("flag__key").values_list("flag__key", flat=True))
+    with transaction.atomic():
+        for key in keys:
+            pause_rollout(key=key, actor=SYSTEM, because=reason, measured_at=generations[key])
+    return bool(keys)
+
+
+def _tell(trigger: AnyTrigger, subject: Watched, reason: str, told: Mapping[str, Any]) -> None:
     would = f" Dry run: would have done {trigger.do}." if trigger.dry_run else ""
+    weights: dict[str, Any] = {flag.key: flag.weight for flag in subject.flags}
+    if subject.week is None:
+        weights = {"weight": subject.flags[0].weight}
     with transaction.atomic():
         record(
             AuditKind.TRIGGER_FIRED,
             actor=SYSTEM,
-            subject=flag.key,
-            week_number=flag.week.number,
+            subject=subject.name,
+            week_number=_week_number(subject.flags),
             reason=reason + would,
-            after={**told, "weight": flag.weight},
+            after={**told, **weights},
         )
+
+
+def _week_number(flags: tuple[Flag, ...]) -> int:
+    return int(flags[0].week.number)

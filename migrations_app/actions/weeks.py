@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -12,7 +14,7 @@ from django.utils import timezone
 from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Phase, WeekStatus
-from migrations_app.errors import GateClosed, NotFound
+from migrations_app.errors import GateClosed, NotFound, Stale
 from migrations_app.gates.load import done_verdicts, verdicts
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Plan, Week
@@ -57,17 +59,29 @@ def enable_week(
 
 
 def roll_back_week(
-    *, number: int, actor: Actor, reason: str = "", with_later: bool = False, request_key: UUID | None = None
+    *,
+    number: int,
+    actor: Actor,
+    reason: str = "",
+    with_later: bool = False,
+    told: Mapping[str, Any] | None = None,
+    measured_at: Mapping[str, int] | None = None,
+    request_key: UUID | None = None,
 ) -> Change:
     """Move all services of a week back to the monolith, at one generation. No gate, never stale, safe to repeat.
 
     `with_later`: those of the weeks that come after it too, at the same generation, and of those that come after them.
-    Raises NotPermitted, NotFound.
+
+    Where it is no person who asks: `told` is what was measured, and `measured_at` has the generation of each flag that
+    it was measured at; when another is on by now, or at another one, Stale. Raises NotPermitted, NotFound.
     """
     actor.require(Permission.ROLL_BACK, "roll back")
 
     def find() -> Move:
-        move = _move(number, AuditKind.WEEK_ROLLED_BACK, MONOLITH_WEIGHT)
+        move = replace(_move(number, AuditKind.WEEK_ROLLED_BACK, MONOLITH_WEIGHT), told=told or {})
+        on = {flag.key: flag.generation for flag in move.flags if flag.is_on}
+        if measured_at is not None and any(measured_at.get(key) != generation for key, generation in on.items()):
+            raise Stale(f"Week {number} was moved since it was measured. Nothing was done.")
         later = weeks_resting_on(number) if with_later else []
         if not later:
             return move

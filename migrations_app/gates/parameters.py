@@ -78,6 +78,11 @@ Path = Annotated[
     Field(max_length=200, json_schema_extra={"pattern": f"^{_PATH}$"}),
     matches(_PATH, "a path; write one such as /api/auth/me, without ? and #"),
 ]
+Place = Annotated[
+    str,
+    Field(max_length=200, json_schema_extra={"pattern": f"^{_STEPS}$"}),
+    matches(_STEPS, "a place in JSON; write keys joined by dots, such as data.status"),
+]
 Keys = tuple[str, ...]
 
 
@@ -231,11 +236,7 @@ class JwtCompatible(CheckParameters):
 class JsonValue(CheckParameters):
     """A value in a JSON answer: `path` is its keys and list indexes, joined by dots."""
 
-    path: Annotated[
-        str,
-        Field(max_length=200, json_schema_extra={"pattern": f"^{_STEPS}$"}),
-        matches(_STEPS, "a place in JSON; write keys joined by dots, such as data.status"),
-    ]
+    path: Place
     equals: Annotated[
         Any,
         AfterValidator(_scalar),

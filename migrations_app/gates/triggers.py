@@ -66,11 +66,22 @@ def judge_errors(new: Measured, *, above: float, window: timedelta, requests: in
 
 
 def judge_latency(
-    new: Measured, old: Measured, *, above: float | None, times: float | None, window: timedelta, requests: int
+    new: Measured,
+    old: Measured,
+    *,
+    above: float | None,
+    times: float | None,
+    window: timedelta,
+    requests: int,
+    slower_ms: float = 0.0,
 ) -> Judged:
-    """A monolith with too few requests, or one whose p95 is 0, is no baseline: then `above` alone is judged."""
+    """A monolith with too few requests, or one whose p95 is 0, is no baseline: then `above` alone is judged.
+
+    `times` counts only where the new side is slower by more than `slower_ms`.
+    """
     limits = [f"{above:g} ms"] if above is not None else []
-    limits += [f"{times:g} times the monolith's"] if times is not None else []
+    if times is not None:
+        limits.append(f"{times:g} times the monolith's" + (f" or {slower_ms:g} ms above it" if slower_ms else ""))
     limit = f"p95 at most {' and '.join(limits)} in {in_words(window)}"
     p95 = new.p95
     if new.requests < requests or p95 is None:
@@ -86,7 +97,61 @@ def judge_latency(
         nothing = above is None
         return replace(found, state=Breach.NO_DATA if nothing else found.state, value=told)
     told = f"{found.value}, {p95 / baseline:.1f} times the monolith's {baseline:.0f} ms"
-    return replace(found, state=Breach.BREACHED if p95 > times * baseline else found.state, value=told)
+    slower = p95 > max(times * baseline, baseline + slower_ms)
+    return replace(found, state=Breach.BREACHED if slower else found.state, value=told)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """So many of these requests were answered with one of the statuses that count."""
+
+    requests: int
+    counted: int
+
+    @property
+    def per_cent(self) -> float:
+        return 100 * self.counted / self.requests
+
+
+def judge_answers(
+    new: Share, before: Share, *, codes: str, above: float | None, times: float | None, window: timedelta, requests: int
+) -> Judged:
+    """`before` is the baseline: with too few requests it is none, and then `above` alone is judged.
+
+    Where none of them counted it is taken as one of them: nothing can be so many times nothing, and a single failed
+    sign-in must not move everybody back.
+    """
+    limits = [f"{above:g} %"] if above is not None else []
+    limits += [f"{times:g} times the share before"] if times is not None else []
+    limit = f"{codes} at most {' and '.join(limits)} in {in_words(window)}"
+    if new.requests < requests:
+        return Judged(Breach.NO_DATA, _too_few(new.requests, requests), limit)
+    found = Judged(Breach.OK, f"{new.per_cent:.2f} % of {new.requests:,} requests", limit)
+    if above is not None and new.per_cent > above:
+        found = replace(found, state=Breach.BREACHED)
+    if times is None:
+        return found
+    if before.requests < requests:
+        told = f"{found.value}; too few requests before to compare with: {before.requests}"
+        return replace(found, state=Breach.NO_DATA if above is None else found.state, value=told)
+    baseline = replace(before, counted=max(1, before.counted)).per_cent
+    told = f"{found.value}, before {before.per_cent:.2f} % of {before.requests:,}"
+    if not before.counted:
+        told += f", taken as {baseline:.2f} %"
+    return replace(found, state=Breach.BREACHED if new.per_cent > times * baseline else found.state, value=told)
+
+
+def judge_query(
+    value: float | None, error: str, past_for: timedelta | None, *, limits: str, window: timedelta
+) -> Judged:
+    """`past_for`: how long every answer was past the limit, None while the last one is not."""
+    limit = f"{limits} for {in_words(window)}"
+    if value is None:
+        return Judged(Breach.NO_DATA, error or "not asked since the weight was changed", limit)
+    if past_for is None:
+        return Judged(Breach.OK, f"{value:g}", limit)
+    state = Breach.BREACHED if past_for >= window else Breach.OK
+    return Judged(state, f"{value:g}, past it for {in_words(past_for)}", limit)
 
 
 def _too_few(found: int, needed: int) -> str:

@@ -7,7 +7,7 @@ tests/gateways/test_contract.py runs the same tests on every adapter, each again
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -107,6 +107,40 @@ class Sticky:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """Requests that are counted by themselves: those to `path` and below it, of one method or, without one, of all.
+
+    `path` is the prefix of a route, or lies below one. A request is counted once, by the longest path that has it, and
+    there by its method where that is named.
+    """
+
+    path: str
+    method: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}" if self.method else self.path
+
+    def holds(self, other: Counted) -> bool:
+        """Whether what the other counts belongs to this, too."""
+        return f"{other.path}/".startswith(f"{self.path.rstrip('/')}/") and self.method in {"", other.method}
+
+
+def counted_apart(wanted: Iterable[Counted]) -> tuple[Counted, ...]:
+    """All that has to be counted so that each that is wanted is a sum of some, the most special first.
+
+    Who wants the POSTs of a path also needs those of the paths below it that are counted by themselves.
+    """
+    asked = set(wanted)
+    more = {
+        Counted(inner.path, outer.method)
+        for outer in asked
+        for inner in asked
+        if outer.method and Counted(outer.path).holds(inner)
+    }
+    return tuple(sorted(asked | more, key=lambda one: (-len(one.path), one.path, not one.method, one.method)))
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """All weights at one generation: everything a gateway needs to know. Routes are unique by prefix.
 
@@ -117,6 +151,8 @@ class RoutingTable:
     With a `tester_secret` a request whose header TESTER_HEADER has a side and the secret is sent to that side, whatever
     the weight. Every other value is ignored, and no upstream ever sees the header. The secret is told nowhere: neither
     by the gateway's answers, nor in errors and sentences about drift.
+
+    What `counted` names is told by `Gateway.traffic_of_routes`.
     """
 
     plan: str
@@ -125,6 +161,7 @@ class RoutingTable:
     routes: tuple[Route, ...]
     sticky: Sticky | None = None
     tester_secret: str = field(default="", repr=False)
+    counted: tuple[Counted, ...] = ()
 
     def weights(self) -> dict[str, int]:
         """Flag key -> weight, of reads where writes have another."""
@@ -265,6 +302,26 @@ class SideTraffic:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteTraffic:
+    """Counters since the gateway started: requests to one `Counted`, meant for one side, as clients saw them answered.
+
+    `codes`: status from 400 on -> answers. What got no answer has the status that the gateway gave in its stead. What
+    failed over has the monolith's, on the side that it was meant for. `latency` as in `SideTraffic`.
+    """
+
+    requests: int = 0
+    codes: Mapping[int, int] = field(default_factory=dict)
+    retries: int = 0
+    latency: tuple[int, ...] = NO_LATENCY
+
+    def __add__(self, other: RouteTraffic) -> RouteTraffic:
+        known = bool(self.latency and other.latency)
+        latency = tuple(a + b for a, b in zip(self.latency, other.latency, strict=True)) if known else ()
+        codes = {code: self.codes.get(code, 0) + other.codes.get(code, 0) for code in (*self.codes, *other.codes)}
+        return RouteTraffic(self.requests + other.requests, codes, self.retries + other.retries, latency)
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What an adapter can do. What it cannot do it declares here; it never passes over it in silence."""
 
@@ -315,6 +372,10 @@ class Gateway(ABC):
     @abstractmethod
     def traffic(self) -> dict[tuple[str, Side], SideTraffic]:
         """Counters by (service key, side); ("", Side.MONOLITH) is what no route matches. Raises Unreachable."""
+
+    @abstractmethod
+    def traffic_of_routes(self) -> dict[tuple[str, Counted, Side], RouteTraffic]:
+        """Counters of what the table that runs has `counted`, by service key, and side. Raises Unreachable."""
 
     @abstractmethod
     def failing_over(self) -> dict[str, str]:

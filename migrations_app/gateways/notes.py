@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from migrations_app.gateways.base import Address, Route, RoutingTable, Sticky
+from migrations_app.gateways.base import Address, Counted, Route, RoutingTable, Sticky
 
 Json = dict[str, Any]
 
@@ -32,6 +32,7 @@ def as_values(table: RoutingTable) -> Json:
             }
             for route in table.routes
         ],
+        "counted": [[one.path, one.method] for one in table.counted],
     }
 
 
@@ -46,6 +47,7 @@ def from_values(values: Json) -> RoutingTable:
             routes=routes,
             sticky=Sticky(*values["sticky"]) if values["sticky"] else None,
             tester_secret=values["tester_secret"],
+            counted=tuple(Counted(*one) for one in values["counted"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"this is no routing table: {error!r}") from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from migrations_app.gateways.base import TESTER_HEADER, Address, Route, RoutingTable, Sticky
+from migrations_app.gateways.base import TESTER_HEADER, Address, Counted, Route, RoutingTable, Sticky
 from migrations_app.gateways.errors import InvalidTable
 
 # Answered by the gateway itself: no route may take them over.
@@ -23,6 +24,7 @@ OWN_HEADERS = (
     r"x_switchyard[-_]side|x-switchyard_side",  # but not TESTER_HEADER itself, which routes ask for
 )
 HARD_TO_GUESS = r"[A-Za-z0-9._~-]{16,200}"
+METHOD = r"[A-Z]{1,20}"
 MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 3600.0  # seconds; Envoy takes less than a millisecond for no limit at all
 
 
@@ -53,6 +55,14 @@ def check(table: RoutingTable) -> None:
         if (first.failover, first.health_path) != (route.failover, route.health_path):
             told = f"service {route.service} has another failover or health_path on route {first.prefix}"
             raise InvalidTable(f"{where}: {told}")
+    for one in table.counted:
+        _check_counted(one, table.routes)
+
+
+def owner(counted: Counted, routes: Iterable[Route]) -> Route | None:
+    """The route that requests to the path take."""
+    holders = [route for route in routes if Counted(route.prefix).holds(Counted(counted.path))]
+    return max(holders, key=lambda route: len(route.prefix), default=None)
 
 
 def longest_first(routes: tuple[Route, ...]) -> list[Route]:
@@ -99,6 +109,17 @@ def check_sticky(sticky: Sticky) -> None:
     removed = (*OWN_HEADERS, TESTER_HEADER)
     if sticky.header and any(re.fullmatch(pattern, sticky.header.lower()) for pattern in removed):
         raise InvalidTable(f"sticky: header {sticky.header} is one that the gateway removes")
+
+
+def _check_counted(counted: Counted, routes: tuple[Route, ...]) -> None:
+    if not re.fullmatch(PREFIX, counted.path) or re.search(DOT_SEGMENT, counted.path):
+        raise InvalidTable(f"counted: {counted.path!r} must be plain path segments that begin with '/'")
+    if counted.path in OWN_PATHS:
+        raise InvalidTable(f"counted: {counted.path} is answered by the gateway itself")
+    if counted.method and not re.fullmatch(METHOD, counted.method):
+        raise InvalidTable(f"counted: {counted.method!r} is not a method such as POST")
+    if owner(counted, routes) is None:
+        raise InvalidTable(f"counted: {counted.path} is within no route")
 
 
 def _check_address(where: str, field: str, address: Address) -> None:

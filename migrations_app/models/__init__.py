@@ -22,10 +22,11 @@ from .overrides import Override
 from .plans import Plan
 from .reasons import ReasonAsked
 from .rollouts import Rollout
+from .route_traffic import RouteCounter, RouteSample
 from .services import Flag, Route, Service
 from .tokens import ApiToken
 from .traffic import TrafficCounter, TrafficReading, TrafficSample
-from .triggers import TriggerState
+from .triggers import QueryAnswer, TriggerState
 from .weeks import Week
 
 __all__ = [
@@ -51,12 +52,15 @@ __all__ = [
     "Plan",
     "PollLateness",
     "Prerequisite",
+    "QueryAnswer",
     "ReasonAsked",
     "Refusal",
     "Rollout",
     "RollupDue",
     "RollupMark",
     "Route",
+    "RouteCounter",
+    "RouteSample",
     "Service",
     "SignOff",
     "TrafficCounter",

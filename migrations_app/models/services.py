@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import JSONField, Q, Value
 
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Address
 from migrations_app.gateways.tables import DOT_SEGMENT, HOST, MAX_TIMEOUT, MIN_TIMEOUT, NAME, OWN_PATHS, PREFIX
@@ -31,6 +31,9 @@ class Service(models.Model):
     )
     rollout = models.JSONField(default=dict, blank=True, help_text="Its steps: planfile.rollout.RolloutPart.")
     triggers = models.JSONField(default=list, blank=True, help_text="What moves it back: planfile.triggers.")
+    counted = models.JSONField(
+        default=list, blank=True, db_default=Value([], JSONField()), help_text="By itself: gateways.base.Counted."
+    )
     new_side_only = models.BooleanField(default=False, help_text="The monolith never had this.")
     position = models.PositiveIntegerField(default=0)
 

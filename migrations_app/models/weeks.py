@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, JSONField, Q, Value
 
 from migrations_app.choices import Risk, WeekStatus
 
@@ -36,6 +36,10 @@ class Week(models.Model):
     approvals_needed = models.PositiveSmallIntegerField(default=0)
     approver_role = models.CharField(max_length=80, blank=True, help_text="The role whose approvals count.")
     approval_valid_for = models.DurationField(default=timedelta(hours=24))
+
+    triggers = models.JSONField(
+        default=list, blank=True, db_default=Value([], JSONField()), help_text="What moves it back: planfile.triggers."
+    )
 
     status = models.CharField(max_length=20, choices=WeekStatus, default=WeekStatus.PLANNED)
     started_at = models.DateTimeField(null=True)

@@ -17,12 +17,21 @@ from django.db import connection
 from django.utils import timezone
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from migrations_app.choices import AuditKind, Health, Phase, WeekStatus
+from migrations_app.choices import AuditKind, Breach, Health, Phase, WeekStatus
 from migrations_app.gates.checks import INSTANT
 from migrations_app.gates.load import snapshots
 from migrations_app.gates.seen import SeenService, SeenWeek, Snapshot
 from migrations_app.gates.verdict import judge
-from migrations_app.models import ApprovalRequest, Flag, HealthSample, HealthState, Plan, PollLateness, TrafficCounter
+from migrations_app.models import (
+    ApprovalRequest,
+    Flag,
+    HealthSample,
+    HealthState,
+    Plan,
+    PollLateness,
+    TrafficCounter,
+    TriggerState,
+)
 from migrations_app.models.health import LATE_BOUNDS, MONOLITH_TARGET, NO_LATENESS
 
 from .audit_counts import AuditCounts, AuditReading
@@ -48,13 +57,14 @@ def read(audit: AuditCounts, now: datetime | None = None) -> list[Metric]:
     As many queries for 500 services as for 10, and none whose cost grows with the history.
     """
     now, begun = now or timezone.now(), time.perf_counter()
-    flags = list(Flag.objects.order_by("key").values("key", "weight", "service__key", "week__number"))
+    flags = list(Flag.objects.order_by("key").values("key", "weight", "generation", "service__key", "week__number"))
     weeks = snapshots(Phase.START, now=now)
     families = [
         *_gateways(_plans(), flags),
         *_targets({flag["service__key"] for flag in flags} | {MONOLITH_TARGET}, _health(weeks)),
         *_lateness(),
         *_weeks(weeks, now),
+        *_triggers(flags),
         *_traffic(),
         *_audit(audit.read()),
     ]
@@ -126,6 +136,24 @@ def _gateways(plans: Rows, flags: Rows) -> Iterator[Metric]:
 def _health(weeks: Mapping[int, Snapshot]) -> Mapping[str, SeenService]:
     """The health that the gates go by: a state that no poll has confirmed for a while is unknown."""
     return next(iter(weeks.values())).health if weeks else {}
+
+
+def _triggers(flags: Rows) -> Iterator[Metric]:
+    """Of those that are watched now: what is off, or was moved since, is left out."""
+    newest: dict[str, int] = {}
+    for flag in flags:
+        for name in (flag["key"], f"week {flag['week__number']}") if flag["weight"] else ():
+            newest[name] = max(newest.get(name, 0), flag["generation"])
+    breached = gauge(
+        "trigger_breached", "1 while what the trigger watches is past its limit.", labels=["subject", "trigger"]
+    )
+    unknown = gauge("trigger_unknown", "1 while nobody can tell.", labels=["subject", "trigger"])
+    for state in TriggerState.objects.select_related("flag", "week").order_by("flag__key", "week__number", "key"):
+        name = state.flag.key if state.flag else f"week {state.week.number}" if state.week else ""
+        if state.generation == newest.get(name):
+            breached.add_metric((name, state.key), state.state == Breach.BREACHED)
+            unknown.add_metric((name, state.key), state.state == Breach.NO_DATA)
+    yield from (breached, unknown)
 
 
 def _targets(of_plan: set[str], health: Mapping[str, SeenService]) -> Iterator[Metric]:

@@ -193,7 +193,11 @@ class Line:
         self._wire.progress = self._progress
         answer = await self._wire.handle_async_request(self._request)
         body = b"".join([chunk async for chunk in answer.aiter_raw()])
-        return judge(self.target, answer.status_code, body, answer.headers.get("content-encoding", ""))
+        return self._judged(answer.status_code, body, answer.headers.get("content-encoding", ""))
+
+    def _judged(self, status: int, body: bytes, encoding: str) -> str:
+        """What is wrong with an answer; empty when it is as expected."""
+        return judge(self.target, status, body, encoding)
 
     def _make_request(self) -> httpx.Request:
         # As it came: what is packed is only unpacked where a value of it is asked for, and then to a limit.
@@ -273,9 +277,8 @@ def judge(target: Target, status: int, body: bytes, encoding: str = "") -> str:
         return f"answered {status}, expected {expected}"
     if not target.values:
         return ""
-    try:
-        document = json.loads(_unpacked(body, encoding))
-    except (ValueError, RecursionError, zlib.error):
+    document = body_as_json(body, encoding)
+    if document is NOTHING:
         return "the answer is no JSON"
     for place, text in target.values:
         wanted, found = json.loads(text), found_at(document, place)
@@ -284,6 +287,14 @@ def judge(target: Target, status: int, body: bytes, encoding: str = "") -> str:
         if not equal(found, wanted):
             return f"{place} is {shown(found)}, expected {shown(wanted)}"
     return ""
+
+
+def body_as_json(body: bytes, encoding: str) -> Any:
+    """NOTHING when it is none."""
+    try:
+        return json.loads(_unpacked(body, encoding))
+    except (ValueError, RecursionError, zlib.error):
+        return NOTHING
 
 
 def _unpacked(body: bytes, encoding: str) -> bytes:

@@ -97,7 +97,7 @@ def _routing(plan: Plan) -> tuple[Any, ...]:
         for item in plan.services
     )
     gateway = plan.gateway.model_copy(update={"instances": tuple(sorted(plan.gateway.keys))})
-    return plan.plan.key, gateway, plan.monolith.address, plan.monolith.health_path, services
+    return plan.plan.key, gateway, plan.monolith.address, plan.monolith.health_path, services, plan.counted()
 
 
 def _plan_lines(old: Plan, new: Plan) -> Iterator[str]:

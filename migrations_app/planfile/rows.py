@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from django.db import connection, models
 from django.utils import timezone
 
 from migrations_app.choices import Health, Phase
+from migrations_app.gateways.base import Counted
 from migrations_app.models import (
     Approval,
     ApprovalRequest,
@@ -21,6 +23,7 @@ from migrations_app.models import (
     Route,
     Service,
     SignOff,
+    TriggerState,
     Week,
 )
 from migrations_app.models import Plan as PlanRow
@@ -42,11 +45,12 @@ def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collectio
     """
     _plan(row, plan)
     weeks = {week.number: week for week in row.weeks.all()}
-    services = {service.key: service for service in row.services.all()}
+    services, counted = {service.key: service for service in row.services.all()}, plan.counted()
     for week in plan.weeks:
         weeks[week.number] = _week(row, weeks.get(week.number), week, grow=week.number in touched)
     for position, service in enumerate(plan.services):
-        services[service.key] = _service(row, services.get(service.key), service, position)
+        apart = counted.get(service.key, ())
+        services[service.key] = _service(row, services.get(service.key), service, position, apart)
     _flags(row, plan, weeks, services, first=old is None)
     _routes(row, plan, services)
     before = {week.number: checklist(week) for week in old.weeks} if old else {}
@@ -138,14 +142,23 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
         "approvals_needed": approvals.count,
         "approver_role": approvals.role if approvals.count else "",
         "approval_valid_for": approvals.valid_for,
+        "triggers": triggers.rows(week.triggers),
     }
     if found is not None and grow:
         values["version"] = found.version + 1
-    _save(target, values)
+    if "triggers" in _save(target, values):
+        _forget_baselines(week=target)
     return target
 
 
-def _service(row: PlanRow, found: Service | None, service: ServicePart, position: int) -> Service:
+def _forget_baselines(**of: Any) -> None:
+    """They were of other statuses, of another route or window; they are read anew, while that time is still kept."""
+    TriggerState.objects.filter(**of).update(baseline=None)
+
+
+def _service(
+    row: PlanRow, found: Service | None, service: ServicePart, position: int, apart: Sequence[Counted]
+) -> Service:
     host, port = split_address(service.upstream)
     target = found or Service(plan=row, key=service.key)
     values = {
@@ -161,11 +174,15 @@ def _service(row: PlanRow, found: Service | None, service: ServicePart, position
         "failover": service.failover,
         "rollout": service.rollout.row(),
         "triggers": triggers.rows(service.triggers),
+        "counted": [asdict(one) for one in apart],
         "new_side_only": service.new_side_only,
         "position": position,
     }
-    if {"host", "port", "health_path", "health"} & set(_save(target, values)):
+    changed = set(_save(target, values))
+    if {"host", "port", "health_path", "health"} & changed:
         _forget_health(service.key, POLLED_OTHERWISE)
+    if "triggers" in changed:
+        _forget_baselines(flag__service=target)
     return target
 
 

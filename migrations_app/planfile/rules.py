@@ -42,6 +42,7 @@ def check(file: str, root: Node) -> list[Problem]:
         _prerequisites,
         _done_when,
         _approvals,
+        _triggers,
     )
     document = _Document(root)
     for rule in rules:
@@ -288,6 +289,32 @@ def _approvals(document: _Document) -> Iterator[tuple[Loc, str]]:
         approvals = week.get("approvals")
         if approvals is not None and approvals.integer("count") == 0 and week.text("risk") == "high":
             yield [*loc, "approvals", "count"], "is 0, but a week of high risk needs at least one approval"
+
+
+def _triggers(document: _Document) -> Iterator[tuple[Loc, str]]:
+    """The routes that triggers name are of the service, or of a service of the week."""
+    routes_of = {
+        service.text("flag"): [prefix for _, prefix in _texts(service, "routes", loc)]
+        for loc, service in document.services
+    }
+    for loc, service in document.services:
+        yield from _counted_routes(service, loc, routes_of.get(service.text("flag"), []), "the service has no route")
+    for loc, week in document.weeks:
+        flags = [flag for _, flag in _texts(week, "flags", loc)]
+        routes = [prefix for flag in flags for prefix in routes_of.get(flag, [])]
+        yield from _counted_routes(week, loc, routes, "no service of the week has a route")
+        if not flags and _items(week, "triggers", loc):
+            yield [*loc, "triggers"], "the week moves no traffic, so there is nothing to move back"
+
+
+def _counted_routes(node: Node, loc: Loc, routes: list[str], lacking: str) -> Iterator[tuple[Loc, str]]:
+    for where, trigger in _items(node, "triggers", loc):
+        path = trigger.text("route")
+        if path is not None and not any(_inside(path, route) for route in routes):
+            yield [*where, "route"], f"{lacking} that {shorten(path)} is in"
+        for key in ("method", "above", "below", "times", "url", "path", "prometheus", "query"):
+            if (value := trigger.get(key)) is not None and value.value is None and not value.broken:
+                yield [*where, key], NO_VALUE
 
 
 def _parameters(file: str, document: _Document) -> Iterator[Problem]:

@@ -31,13 +31,21 @@ from pydantic.json_schema import models_json_schema
 
 from migrations_app.durations import format_duration
 from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matches
-from migrations_app.gateways.base import Sticky
+from migrations_app.gateways.base import Counted, Sticky, counted_apart
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check_sticky
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
 from migrations_app.planfile.rollout import RolloutPart, StepPart
-from migrations_app.planfile.triggers import ErrorTrigger, LatencyTrigger, Trigger, keys_once
+from migrations_app.planfile.triggers import (
+    AnswersTrigger,
+    ErrorTrigger,
+    LatencyTrigger,
+    QueryTrigger,
+    Trigger,
+    counted_by,
+    keys_once,
+)
 
 RiskWord = Literal["low", "medium", "high"]
 KindWord = Literal["manual", "automatic"]
@@ -345,6 +353,11 @@ class WeekPart(Part):
     approvals: Annotated[
         ApprovalsPart | None, Field(description="Unless told, one approver for a week of high risk, else none.")
     ] = None
+    triggers: Annotated[
+        tuple[Trigger, ...],
+        Field(max_length=20, description="What moves all of it back by itself."),
+        AfterValidator(keys_once),
+    ] = ()
     soak: Annotated[Soak, Field(description="How long it must stay stable, such as 48h.")] = timedelta(0)
     done_when: Annotated[
         tuple[Annotated[DonePart, WrapValidator(_sentence)], ...],
@@ -386,6 +399,21 @@ class Plan(Part):
         """Flag key -> its service."""
         return {service.flag: service for service in self.services}
 
+    def counted(self) -> dict[str, tuple[Counted, ...]]:
+        """Service key -> what the gateway counts of it by itself: each of several routes, and what triggers name.
+
+        A trigger of a week names a path of one of its services. Services of which nothing is are not in it.
+        """
+        found = {}
+        weeks = {flag: week for week in self.weeks for flag in week.flags}
+        for service in self.services:
+            named = counted_by([*service.triggers, *(weeks[service.flag].triggers if service.flag in weeks else ())])
+            routes = [Counted(prefix) for prefix in service.routes]
+            own = [one for one in named if any(route.holds(Counted(one.path)) for route in routes)]
+            if apart := counted_apart([*own, *(routes if len(routes) > 1 else ())]):
+                found[service.key] = apart
+        return found
+
 
 def fingerprint(plan: Plan) -> str:
     """Twelve hexadecimal digits that change with anything the plan says (not with comments or layout)."""
@@ -400,7 +428,8 @@ def json_schema() -> str:
     schema["title"] = "Switchyard plan"
     parts = schema["$defs"]
     checks = models_json_schema([(model, "validation") for model in CHECK_PARAMETERS.values()])[1]["$defs"]
-    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, StepPart, ErrorTrigger, LatencyTrigger]
+    models: list[type[BaseModel]] = [WeekPart, ApprovalsPart, StepPart]
+    models += [AnswersTrigger, ErrorTrigger, LatencyTrigger, QueryTrigger]
     for model in (*models, *CHECK_PARAMETERS.values()):
         _tell_default_lengths(model, (parts | checks)[model.__name__]["properties"])
     for part in (parts["PrerequisitePart"], parts["DonePart"]):

@@ -54,7 +54,7 @@ def _values(value: Any) -> Any:
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
         return {
-            key: _values(item)
+            fields[key].alias or key: _values(item)
             for key, item in value
             if fields[key].is_required() or item != fields[key].get_default(call_default_factory=True)
         }

@@ -7,13 +7,14 @@ from functools import lru_cache
 
 from django.conf import settings
 
-from migrations_app.gateways.base import Address, RollbackScript, Route, RoutingTable, Sticky
+from migrations_app.gateways.base import Address, Counted, RollbackScript, Route, RoutingTable, Sticky
 from migrations_app.models import Flag, Plan
 from migrations_app.models import Route as RouteRow
 
 _OF_PLAN = ("plan__key", "plan__generation", "plan__monolith_host", "plan__monolith_port", "plan__sticky")
 _OF_SERVICE = ("key", "flag__key", "host", "port", "flag__weight", "strip", "health_path", "timeout")
 _FAILS_OVER = ("failover", "new_side_only")
+_COUNTED = ("counted",)
 
 
 def desired_table(plan: Plan) -> RoutingTable:
@@ -22,16 +23,16 @@ def desired_table(plan: Plan) -> RoutingTable:
     Read in one statement: with two, a commit could slip between the generation and the weights. Columns, not objects:
     this is on the way of every click.
     """
-    columns = (*_OF_PLAN, "prefix", *(f"service__{name}" for name in (*_OF_SERVICE, *_FAILS_OVER)))
+    columns = (*_OF_PLAN, "prefix", *(f"service__{name}" for name in (*_OF_SERVICE, *_FAILS_OVER, *_COUNTED)))
     rows = RouteRow.objects.filter(plan=plan).order_by("prefix").values_list(*columns)
     of_plan = [plan.key, plan.generation, plan.monolith_host, plan.monolith_port, plan.sticky]
-    routes = []
+    routes, apart = [], dict[str, list[dict[str, str]]]()
     for row in rows:
-        of_plan, (prefix, service, flag, host, port, weight, *how, failover, new_side_only) = row[:5], row[5:]
+        of_plan, (prefix, service, flag, host, port, weight, *how, failover, new_side_only, counted) = row[:5], row[5:]
         strip, health_path, timeout = how
         # What the monolith never had it cannot answer.
         fails_over = failover and not new_side_only
-        address = Address(host, port)
+        address, apart[service] = Address(host, port), counted
         routes.append(Route(service, flag, prefix, address, weight, strip, health_path, timeout, fails_over))
     key, generation, monolith_host, monolith_port, sticky = of_plan
     return RoutingTable(
@@ -41,6 +42,7 @@ def desired_table(plan: Plan) -> RoutingTable:
         tuple(routes),
         Sticky(**sticky) if sticky else None,
         settings.GATEWAY_TESTER_SECRET,
+        tuple(Counted(**one) for counted in apart.values() for one in counted),
     )
 
 

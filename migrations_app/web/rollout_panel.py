@@ -6,24 +6,20 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Subquery
 
 from migrations_app.actions.advance import judge
 from migrations_app.actions.rollouts import Step, steps_of, under_way
-from migrations_app.choices import Breach, RolloutState
+from migrations_app.choices import RolloutState
 from migrations_app.durations import in_words
 from migrations_app.gates.steps import StepVerdict
-from migrations_app.models import Flag, Plan, Rollout, TriggerState
+from migrations_app.models import Flag, Plan, Rollout
 from migrations_app.planfile.rollout import RolloutPart
-from migrations_app.planfile.triggers import AnyTrigger, from_rows
+from migrations_app.planfile.triggers import from_rows
 
-_DOES = {"rollback": "rolls it back", "pause": "pauses its rollout", "tell": "tells, in the audit log"}
-_WATCHES = {"health": "Failed polls", "errors": "Errors", "failover": "Failover", "latency": "Response time"}
-_STATES = {
-    Breach.OK: ("Within", "check"),
-    Breach.BREACHED: ("Past it", "cross"),
-    Breach.NO_DATA: ("Unknown", "unknown"),
-}
+from .route_rows import RouteRow, route_rows, samples_of
+from .trigger_rows import TriggerRow, rows_of_service, states_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +40,6 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TriggerRow:
-    """One trigger. `state` is None while it is not watched, or has not been looked at since the weight was changed."""
-
-    title: str
-    does: str
-    dry_run: bool
-    state: TriggerState | None
-    fired: TriggerState | None
-
-    @property
-    def word(self) -> str:
-        return _STATES[Breach(self.state.state)][0] if self.state else "Not watched"
-
-    @property
-    def icon(self) -> str:
-        return _STATES[Breach(self.state.state)][1] if self.state else "ring"
-
-
-@dataclass(frozen=True, slots=True)
 class RolloutPanel:
     """The steps of the plan, or those of the rollout that is under way, and what its step waits for."""
 
@@ -71,6 +48,7 @@ class RolloutPanel:
     steps: tuple[StepRow, ...]
     verdict: StepVerdict | None
     triggers: tuple[TriggerRow, ...]
+    by_prefix: tuple[RouteRow, ...] = ()
 
     @property
     def paused(self) -> bool:
@@ -86,10 +64,15 @@ class RolloutPanel:
 
 
 def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
-    """One query; more while a rollout is under way, or where the plan has triggers."""
+    """One query, with what triggers measured and what was counted by prefix; more while a rollout is under way."""
     running = Rollout.objects.filter(flag=OuterRef("pk"), ended_at__isnull=True).values("pk")
-    asked = Flag.objects.filter(pk=flag.pk).annotate(running=Subquery(running))
-    [(part, triggers, running_now)] = asked.values_list("service__rollout", "service__triggers", "running")
+    asked = Flag.objects.filter(pk=flag.pk).annotate(
+        running=Subquery(running),
+        states=ArraySubquery(states_of(flag=OuterRef("pk"))),
+        samples=ArraySubquery(samples_of(OuterRef("service"), now)),
+    )
+    columns = ("service__rollout", "service__triggers", "service__counted", "running", "states", "samples")
+    [(part, triggers, counted, running_now, states, samples)] = asked.values_list(*columns)
     rollout = under_way(flag.key) if running_now else None
     if rollout:
         steps, at = steps_of(rollout), rollout.position
@@ -108,17 +91,5 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
         for place, step in enumerate(steps)
     )
     verdict = judge(rollout, now) if rollout else None
-    return RolloutPanel(flag, rollout, rows, verdict, _triggers(flag, from_rows(json.dumps(triggers))))
-
-
-def _triggers(flag: Flag, triggers: tuple[AnyTrigger, ...]) -> tuple[TriggerRow, ...]:
-    if not triggers:
-        return ()
-    states = {state.key: state for state in TriggerState.objects.filter(flag=flag)}
-    return tuple(_row(flag, trigger, states.get(trigger.key)) for trigger in triggers)
-
-
-def _row(flag: Flag, trigger: AnyTrigger, state: TriggerState | None) -> TriggerRow:
-    watched = state if state and flag.is_on and state.generation == flag.generation else None
-    fired = state if state and state.fired_at else None
-    return TriggerRow(_WATCHES[trigger.when], _DOES[trigger.do], trigger.dry_run, watched, fired)
+    watching = rows_of_service(from_rows(json.dumps(triggers)), states, flag.generation if flag.is_on else None)
+    return RolloutPanel(flag, rollout, rows, verdict, watching, route_rows(counted, samples))

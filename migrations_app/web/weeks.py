@@ -26,6 +26,7 @@ from .enabling import Enabling
 from .forms import ActionForm, new_key
 from .gate import gate_view, rows_of
 from .notices import Notice, answer, carry_out, invalid
+from .trigger_rows import rows_of_week
 
 
 @require_safe
@@ -181,6 +182,7 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "later": later,
         "later_words": weeks_in_words(later) if later else "",
         "with_later_words": weeks_in_words([*later, *([row.week.number] if row.any_on else [])]) if later else "",
+        "triggers": rows_of_week(row),
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
 

@@ -7,7 +7,15 @@ from datetime import timedelta
 import pytest
 
 from migrations_app.choices import Breach
-from migrations_app.gates.triggers import Measured, judge_errors, judge_health, judge_latency
+from migrations_app.gates.triggers import (
+    Measured,
+    Share,
+    judge_answers,
+    judge_errors,
+    judge_health,
+    judge_latency,
+    judge_query,
+)
 from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY
 
 MINUTE = timedelta(minutes=1)
@@ -82,3 +90,77 @@ def test_latency_tells_both_sides_and_both_limits():
     assert "times the monolith's" in found.value
     found = judge_latency(answered(20, 150), answered(3, 50), above=500, times=2, window=MINUTE, requests=20)
     assert found.value.endswith("the monolith has too few requests to compare with: 3")
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "slower_ms", "state"),
+    [
+        (answered(20, 75), answered(20, 20), 0, Breach.BREACHED),
+        (answered(20, 75), answered(20, 20), 100, Breach.OK),
+        (answered(20, 150), answered(20, 20), 100, Breach.BREACHED),
+        # Slower by more than that, but not so many times.
+        (answered(20, 750), answered(20, 500), 100, Breach.OK),
+    ],
+)
+def test_what_nobody_feels_is_not_slower(new, old, slower_ms, state):
+    found = judge_latency(new, old, above=None, times=2, window=MINUTE, requests=20, slower_ms=slower_ms)
+    assert found.state == state
+
+
+NONE = Share(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "above", "times", "state", "value"),
+    [
+        ((Share(19, 19), NONE), 20, None, Breach.NO_DATA, "too few requests to tell: 19 of 20"),
+        ((Share(20, 4), NONE), 20, None, Breach.OK, "20.00 % of 20 requests"),
+        ((Share(20, 5), NONE), 20, None, Breach.BREACHED, "25.00 % of 20 requests"),
+        ((Share(100, 30), Share(100, 10)), None, 3.0, Breach.OK, "30.00 % of 100 requests, before 10.00 % of 100"),
+        (
+            (Share(100, 31), Share(100, 10)),
+            None,
+            3.0,
+            Breach.BREACHED,
+            "31.00 % of 100 requests, before 10.00 % of 100",
+        ),
+        # No baseline: the fixed limit alone decides, and without one nothing does.
+        (
+            *((Share(100, 90), Share(19, 0)), None, 3.0, Breach.NO_DATA),
+            "90.00 % of 100 requests; too few requests before to compare with: 19",
+        ),
+        (
+            *((Share(100, 90), Share(19, 0)), 20, 3.0, Breach.BREACHED),
+            "90.00 % of 100 requests; too few requests before to compare with: 19",
+        ),
+        # A baseline of none is taken as one of its requests.
+        (
+            *((Share(100, 3), Share(100, 0)), None, 3.0, Breach.OK),
+            "3.00 % of 100 requests, before 0.00 % of 100, taken as 1.00 %",
+        ),
+        (
+            *((Share(100, 4), Share(100, 0)), None, 3.0, Breach.BREACHED),
+            "4.00 % of 100 requests, before 0.00 % of 100, taken as 1.00 %",
+        ),
+        # With both, either is enough.
+        ((Share(100, 25), Share(100, 20)), 20, 3.0, Breach.BREACHED, "25.00 % of 100 requests, before 20.00 % of 100"),
+    ],
+)
+def test_answers_of_a_route(shares, above, times, state, value):
+    found = judge_answers(*shares, codes="401", above=above, times=times, window=MINUTE, requests=20)
+    assert (found.state, found.value) == (state, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "past_for", "state", "told"),
+    [
+        (None, "", None, Breach.NO_DATA, "not asked since the weight was changed"),
+        (None, "the answer is no JSON", None, Breach.NO_DATA, "the answer is no JSON"),
+        (3.0, "", None, Breach.OK, "3"),
+        (7.5, "", timedelta(seconds=59), Breach.OK, "7.5, past it for 59 s"),
+        (7.5, "", timedelta(seconds=60), Breach.BREACHED, "7.5, past it for 1 min"),
+    ],
+)
+def test_a_number_of_others(value, error, past_for, state, told):
+    found = judge_query(value, error, past_for, limits="at most 5", window=MINUTE)
+    assert (found.state, found.value, found.limit) == (state, told, "at most 5 for 1 min")

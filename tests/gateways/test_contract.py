@@ -18,6 +18,7 @@ from migrations_app.gateways.base import (
     LATENCY_BOUNDS,
     NO_LATENCY,
     Address,
+    Counted,
     Gateway,
     Rendered,
     Side,
@@ -575,6 +576,94 @@ def test_traffic_counts_answers_by_how_long_they_took(bench, table):
     assert sum(found[bound] for bound in LATENCY_BOUNDS if bound <= 300) == 2
 
 
+def apart(bench, service):
+    """Path or method and path, and side -> what is counted of this service by itself."""
+    found = bench.gateway.traffic_of_routes()
+    return {(str(one), side): counted for (name, one, side), counted in found.items() if name == service}
+
+
+@pytest.mark.parametrize("weight", [0, 100])
+def test_a_path_below_a_route_is_counted_by_itself_with_its_statuses(bench, table, mortal, weight):
+    name = mortal(weight=weight, counted=("login",))
+    login, rest = f"/api/{name}/login", f"/api/{name}/else"
+    who = name if weight else "monolith"
+    assert bench.ask(login, "POST") == (who, login.removeprefix("/api") if weight else login)
+    for status in (401, 401, 403, 500):
+        bench.answer_with(who, status)
+        bench.ask(login, "POST")
+        bench.ask(rest, "POST")
+    bench.answer_with(who, 200)
+    side = Side.SERVICE if weight else Side.MONOLITH
+    found = apart(bench, name)
+    assert set(found) == {(login, each) for each in Side if (login, each) in found}
+    assert (found[login, side].requests, found[login, side].codes) == (5, {401: 2, 403: 1, 500: 1})
+    wait_until(lambda: sum(apart(bench, name)[login, side].latency) == 5)
+    # And each of them is one of its side's requests.
+    assert bench.gateway.traffic()[name, side].requests == 9
+
+
+def test_each_request_is_counted_by_the_longest_path_and_its_method(bench, table, mortal):
+    name = mortal(counted=("", "login", "POST ", "POST login"))
+    whole, login = f"/api/{name}", f"/api/{name}/login"
+    for path, method in (
+        (whole, "GET"),
+        (f"{whole}/x", "PUT"),
+        (f"{whole}/x", "POST"),
+        (f"{login}/x", "GET"),
+        (f"{login}", "POST"),
+        (f"{login}-page", "GET"),
+    ):
+        assert bench.ask(path, method) == (name, path.removeprefix("/api"))
+    found = {what: one.requests for (what, side), one in apart(bench, name).items() if side is Side.SERVICE}
+    assert found == {whole: 3, f"POST {whole}": 1, login: 1, f"POST {login}": 1}
+
+
+def test_what_is_counted_by_itself_is_split_and_fails_over_like_the_rest(bench, table, mortal):
+    name = mortal(weight=50, counted=("login",))
+    login = f"/api/{name}/login"
+    for _ in range(200):
+        bench.ask(login)
+    found = {side: apart(bench, name)[login, side].requests for side in Side}
+    assert sum(found.values()) == 200
+    assert min(found.values()) > 60
+    bench.kill(name)
+    assert {bench.ask(login) for _ in range(20)} == {("monolith", login)}
+    # As clients saw it: nobody saw an error.
+    assert [one.codes for one in apart(bench, name).values()] == [{}, {}]
+
+
+def test_a_tester_is_sent_to_a_path_that_is_counted_by_itself(bench, table):
+    secret = "a-secret-of-testers"
+    made = replace(table(auth=0), tester_secret=secret, counted=(Counted("/api/auth/login"),))
+    bench.gateway.apply(bench.gateway.render(made))
+    headers = {"x-switchyard-side": f"service {secret}"}
+    assert bench.ask("/api/auth/login", headers=headers) == ("auth", "/auth/login")
+    assert bench.ask("/api/auth/login") == ("monolith", "/api/auth/login")
+    assert bench.gateway.observe().weights["USE_AUTH_SERVICE"] == 0
+
+
+def test_where_nothing_is_counted_by_itself_there_is_nothing_to_tell(bench, run):
+    run(storage=100)
+    bench.ask("/api/storage/x")
+    assert apart(bench, "storage") == {}
+
+
+def test_a_gateway_that_does_not_answer_tells_nothing_of_its_routes(bench, run):
+    run()
+    bench.stop()
+    with pytest.raises(Unreachable):
+        bench.gateway.traffic_of_routes()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Counted("/api/nowhere"), Counted("api/auth"), Counted("/api/auth/../x"), Counted("/api/auth", "post it")],
+)
+def test_what_no_gateway_could_count_is_refused(bench, table, wrong):
+    with pytest.raises(InvalidTable, match=r"^counted: "):
+        bench.gateway.render(replace(table(), counted=(wrong,)))
+
+
 @pytest.fixture
 def mortal(bench, table, estate):
     """Apply a table with one route to a service of this test alone: `name = mortal(weight=100)`.
@@ -583,7 +672,7 @@ def mortal(bench, table, estate):
     """
     added = []
 
-    def make(*, weight: int = 100, sticky: Sticky | None = None, **fields) -> str:
+    def make(*, weight: int = 100, sticky: Sticky | None = None, counted: tuple[str, ...] = (), **fields) -> str:
         name = f"mortal-{next(_numbers)}"
         estate[name] = Upstream(name)
         added.append(name)
@@ -591,7 +680,13 @@ def mortal(bench, table, estate):
         route = replace(
             made.routes[0], service=name, flag=f"USE_{name}", prefix=f"/api/{name}", weight=weight, **fields
         )
-        applied = replace(made, routes=(replace(route, upstream=estate[name].address),), sticky=sticky)
+        apart = [(method, rest) for method, _, rest in (one.rpartition(" ") for one in counted)]
+        applied = replace(
+            made,
+            routes=(replace(route, upstream=estate[name].address),),
+            sticky=sticky,
+            counted=tuple(Counted(f"/api/{name}/{rest}".rstrip("/"), method) for method, rest in apart),
+        )
         bench.gateway.apply(bench.gateway.render(applied))
         return name
 

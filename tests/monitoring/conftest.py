@@ -15,6 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 from controlplane.embedded.children import free_port, wait_until
+from migrations_app.actions.triggers import watch_triggers
 from migrations_app.gateways.base import Side
 from migrations_app.models import Gateway, Service, TrafficCounter, Week
 from migrations_app.reconcile.loop import reconcile_all
@@ -72,11 +73,12 @@ def scrape(url: str, **headers: str) -> httpx.Response:
 
 @pytest.fixture
 def estate(transactional_db) -> None:
-    """TracSeq on the in-memory gateway, with something of all there is to tell: a soak, and traffic on both sides."""
+    """TracSeq on the in-memory gateway, with something of all there is to tell."""
     load_tracseq(adapter="memory", by_hand=True)
     make_healthy()
     put_behind(1)
     reconcile_all()
+    watch_triggers()
     now, gateway = timezone.now(), Gateway.objects.get()
     Week.objects.filter(number=1).update(soak=timedelta(hours=48), soak_started_at=now)
     TrafficCounter.objects.bulk_create(

@@ -9,9 +9,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from migrations_app.actions import triggers
 from migrations_app.actions.approvals import request_approval
 from migrations_app.actions.freezes import add_freeze
 from migrations_app.actions.overrides import override_gate
+from migrations_app.actions.triggers import watch_triggers
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.choices import Health
 from migrations_app.errors import GateClosed
@@ -315,3 +317,25 @@ def test_as_many_queries_for_500_services_as_for_10(plan, people):
     assert Service.objects.count() == 500
     assert queries() == few
     assert few < 20
+
+
+def test_triggers_that_are_watched_tell_whether_they_are_past_their_limit(plan):
+    assert missing(told(), "trigger_breached")
+    Week.objects.filter(number=1).update(triggers=[{"key": "slow", "when": "latency", "above": 100}])
+    put_behind(1)
+    reconcile_all()
+    down = {"target": "rag", "healthy": False, "error": "answered 503"}
+    HealthSample.objects.bulk_create(HealthSample(polled_at=timezone.now(), **down) for _ in range(2))
+    watch_triggers()
+    found = told()
+    rag = {"subject": "USE_RAG_SERVICE", "trigger": "down"}
+    assert (value(found, "trigger_breached", **rag), value(found, "trigger_unknown", **rag)) == (0, 0)
+    assert value(found, "trigger_unknown", subject="week 1", trigger="slow") == 1
+    HealthSample.objects.create(polled_at=timezone.now(), **down)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triggers, "_fire", lambda look: False)
+        watch_triggers()
+    assert value(told(), "trigger_breached", **rag) == 1
+    # What was rolled back is watched no more.
+    assert watch_triggers() == ["USE_RAG_SERVICE/down"]
+    assert ("trigger_breached", frozenset(rag.items())) not in told()

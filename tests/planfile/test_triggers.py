@@ -6,13 +6,25 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from migrations_app.actor import SYSTEM
-from migrations_app.models import Service
+from migrations_app.gateways.base import Counted
+from migrations_app.models import Flag, Plan, Service, TriggerState, Week
 from migrations_app.planfile.diff import compare
 from migrations_app.planfile.load import current_plan, load_plan
-from migrations_app.planfile.triggers import ErrorTrigger, FailoverTrigger, HealthTrigger, LatencyTrigger, from_rows
+from migrations_app.planfile.ports import shift_ports
+from migrations_app.planfile.triggers import (
+    AnswersTrigger,
+    ErrorTrigger,
+    FailoverTrigger,
+    HealthTrigger,
+    LatencyTrigger,
+    QueryTrigger,
+    from_rows,
+)
 from migrations_app.planfile.writer import write
+from migrations_app.reconcile.desired import desired_table
 
 from .samples import changed, only_problem, plan_of
 
@@ -22,6 +34,9 @@ LINES = [
     "{key: errors, when: errors, above: 1.5, window: 1m, requests: 50, on_no_data: act, do: pause}",
     "{key: slow, when: latency, above: 800, times: 2.0, dry_run: true}",
     "{key: away, when: failover, do: tell}",
+    "{key: login, when: answers, route: /api/storage/login, method: POST, codes: [401, 5xx, 403], above: 20, times: 3}",
+    "{key: queue, when: query, url: 'http://127.0.0.1:9000/n.json?a=b', path: data.failed, above: 5, for: 30s}",
+    "{key: jobs, when: query, prometheus: 'http://127.0.0.1:9090', query: 'sum(up)', below: 3, on_no_data: tell}",
 ]
 
 
@@ -30,7 +45,7 @@ def with_triggers(*lines: str) -> str:
 
 
 def test_all_that_can_be_said_is_read():
-    down, errors, slow, away = plan_of(with_triggers(*LINES)).services[0].triggers
+    down, errors, slow, away, login, queue, jobs = plan_of(with_triggers(*LINES)).services[0].triggers
     assert down == HealthTrigger(key="down", when="health", failures=2)
     assert isinstance(errors, ErrorTrigger)
     assert (errors.above, errors.window, errors.requests) == (1.5, timedelta(minutes=1), 50)
@@ -38,6 +53,12 @@ def test_all_that_can_be_said_is_read():
     assert isinstance(slow, LatencyTrigger)
     assert away == FailoverTrigger(key="away", when="failover", do="tell")
     assert (slow.above, slow.times, slow.dry_run, slow.do) == (800, 2.0, True, "rollback")
+    assert isinstance(login, AnswersTrigger)
+    assert (login.counted, login.codes) == (Counted("/api/storage/login", "POST"), (401, "5xx", 403))
+    assert isinstance(queue, QueryTrigger)
+    assert (queue.address, queue.window) == ("http://127.0.0.1:9000/n.json?a=b", timedelta(seconds=30))
+    assert isinstance(jobs, QueryTrigger)
+    assert (jobs.address, jobs.below) == ("http://127.0.0.1:9090/api/v1/query?query=sum%28up%29", 3.0)
 
 
 def test_without_any_nothing_goes_back_by_itself():
@@ -60,6 +81,28 @@ def test_without_any_nothing_goes_back_by_itself():
         ("{key: e, when: errors, do: dance}", "do"),
         ("{key: s, when: latency}", ""),
         ("{key: s, when: latency, times: 1}", "times"),
+        ("{key: s, when: latency, times: 2, slower_ms: -1}", "slower_ms"),
+        ("{key: a, when: answers, route: /api/storage}", ""),
+        ("{key: a, when: answers, above: 5}", "route"),
+        ("{key: a, when: answers, route: /api/storage/, above: 5}", "route"),
+        ("{key: a, when: answers, route: /api/storage/../x, above: 5}", "route"),
+        ("{key: a, when: answers, route: /api/auth/login, above: 5}", "route"),
+        ("{key: a, when: answers, route: /api/storages, above: 5}", "route"),
+        ("{key: a, when: answers, route: /api/storage, method: post, above: 5}", "method"),
+        ("{key: a, when: answers, route: /api/storage, codes: [200], above: 5}", "codes"),
+        ("{key: a, when: answers, route: /api/storage, codes: [401, 401], above: 5}", "codes"),
+        ("{key: a, when: answers, route: /api/storage, codes: [], above: 5}", "codes"),
+        ("{key: a, when: answers, route: /api/storage, above: null, times: 2}", "above"),
+        ("{key: q, when: query, url: 'http://h/', path: a}", ""),
+        ("{key: q, when: query, url: 'http://h/', above: 1}", ""),
+        ("{key: q, when: query, path: a, query: b, prometheus: 'http://h', above: 1}", ""),
+        ("{key: q, when: query, url: 'http://h/', path: a, query: b, prometheus: 'http://h', above: 1}", ""),
+        ("{key: q, when: query, url: 'ftp://h/', path: a, above: 1}", "url"),
+        ("{key: q, when: query, url: 'http://me:secret@h/', path: a, above: 1}", "url"),
+        ("{key: q, when: query, url: 'http://h/#x', path: a, above: 1}", "url"),
+        ("{key: q, when: query, url: 'http://h/', path: a, above: .nan}", "above"),
+        ("{key: q, when: query, url: 'http://h/', path: a, above: 1, for: 0s}", "for"),
+        ("{key: q, when: query, url: 'http://h/', path: a, above: 1, window: 5s}", "window"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, path):
@@ -81,7 +124,7 @@ def test_what_is_written_reads_the_same():
 
 
 def test_a_change_of_them_is_told_and_reaches_no_gateway():
-    difference = compare(plan_of(), plan_of(with_triggers(*LINES)))
+    difference = compare(plan_of(), plan_of(with_triggers(*LINES[:4])))
     assert difference.lines == (
         "service 'storage': trigger down: rollback by health failures 2 added",
         "service 'storage': trigger errors: pause by errors above 1.5, window 1m, requests 50, on_no_data act added",
@@ -91,6 +134,85 @@ def test_a_change_of_them_is_told_and_reaches_no_gateway():
     assert not difference.routing
 
 
+def test_what_the_gateway_has_to_count_reaches_it():
+    difference = compare(plan_of(), plan_of(with_triggers(LINES[4])))
+    (line,) = difference.lines
+    told = "route /api/storage/login, method POST, codes 401 5xx 403, above 20.0, times 3.0"
+    assert line == f"service 'storage': trigger login: rollback by answers {told} added"
+    assert difference.routing
+
+
+def test_the_gateway_counts_what_triggers_name_and_each_of_several_routes():
+    several = changed(("routes: [/api/auth]", "routes: [/api/auth, /api/users]"), text=with_triggers(LINES[4]))
+    assert plan_of(several).counted() == {
+        "storage": (Counted("/api/storage/login", "POST"),),
+        "auth": (Counted("/api/users"), Counted("/api/auth")),
+    }
+    assert plan_of().counted() == {}
+
+
+WEEK_LINE = "    risk: high\n"
+
+
+def with_week_triggers(*lines: str) -> str:
+    return changed((WEEK_LINE, WEEK_LINE + "    triggers:\n" + "".join(f"      - {line}\n" for line in lines)))
+
+
+def test_a_week_has_triggers_of_its_own():
+    plan = plan_of(with_week_triggers(LINES[1], LINES[4].replace("storage", "auth")))
+    assert [trigger.key for trigger in plan.weeks[1].triggers] == ["errors", "login"]
+    assert plan.counted() == {"auth": (Counted("/api/auth/login", "POST"),)}
+    assert plan_of(write(plan)) == plan
+    assert "week 2: trigger errors" in compare(plan_of(), plan).lines[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "reason"),
+    [
+        (
+            LINES[4],
+            "weeks[2].triggers[login].route",
+            "no service of the week has a route that /api/storage/login is in",
+        ),
+        ("{key: e, when: errors, above: 100}", "weeks[2].triggers[e].above", ""),
+    ],
+)
+def test_what_makes_no_sense_for_a_week_is_refused(line, path, reason):
+    _, found, said = only_problem(with_week_triggers(line))
+    assert found.startswith(path.rpartition(".")[0])
+    assert reason in said
+
+
+def test_a_week_that_moves_nothing_has_none():
+    text = changed(
+        ("    flags: [USE_AUTH]\n", "    moves_traffic: false\n    triggers: [{key: down, when: health}]\n"),
+        ("    flags: [USE_STORAGE]\n", "    flags: [USE_STORAGE, USE_AUTH]\n"),
+    )
+    _, path, reason = only_problem(text)
+    assert (path, reason) == ("weeks[2].triggers", "the week moves no traffic, so there is nothing to move back")
+
+
+def test_the_port_offset_moves_what_they_ask():
+    moved = shift_ports(plan_of(with_triggers(*LINES[5:])), 1000)
+    queue, jobs = moved.services[0].triggers
+    assert (queue.url, jobs.prometheus) == ("http://127.0.0.1:10000/n.json?a=b", "http://127.0.0.1:10090")
+    elsewhere = with_triggers("{key: q, when: query, url: 'https://metrics.example/n', path: a, above: 1}")
+    assert shift_ports(plan_of(elsewhere), 1000).services[0].triggers[0].url == "https://metrics.example/n"
+
+
+@pytest.mark.django_db
+def test_those_of_a_week_are_loaded_and_the_gateway_counts_what_they_name():
+    plan = plan_of(with_week_triggers(LINES[1], LINES[4].replace("storage", "auth")))
+    load_plan(plan_of(), actor=SYSTEM)
+    before = Plan.objects.get().generation
+    assert load_plan(plan, actor=SYSTEM).generation > before
+    assert from_rows(json.dumps(Week.objects.get(number=2).triggers)) == plan.weeks[1].triggers
+    assert current_plan() == plan
+    assert desired_table(Plan.objects.get()).counted == (Counted("/api/auth/login", "POST"),)
+    load_plan(plan_of(), actor=SYSTEM)
+    assert desired_table(Plan.objects.get()).counted == ()
+
+
 @pytest.mark.django_db
 def test_they_are_loaded_and_come_back():
     plan = plan_of(with_triggers(*LINES))
@@ -98,3 +220,16 @@ def test_they_are_loaded_and_come_back():
     assert current_plan().services[0].triggers == plan.services[0].triggers
     stored = Service.objects.get(key="storage").triggers
     assert from_rows(json.dumps(stored)) == plan.services[0].triggers
+
+
+@pytest.mark.django_db
+def test_a_baseline_of_other_statuses_is_forgotten():
+    load_plan(plan_of(with_triggers(LINES[4])), actor=SYSTEM)
+    flag, now = Flag.objects.get(key="USE_STORAGE"), timezone.now()
+    TriggerState.objects.create(
+        flag=flag, key="login", state="ok", generation=1, judged_at=now, since=now, baseline=[100, 5]
+    )
+    load_plan(plan_of(with_triggers(LINES[4]).replace("A small plan", "A plan")), actor=SYSTEM)
+    assert TriggerState.objects.get().baseline == [100, 5]
+    load_plan(plan_of(with_triggers(LINES[4].replace("401, ", ""))), actor=SYSTEM)
+    assert TriggerState.objects.get().baseline is None

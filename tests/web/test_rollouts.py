@@ -49,7 +49,9 @@ def test_before_it_the_steps_of_the_plan_are_shown_with_a_button(ready):
     assert "1 % 10 min and 100 requests" in said
     assert "100 % 10 min" in said
     assert "Start rollout" in said
-    assert "The plan has no trigger for it" in said
+    assert "Errors: not watched rolls it back" in said
+    Service.objects.filter(key="rag").update(triggers=[])
+    assert "The plan has no trigger for it" in text_of(ready.get(PAGE))
 
 
 def test_start_takes_the_first_step_and_says_what_it_waits_for(ready):

@@ -10,17 +10,21 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
-from migrations_app.gateways.base import Side, SideTraffic
+from migrations_app.gateways.base import Counted, RouteTraffic, Side, SideTraffic
 from migrations_app.gateways.envoy.admin import Statistics
 from migrations_app.gateways.envoy.bootstrap import FAILOVER, ROUTE_STATS, ZONE_STATS
-from migrations_app.gateways.envoy.render import REST
+from migrations_app.gateways.envoy.render import REST, counted_of
 
 REST_KEY = ("", Side.MONOLITH)  # of what no route matches
 
 # `total` is there, at 0, for every side that has a route; the others only come with the first answer.
-_ROUTES = rf"{re.escape(ROUTE_STATS)}(?:([^.]+)\.(monolith|service|{FAILOVER})|{REST})\."
+_SIDES = rf"([^.]+)\.(monolith|service|{FAILOVER})"
+# With the name of what is counted by itself after it, if that is more than the whole side.
+_ROUTES = rf"{re.escape(ROUTE_STATS)}(?:{_SIDES}(?:\.[A-Za-z0-9_-]+)?|{REST})\."
 _ZONES = rf"cluster\.([^.]+){re.escape(ZONE_STATS)}(service|{FAILOVER})\."
 PATTERN = rf"^(?:{_ROUTES}|{_ZONES})upstream_rq_(completed|4xx|5xx|retry|time|total)$"
+_APART = rf"{re.escape(ROUTE_STATS)}{_SIDES}\.([A-Za-z0-9_-]+)\."
+PATTERN_APART = rf"^{_APART}upstream_rq_(completed|[45][0-9][0-9]|retry|time|total)$"
 
 
 def traffic(found: Statistics) -> dict[tuple[str, Side], SideTraffic]:
@@ -43,6 +47,27 @@ def traffic(found: Statistics) -> dict[tuple[str, Side], SideTraffic]:
         # An Envoy that still runs an older bootstrap has no zones. It cannot fail over either: its routes tell all.
         sides[key] += SideTraffic(0, 0, retries=counted.retries) if key in zoned else counted
     return dict(sorted(sides.items()))
+
+
+def traffic_of_routes(found: Statistics) -> dict[tuple[str, Counted, Side], RouteTraffic]:
+    """By service key, what is counted by itself, and side. A route is of one side, whoever answered in the end."""
+    counted: dict[tuple[str, Counted, Side], RouteTraffic] = defaultdict(RouteTraffic)
+    for name, value in found.counters.items():
+        if part := re.match(PATTERN_APART, name):
+            code = int(part[4]) if part[4].isdigit() else None
+            counted[_apart(part)] += RouteTraffic(
+                requests=value if part[4] == "completed" else 0,
+                codes={code: value} if code and value else {},
+                retries=value if part[4] == "retry" else 0,
+            )
+    for name, latency in found.histograms.items():
+        if part := re.match(PATTERN_APART, name):
+            counted[_apart(part)] += RouteTraffic(latency=latency)
+    return dict(counted)
+
+
+def _apart(part: re.Match[str]) -> tuple[str, Counted, Side]:
+    return part[1], counted_of(part[3]), Side.MONOLITH if part[2] == Side.MONOLITH else Side.SERVICE
 
 
 def _whose(part: re.Match[str]) -> tuple[tuple[str, Side], str, str]:

@@ -19,17 +19,19 @@ from migrations_app.gateways.base import (
     SERVICE_WEIGHT,
     TESTER_HEADER,
     Address,
+    Counted,
     Rendered,
     Route,
     RoutingTable,
     Side,
     Sticky,
+    counted_apart,
 )
 from migrations_app.gateways.envoy import sticky as filters
 from migrations_app.gateways.envoy import testers
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
-from migrations_app.gateways.tables import check, longest_first, stripped
+from migrations_app.gateways.tables import check, longest_first, owner, stripped
 
 Json = dict[str, Any]
 
@@ -50,6 +52,7 @@ _REST_TIMEOUT = 60.0  # seconds, for what no route matches
 _RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe for all methods: nothing was sent yet
 _RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
 _FAIL_OVER_READS = f"{_RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
+_READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _KEPT_BODY = 16777216  # bytes of a write that are kept for the monolith until the service has taken them
 # Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
 _CIRCUIT_BREAKERS: Json = {
@@ -146,10 +149,12 @@ def every_variant(table: RoutingTable) -> Json:
     return _route_config(hosts)
 
 
-def old_side_lines(route: Route, table: RoutingTable) -> list[str]:
-    """The lines of a route file for a route at weight 0, reads and then writes, testers' apart; no comma ends them."""
-    at_zero = replace(route, weight=MONOLITH_WEIGHT, write_weight=None)
-    return [_compact(part) for part in _parts(at_zero, replace(table, tester_secret=""))]
+def old_side_rules(route: Route, table: RoutingTable) -> list[tuple[str, str]]:
+    """Of a route of the table, which is at weight 0: each rule's name and its line in a route file, testers' apart.
+
+    What is counted by itself within the route is among them. No comma ends a line.
+    """
+    return [(part["name"], _compact(part)) for part in _counted_parts(route, replace(table, tester_secret=""))]
 
 
 def _all_routes(table: RoutingTable) -> list[Json]:
@@ -162,9 +167,63 @@ def _all_routes(table: RoutingTable) -> list[Json]:
     }
     return [
         *_own_routes(table),
-        *(part for route in longest_first(table.routes) for part in _parts(route, table)),
+        *(part for route in longest_first(table.routes) for part in _counted_parts(route, table)),
         rest,
     ]
+
+
+def _counted_parts(route: Route, table: RoutingTable) -> list[Json]:
+    """The parts of a route, after those of what is counted by itself within it, the most special first.
+
+    These go where the route's own go, and say by themselves where that is: a flag's weight is read from its routes.
+    """
+    found, own = [], None
+    for one in counted_apart(table.counted):
+        if owner(one, table.routes) != route:
+            continue
+        if one == Counted(route.prefix):
+            own = one
+            continue
+        within = replace(route, prefix=one.path)
+        for part in _parts(within, table):
+            if one.method and not _of_method(part, one.method):
+                continue
+            part["stat_prefix"] += f".{counted_name(one)}"
+            part["metadata"] = _metadata(route.service, "", Side(_side_of(part)))
+            found.append(part)
+    for part in _parts(route, table):
+        if own:
+            part["stat_prefix"] += f".{counted_name(own)}"
+        found.append(part)
+    return found
+
+
+def _of_method(part: Json, method: str) -> bool:
+    """Make a part that takes this method among others take it alone; False for one that does not take it."""
+    headers = part["match"].get("headers", [])
+    reads = any(header == _READS for header in headers)
+    if reads != (method in {"GET", "HEAD"}):
+        return False
+    exact = {"name": ":method", "string_match": {"exact": method}}
+    part["match"] |= {"headers": [exact, *(header for header in headers if header != _READS)]}
+    part["name"] += f":{method}"
+    return True
+
+
+def _side_of(part: Json) -> str:
+    return str(part["metadata"]["filter_metadata"][METADATA]["side"])
+
+
+def counted_name(counted: Counted) -> str:
+    """As a part of the names of counters, which have no '/' and no second dot in a part: `_2fapi_2fauth`."""
+    return re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):02x}", str(counted))
+
+
+def counted_of(name: str) -> Counted:
+    """What `counted_name` names so."""
+    text = re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name)
+    method, _, path = text.rpartition(" ")
+    return Counted(path, method)
 
 
 def _parts(route: Route, table: RoutingTable) -> list[Json]:
@@ -225,7 +284,7 @@ def _choices(weight: int) -> list[tuple[Side, int | None]]:
 def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
     match: Json = {"prefix": "/"} if route.prefix == "/" else {"path_separated_prefix": route.prefix}
     if reads:
-        match["headers"] = [{"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}]
+        match["headers"] = [_READS]
     if share is not None:
         match["runtime_fraction"] = {"default_value": {"numerator": share}}
     fails_over = side is Side.SERVICE and route.failover

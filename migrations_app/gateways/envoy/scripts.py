@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -15,13 +16,14 @@ from pathlib import Path
 
 from migrations_app.gateways import answers
 from migrations_app.gateways.base import RollbackScript, Route, RoutingTable, Side, with_pins
-from migrations_app.gateways.envoy.render import cluster_name, old_side_lines
+from migrations_app.gateways.envoy.render import cluster_name, old_side_rules
 from migrations_app.gateways.pins import JOURNAL_FILE, PINS_FOLDER
 
 SCRIPTS_FOLDER = "rollback"
 INDEX_FILE = "scripts.json"
 _TEMPLATE = Path(__file__).with_name("rollback.sh")
-_KINDS = ("reads", "writes")
+_OF_A_KIND = re.compile(r":(reads|writes)((?::[A-Z]+)?)$")  # the end of a rule's name, a method may follow
+_KNOWN = r":\1:known\2"  # of users that have a number
 
 
 class Scripts:
@@ -36,7 +38,7 @@ class Scripts:
         """Whether any had to be written. Weights and generations make no difference to them."""
         everything = {route.flag for route in table.routes}
         at_zero = with_pins(table, everything)
-        at_zero = RoutingTable(table.plan, 0, table.monolith, at_zero.routes)
+        at_zero = RoutingTable(table.plan, 0, table.monolith, at_zero.routes, counted=table.counted)
         names = {INDEX_FILE, *(script.name for script in scripts)}
         if self._kept == (scripts, at_zero, url) and self._names() == names:
             return False
@@ -83,9 +85,9 @@ class Scripts:
 
 
 def script_of(script: RollbackScript, table: RoutingTable, url: str) -> str:
-    """The script's text. `table` has all routes; those of other flags stay as they are."""
+    """The script's text. `table` has all routes, at weight 0; those of other flags stay as they are."""
     moved = set(script.flags)
-    routes = [route for route in with_pins(table, moved).routes if route.flag in moved]
+    routes = [route for route in table.routes if route.flag in moved]
     flags = [flag for flag in script.flags if any(route.flag == flag for route in routes)]
     count = f"{len(flags)} flag{'' if len(flags) == 1 else 's'}"
     title = "".join(character if character.isprintable() else " " for character in script.title)
@@ -109,13 +111,13 @@ def _data(table: RoutingTable, routes: list[Route], flags: list[str]) -> Iterato
     for route in routes:
         # As it stands in a text within the file.
         yield "prefix", route.prefix, json.dumps(answers.compact(answers.route_status(table, route)))[1:-1]
-        for kind, line in zip(_KINDS, old_side_lines(route, table), strict=True):
-            group = f"{route.service}:{route.prefix}:{kind}"
+        for old_name, line in old_side_rules(route, table):
+            rest = old_name.removeprefix(cluster_name(route.service, Side.MONOLITH))
+            group = f"{route.service}{rest}"
             yield "rule", group, line
             for side in Side:
-                name = f"{cluster_name(route.service, side)}:{route.prefix}:{kind}"
-                yield "name", name, group
-            yield "name", f"{cluster_name(route.service, Side.SERVICE)}:{route.prefix}:{kind}:known", group
+                yield "name", f"{cluster_name(route.service, side)}{rest}", group
+            yield "name", f"{cluster_name(route.service, Side.SERVICE)}{_OF_A_KIND.sub(_KNOWN, rest)}", group
 
 
 def _as_values(script: RollbackScript) -> dict[str, object]:

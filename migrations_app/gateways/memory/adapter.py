@@ -19,6 +19,7 @@ from migrations_app.gateways.base import (
     Address,
     Applied,
     Capabilities,
+    Counted,
     Gateway,
     Journal,
     JournalLine,
@@ -27,16 +28,18 @@ from migrations_app.gateways.base import (
     Rendered,
     RollbackScript,
     Route,
+    RouteTraffic,
     RoutingTable,
     Side,
     SideTraffic,
     Sticky,
+    counted_apart,
     with_pins,
 )
 from migrations_app.gateways.errors import NotConfirmed, Pinned, Rejected, StaleGeneration, Unreachable
 from migrations_app.gateways.notes import as_values, from_values
 from migrations_app.gateways.pins import LIFTED, PINNED, Entry, line_of, parse_journal
-from migrations_app.gateways.tables import check, longest_first
+from migrations_app.gateways.tables import check, longest_first, owner
 
 TABLE_FILE = "table.json"
 _READS = ("GET", "HEAD")
@@ -68,6 +71,7 @@ class MemoryGateway(Gateway):
         self._folder: dict[str, bytes] = {}
         self._running: RoutingTable | None = None
         self._counters: dict[tuple[str, Side], SideTraffic] = {}
+        self._apart: dict[tuple[str, Counted, Side], RouteTraffic] = {}
         self._requests = 0
         self._pins: dict[str, Pin] = {}
         self._scripts: tuple[RollbackScript, ...] = ()
@@ -149,6 +153,19 @@ class MemoryGateway(Gateway):
             silent = {(route.service, side): SideTraffic(0, 0) for route in routes for side in Side}
             return {("", Side.MONOLITH): SideTraffic(0, 0)} | silent | self._counters
 
+    def traffic_of_routes(self) -> dict[tuple[str, Counted, Side], RouteTraffic]:
+        with self._lock:
+            if not self._answers:
+                raise Unreachable("the gateway does not answer")
+            table = self._running
+            silent = {
+                (route.service, one, side): RouteTraffic()
+                for one in (counted_apart(table.counted) if table else ())
+                if table and (route := owner(one, table.routes))
+                for side in Side
+            }
+            return silent | self._apart
+
     def failing_over(self) -> dict[str, str]:
         with self._lock:
             if not self._answers:
@@ -218,7 +235,9 @@ class MemoryGateway(Gateway):
                 if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
                     one = _one(failed, status, milliseconds)
                     request = _Request(bare, question + query, method, headers or {}, failed, one)
-                    return self._serve(self._running, route, request)
+                    served = self._serve(self._running, route, request)
+                    self._count_apart(self._running, request, served, status)
+                    return served
             self._count("", Side.MONOLITH, _one(failed, status, milliseconds))
             return Served(self._running.monolith, path, "", Side.MONOLITH, failed)
 
@@ -240,7 +259,7 @@ class MemoryGateway(Gateway):
     def restart(self) -> None:
         """Start again from what lies ready; the counters begin at zero."""
         with self._lock:
-            self._counters = {}
+            self._counters, self._apart = {}, {}
             try:
                 self._running = with_pins(_parse(self._folder), self._pins)
             except Rejected:
@@ -275,6 +294,18 @@ class MemoryGateway(Gateway):
         self._count(route.service, Side.SERVICE, SideTraffic(1, 1) if down else request.one)
         path = (request.path.removeprefix(route.strip) or "/") + request.query
         return Served(route.upstream, path, route.service, Side.SERVICE, down or request.failed)
+
+    def _count_apart(self, table: RoutingTable, request: _Request, served: Served, status: int) -> None:
+        asked = Counted(request.path, request.method)
+        for counted in counted_apart(table.counted):
+            if counted.holds(asked) and owner(counted, table.routes) == owner(asked, table.routes):
+                over = served.side is Side.SERVICE and served.address == table.monolith
+                seen = 200 if over else max(500, status) if served.failed else status
+                codes = {seen: 1} if seen >= 400 else {}
+                key = (served.service, counted, served.side)
+                one = RouteTraffic(1, codes, latency=request.one.latency)
+                self._apart[key] = self._apart.get(key, RouteTraffic()) + one
+                return
 
     def _count(self, service: str, side: Side, one: SideTraffic) -> None:
         self._counters[service, side] = self._counters.get((service, side), SideTraffic(0, 0)) + one

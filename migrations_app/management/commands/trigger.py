@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from migrations_app.management.base import ActionCommand, Options
-from migrations_app.models import Flag, TriggerState
+from migrations_app.models import Flag, TriggerState, Week
 from migrations_app.planfile.triggers import AnyTrigger, from_rows
 
 
@@ -14,27 +14,35 @@ class Command(ActionCommand):
     help = "The triggers of the plan: what moves a service back by itself, what each last measured, and when it fired."
 
     def add_verbs(self) -> None:
-        self.verb("list", self.list, "every trigger; one is watched while its flag is on")
+        self.verb("list", self.list, "every trigger; one is watched while its flag, or one of its week, is on")
 
     def list(self, options: Options) -> None:
-        known = {(state.flag_id, state.key): state for state in TriggerState.objects.all()}
+        known = {(state.flag_id, state.week_id, state.key): state for state in TriggerState.objects.all()}
+        flags = list(Flag.objects.select_related("service", "week"))
         rows = [
-            _row(flag, trigger, known.get((flag.pk, trigger.key)))
-            for flag in Flag.objects.select_related("service")
+            _row(flag.key, [flag], trigger, known.get((flag.pk, None, trigger.key)))
+            for flag in flags
             for trigger in from_rows(json.dumps(flag.service.triggers))
         ]
-        columns = ["flag", "key", "do", "watched", "state", "value", "limit", "fired_at"]
+        rows += [
+            _row(f"week {week.number}", own, trigger, known.get((None, week.pk, trigger.key)))
+            for week in Week.objects.exclude(triggers=[])
+            if (own := [flag for flag in flags if flag.week_id == week.pk])
+            for trigger in from_rows(json.dumps(week.triggers))
+        ]
+        columns = ["of", "key", "do", "watched", "state", "value", "limit", "fired_at"]
         self.table(options, rows, columns, "The plan has no triggers: nothing goes back by itself.")
 
 
-def _row(flag: Flag, trigger: AnyTrigger, state: TriggerState | None) -> dict[str, Any]:
-    current = state if state and flag.is_on and state.generation == flag.generation else None
+def _row(of: str, flags: list[Flag], trigger: AnyTrigger, state: TriggerState | None) -> dict[str, Any]:
+    on = [flag.generation for flag in flags if flag.is_on]
+    current = state if state and on and state.generation == max(on) else None
     return {
-        "flag": flag.key,
+        "of": of,
         "key": trigger.key,
         "when": trigger.when,
         "do": f"{trigger.do} (dry run)" if trigger.dry_run else trigger.do,
-        "watched": flag.is_on,
+        "watched": bool(on),
         "state": current.state if current else None,
         "value": current.value if current else None,
         "limit": current.limit if current else None,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from migrations_app.gateways.base import Address, RollbackScript, Route, RoutingTable, Sticky, with_pins
+from migrations_app.gateways.base import Address, Counted, RollbackScript, Route, RoutingTable, Sticky, with_pins
 from migrations_app.gateways.envoy.bootstrap import RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.render import render
@@ -51,7 +51,9 @@ def table_of(seed: int, *, weights: dict[str, tuple[int, int | None]]) -> Routin
     )
     secret = "a-secret-of-testers-0123" if odd else ""
     sticky = [None, Sticky(cookie="session"), Sticky(header="x-user"), Sticky(jwt_claim="sub")][seed % 4]
-    return RoutingTable("plan-ü", 41 + seed, Address("monolith.example", 80), routes, sticky, secret)
+    apart = (Counted("/api/auth"), Counted("/api/auth/login", "POST"), Counted("/api/a.b/c"), Counted("/", "GET"))
+    counted = apart if seed % 3 else ()
+    return RoutingTable("plan-ü", 41 + seed, Address("monolith.example", 80), routes, sticky, secret, counted)
 
 
 def folder_with(place: Path, table: RoutingTable, *scripts: RollbackScript) -> Path:

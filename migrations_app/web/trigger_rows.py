@@ -1,0 +1,123 @@
+"""What pages show of triggers: what each watches, what it last measured against what, and what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.db.models.functions import JSONObject
+
+from migrations_app.choices import Breach
+from migrations_app.models import TriggerState
+from migrations_app.planfile.triggers import AnswersTrigger, AnyTrigger, from_rows
+
+from .board import WeekRow
+
+_OF_A_SERVICE = {"rollback": "rolls it back", "pause": "pauses its rollout", "tell": "tells, in the audit log"}
+_OF_A_WEEK = {
+    "rollback": "rolls the week back",
+    "pause": "pauses the week's rollouts",
+    "tell": "tells, in the audit log",
+}
+_WATCHES = {
+    "answers": "Answers",
+    "errors": "Errors",
+    "failover": "Failover",
+    "health": "Failed polls",
+    "latency": "Response time",
+    "query": "A number of others",
+}
+_STATES = {
+    Breach.OK: ("Within", "check"),
+    Breach.BREACHED: ("Past it", "cross"),
+    Breach.NO_DATA: ("Unknown", "unknown"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    """A TriggerState as pages need it."""
+
+    key: str
+    state: Breach
+    value: str
+    limit: str
+    generation: int
+    fired_at: datetime | None
+    fired_value: str
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRow:
+    """One trigger. `state` is None while it is not watched, or has not been looked at since the weight was changed."""
+
+    title: str
+    does: str
+    dry_run: bool
+    state: StateRow | None
+    fired: StateRow | None
+
+    @property
+    def word(self) -> str:
+        return _STATES[self.state.state][0] if self.state else "Not watched"
+
+    @property
+    def icon(self) -> str:
+        return _STATES[self.state.state][1] if self.state else "ring"
+
+
+def states_of(**filters: Any) -> QuerySet[TriggerState, dict[str, Any]]:
+    """What was last measured, as JSON: to be read beside something else, or by itself. See `_read`."""
+    told = JSONObject(
+        key="key",
+        state="state",
+        value="value",
+        limit="limit",
+        generation="generation",
+        fired_at="fired_at",
+        fired_value="fired_value",
+    )
+    return TriggerState.objects.filter(**filters).values_list(told, flat=True)
+
+
+def rows_of_service(
+    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None
+) -> tuple[TriggerRow, ...]:
+    """`states` as `states_of` has them, `generation` of what is watched now, None while nothing is."""
+    return _rows(triggers, states, generation, _OF_A_SERVICE)
+
+
+def rows_of_week(row: WeekRow) -> tuple[TriggerRow, ...]:
+    """No query for a week without triggers."""
+    if not row.week.triggers:
+        return ()
+    on = [one.row.generation for one in row.services if one.row.weight]
+    return _rows(
+        from_rows(json.dumps(row.week.triggers)), states_of(week=row.week.pk), max(on, default=None), _OF_A_WEEK
+    )
+
+
+def _rows(
+    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None, does: dict[str, str]
+) -> tuple[TriggerRow, ...]:
+    known = {state.key: state for state in map(_read, states)}
+    found = []
+    for trigger in triggers:
+        state = known.get(trigger.key)
+        watched = state if state and state.generation == generation else None
+        fired = state if state and state.fired_at else None
+        found.append(TriggerRow(_title(trigger), does[trigger.do], trigger.dry_run, watched, fired))
+    return tuple(found)
+
+
+def _read(told: Mapping[str, Any]) -> StateRow:
+    fired_at = datetime.fromisoformat(told["fired_at"]) if told["fired_at"] else None
+    return StateRow(**{**told, "state": Breach(told["state"]), "fired_at": fired_at})
+
+
+def _title(trigger: AnyTrigger) -> str:
+    return f"Answers of {trigger.counted}" if isinstance(trigger, AnswersTrigger) else _WATCHES[trigger.when]
