@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from controlplane.embedded.children import free_port, wait_until
 from migrations_app.gateways.base import Side
-from migrations_app.models import Service, TrafficCounter, Week
+from migrations_app.models import DowntimeClock, Service, TrafficCounter, Week
 from migrations_app.reconcile.loop import reconcile_all
 from tests.factories import load_tracseq, make_healthy, put_behind
 from tests.faults.system import Child, python
@@ -79,6 +79,7 @@ def estate(transactional_db) -> None:
     reconcile_all()
     now = timezone.now()
     Week.objects.filter(number=1).update(soak=timedelta(hours=48), soak_started_at=now)
+    DowntimeClock.objects.create(week=Week.objects.get(number=1), since=now, counted_until=now)
     TrafficCounter.objects.bulk_create(
         TrafficCounter(
             service=service,
