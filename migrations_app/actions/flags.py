@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .change import Change, Move, shift
+from .no_return import passed_by
 
 
 def set_weight(
@@ -25,11 +27,12 @@ def set_weight(
     reason: str = "",
     seen: int | None = None,
     request_key: UUID | None = None,
+    past_no_return: bool = False,
 ) -> Change:
     """Send `weight` per cent (0-100) of a flag's traffic to its service.
 
     A higher weight than now needs the gate of the flag's week open; a lower one does not. Raises NotPermitted,
-    NotFound, Invalid, Stale, GateClosed.
+    NotFound, Invalid (also for a point of no return without `past_no_return`), Stale, GateClosed.
     """
     if not MONOLITH_WEIGHT <= weight <= SERVICE_WEIGHT:
         raise Invalid(f"The weight is {weight}; it must be from 0 to 100 per cent.")
@@ -37,7 +40,12 @@ def set_weight(
         return roll_back_flag(key=key, actor=actor, reason=reason, request_key=request_key)
     actor.require(Permission.ENABLE, "move traffic to the new side")
     kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
-    return shift(lambda: _move(key, kind, weight), actor=actor, reason=reason, seen=seen, request_key=request_key)
+
+    def find() -> Move:
+        move = _move(key, kind, weight)
+        return replace(move, told=passed_by(move.flags, weight, past_no_return=past_no_return))
+
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
 
 
 def roll_back_flag(

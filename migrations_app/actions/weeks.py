@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -32,25 +33,32 @@ from .change import (
     spend_approval,
 )
 from .fresh import refuse_old_checks, with_fresh_checks
+from .no_return import passed_by
 
 
 def enable_week(
-    *, number: int, actor: Actor, reason: str = "", seen: int | None = None, request_key: UUID | None = None
+    *,
+    number: int,
+    actor: Actor,
+    reason: str = "",
+    seen: int | None = None,
+    request_key: UUID | None = None,
+    past_no_return: bool = False,
 ) -> Change:
     """Move all services of a week fully to the new side, if its gate is open. One that moves no traffic is started.
 
-    Raises NotPermitted, NotFound, Stale, Invalid (a high risk without a reason), or GateClosed.
+    Raises NotPermitted, NotFound, Stale, Invalid (a high risk without a reason, a point of no return without
+    `past_no_return`), or GateClosed.
     """
     actor.require(Permission.ENABLE, "enable weeks")
     if not find_week(number).moves_traffic:
         return _start(number, actor=actor, reason=reason, seen=seen, request_key=request_key)
-    return shift(
-        lambda: _move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT),
-        actor=actor,
-        reason=reason,
-        seen=seen,
-        request_key=request_key,
-    )
+
+    def find() -> Move:
+        move = _move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT)
+        return replace(move, told=passed_by(move.flags, SERVICE_WEIGHT, past_no_return=past_no_return))
+
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
 
 
 def roll_back_week(*, number: int, actor: Actor, reason: str = "", request_key: UUID | None = None) -> Change:
