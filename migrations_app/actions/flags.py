@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -16,7 +15,7 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .change import Change, Move, shift
-from .no_return import passed_by
+from .no_return import told_before
 
 
 def set_weight(
@@ -42,8 +41,7 @@ def set_weight(
     kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
 
     def find() -> Move:
-        move = _move(key, kind, weight)
-        return replace(move, told=passed_by(move.flags, weight, past_no_return=past_no_return))
+        return told_before(_move(key, kind, weight), past_no_return=past_no_return)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
 

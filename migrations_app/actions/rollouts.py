@@ -21,7 +21,7 @@ from migrations_app.roles import Permission
 
 from .change import Change, Move, event_of_click, grow_version, lock_plan, no_change, refuse_spent, refuse_stale, shift
 from .flags import roll_back_flag
-from .no_return import passed_by
+from .no_return import insist, passed_by, told_of
 from .refusals import clipped
 from .week_approvals import use_approval_of_week
 
@@ -111,12 +111,13 @@ def start_rollout(
         if position == len(begin.steps):
             raise Invalid(f"{flag.service.title} is all on the new side already.")
         weight = begin.steps[position].weight
-        passed = passed_by([flag], weight, past_no_return=past_no_return)
+        passed = passed_by([flag], weight)
 
         def carry(event: AuditEvent) -> None:
+            insist(passed, past_no_return=past_no_return)
             Rollout.objects.bulk_create([begin.row(event, actor, reason)])
 
-        told = _told(position, begin.steps) | passed
+        told = _told(position, begin.steps) | told_of(passed)
         return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)

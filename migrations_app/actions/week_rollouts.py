@@ -15,7 +15,7 @@ from migrations_app.models import AuditEvent, Flag, Rollout, Week
 from migrations_app.roles import Permission
 
 from .change import Change, Move, event_of_click, lock_plan, refuse_spent, refuse_stale, shift
-from .no_return import passed_by
+from .no_return import insist, passed_by, told_of
 from .rollouts import Beginning, beginning_of, pause_rollout, resume_rollout
 from .week_approvals import use_approval_of_week
 from .weeks import find_week, roll_back_week
@@ -94,18 +94,19 @@ def _find(
     flags = tuple(one.flag for one in chosen)
     if not chosen:
         earlier = _earlier(number, request_key)
-        rows = Rollout.objects.filter(flag__week=week, generation=earlier.generation if earlier else None)
+        rows = Rollout.objects.filter(flag__week=week, generation=(earlier and earlier.generation) or 0)
         flags = tuple(row.flag for row in rows.select_related("flag__service"))
         if not flags:
             raise Invalid(f"The rollouts of week {number} have changed meanwhile. Nothing was done; look again.")
-    passed = passed_by(flags, weight, past_no_return=past_no_return)
+    passed = passed_by(flags, weight)
 
     def carry(event: AuditEvent) -> None:
+        insist(passed, past_no_return=past_no_return)
         Rollout.objects.bulk_create([one.row(event, actor, reason, whole_week=True) for one in chosen])
         use_approval_of_week(week, {flag.key: weight for flag in flags}, event.at)
 
     steps = {one.flag.key: [step.weight for step in one.steps] for one in chosen}
-    told = {"rollout": {"week": number, "steps": steps}} | passed
+    told = {"rollout": {"week": number, "steps": steps}} | told_of(passed)
     kind, subject = AuditKind.ROLLOUT_STARTED, f"week {number}"
     return Move(kind, subject, f"Week {number}", week, flags, weight, part_of_week=False, told=told, carry=carry)
 
@@ -126,7 +127,7 @@ def _earlier(number: int, request_key: UUID | None) -> AuditEvent | None:
     event = event_of_click(request_key)
     if event is None or (event.kind, event.subject) != (AuditKind.ROLLOUT_STARTED, f"week {number}"):
         return None
-    return event if Rollout.objects.filter(generation=event.generation, ended_at__isnull=True).exists() else None
+    return event if Rollout.objects.filter(generation=event.generation or 0, ended_at__isnull=True).exists() else None
 
 
 def _under_way(week: Week) -> list[Rollout]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -33,7 +32,7 @@ from .change import (
     spend_approval,
 )
 from .fresh import refuse_old_checks, with_fresh_checks
-from .no_return import passed_by
+from .no_return import told_before
 
 
 def enable_week(
@@ -55,8 +54,7 @@ def enable_week(
         return _start(number, actor=actor, reason=reason, seen=seen, request_key=request_key)
 
     def find() -> Move:
-        move = _move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT)
-        return replace(move, told=passed_by(move.flags, SERVICE_WEIGHT, past_no_return=past_no_return))
+        return told_before(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
 

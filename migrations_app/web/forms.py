@@ -18,6 +18,11 @@ class ActionForm(forms.Form):
     reason = forms.CharField(required=False, max_length=1000)
     page = forms.ChoiceField(required=False, choices=[("week", "week"), ("service", "service")])
 
+    @property
+    def knows(self) -> bool:
+        """Whether the box beside a point of no return was ticked."""
+        return "past_no_return" in self.data
+
 
 class RolloutForm(ActionForm):
     """`at` is the index of the step that the page showed."""

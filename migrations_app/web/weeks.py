@@ -21,6 +21,7 @@ from migrations_app.roles import Permission, who_may
 from .access import WebRequest, fresh, requires
 from .approval_panel import approval_panel
 from .board import Board, WeekRow, load_board
+from .downtime import by_service, spans_of
 from .enabling import Enabling
 from .forms import ActionForm, new_key
 from .gate import gate_view, rows_of
@@ -69,6 +70,7 @@ def enable(request: WebRequest, number: int) -> HttpResponseBase:
             reason=said["reason"],
             seen=said["seen"],
             request_key=said["request_key"],
+            past_no_return=form.knows,
         ),
         done="{} is on." if moves else "{} has begun.",
         already="{} was on already." if moves else "{} had begun already.",
@@ -164,7 +166,7 @@ def find_week_row(number: int) -> tuple[Board, WeekRow]:
 
 def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
     """What the page and its live cells have in common: the gate of the start and that of being done."""
-    now = board.now
+    now, titles = board.now, {one.row.service: one.row.title for one in row.services}
     rows, sign_offs = rows_of(row.week)
     done = gate_view(row.done_verdict, Phase.DONE, rows=rows, sign_offs=sign_offs, now=now)
     # Until all is on, what it is done when is read, not ticked. The soak has a place of its own.
@@ -175,6 +177,8 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "gate": gate_view(row.verdict, Phase.START, rows=rows, sign_offs=sign_offs, now=now),
         "done": done,
         "token": f"{row.token}.{done.words}",
+        "outages": spans_of(row.downtime, titles),
+        "down_by_service": by_service(row.downtime, titles),
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
 
