@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from threading import Barrier
 
 import pytest
 from django.db import connection
@@ -24,7 +26,9 @@ from migrations_app.observe.downtime import (
     count_downtime,
 )
 from migrations_app.observe.traffic import store
-from tests.factories import put_behind, tick_all
+from migrations_app.reconcile.loop import reconcile_all
+from migrations_app.tasks import read_traffic
+from tests.factories import memory_gateway, put_behind, tick_all
 
 NEW, OLD = Side.SERVICE, Side.MONOLITH
 SECOND = timedelta(seconds=1)
@@ -340,3 +344,44 @@ def test_the_spans_are_bounded_and_the_sum_is_not(week):
     assert DowntimeSpan.objects.count() == SPANS_KEPT
     assert DowntimeSpan.objects.order_by("begins_at").first().begins_at == NOON + 10 * SECOND
     assert down() == SPANS_KEPT + 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_at_once_count_every_second_once(plan):
+    put_behind(1)
+    Week.objects.filter(number=1).update(started_at=NOON, soak_started_at=NOON)
+    read(0)
+    for second in range(1, 9):
+        store({("rag", NEW): SideTraffic(second, second)}, NOON + second * SECOND)
+    together = Barrier(4)
+
+    def work(_: int) -> list[int]:
+        together.wait(timeout=30)
+        try:
+            return count_downtime(NOON + 8 * SECOND)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as workers:
+        found = list(workers.map(work, range(4)))
+    assert sorted(found) == [[], [], [], [1]]
+    row = clock()
+    assert (row.down, row.requests, row.failed) == (8 * SECOND, 8, 8)
+    assert DowntimeSpan.objects.get().length == 8 * SECOND
+
+
+def test_the_task_that_reads_the_counters_runs_the_clock(plan, settings):
+    put_behind(1)
+    reconcile_all()
+    gateway = memory_gateway()
+    read_traffic()
+    gateway.serve("/api/rag")
+    read_traffic()
+    assert clock().requests == 1
+    gateway.answers = False
+    before = clock()
+    read_traffic()
+    after = clock()
+    assert after.not_known > before.not_known
+    assert after.counted_until > before.counted_until
+    assert after.down == timedelta(0)
