@@ -95,6 +95,14 @@ def test_an_old_page_is_told_so(ready):
     assert weights() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("number", [1, 2, 6])
+def test_what_refreshes_by_itself_has_its_place_on_the_page(manager, number):
+    put_behind(1)
+    page, live = (manager.get(f"/weeks/{number}/{more}").content.decode() for more in ("", "live/"))
+    for part in ("steps-now", "downtime"):
+        assert (f'<div id="{part}"' in live) == (f'<div id="{part}"' in page) == (number != 6)
+
+
 def test_who_may_not_enable_sees_the_steps_without_the_buttons(started, support):
     said = support.get(PAGE).content.decode()
     assert "step 1 of 5" in said.lower()
