@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import timedelta
 
@@ -49,3 +50,17 @@ def in_words(length: timedelta) -> str:
         hours = seconds // 3600
         return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def to_the_second(length: timedelta) -> str:
+    """For people who hold it against a limit: `0.4 s`, `40 s`, `5 min 40 s`, `1 h 2 min`. Never less than it is."""
+    seconds = max(0.0, length.total_seconds())
+    if 0 < seconds < 10:
+        return f"{math.ceil(seconds * 10 - 1e-6) / 10:g} s"
+    whole = math.ceil(seconds - 1e-6)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    minutes = -(-whole // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"

@@ -6,7 +6,7 @@ import logging
 import mmap
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from celery import shared_task
@@ -19,7 +19,7 @@ from django.utils import timezone
 from migrations_app.actions import advance, pins, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway
-from migrations_app.observe import checks, partitions, poller, queries, rollups, route_traffic, traffic
+from migrations_app.observe import checks, downtime, partitions, poller, queries, rollups, route_traffic, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
@@ -73,8 +73,11 @@ def read_traffic() -> None:
     """Read the gateways' counters once, and act on them. That one is away is the reconcile loop's to tell."""
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
-            with suppress(Unreachable):
+            try:
                 traffic.read_once()
+                downtime.count_downtime()
+            except Unreachable:
+                downtime.count_downtime(away=True)
             route_traffic.read_once()
             triggers.watch_triggers()
             advance.advance_rollouts()

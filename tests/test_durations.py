@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations_app.durations import LONGEST, format_duration, in_words, parse_duration
+from migrations_app.durations import LONGEST, format_duration, in_words, parse_duration, to_the_second
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,24 @@ def test_every_whole_number_of_seconds_comes_back(seconds):
 )
 def test_people_read_two_units_at_most(seconds, words):
     assert in_words(timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "0 s"),
+        (0, "0 s"),
+        (0.001, "0.1 s"),
+        (0.4, "0.4 s"),
+        (9.91, "10 s"),
+        (10.2, "11 s"),
+        (59.5, "1 min"),
+        (340, "5 min 40 s"),
+        (299.9, "5 min"),
+        (3600, "1 h"),
+        (3661, "1 h 2 min"),
+        (7 * 86_400, "168 h"),
+    ],
+)
+def test_what_is_held_against_a_limit_is_never_told_as_less_than_it_is(seconds, words):
+    assert to_the_second(timedelta(seconds=seconds)) == words

@@ -15,6 +15,7 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .change import Change, Move, shift
+from .no_return import told_before
 
 
 def set_weight(
@@ -25,11 +26,12 @@ def set_weight(
     reason: str = "",
     seen: int | None = None,
     request_key: UUID | None = None,
+    past_no_return: bool = False,
 ) -> Change:
     """Send `weight` per cent (0-100) of a flag's traffic to its service.
 
     A higher weight than now needs the gate of the flag's week open; a lower one does not. Raises NotPermitted,
-    NotFound, Invalid, Stale, GateClosed.
+    NotFound, Invalid (also for a point of no return without `past_no_return`), Stale, GateClosed.
     """
     if not MONOLITH_WEIGHT <= weight <= SERVICE_WEIGHT:
         raise Invalid(f"The weight is {weight}; it must be from 0 to 100 per cent.", "weight")
@@ -37,9 +39,11 @@ def set_weight(
         return roll_back_flag(key=key, actor=actor, reason=reason, request_key=request_key)
     actor.require(Permission.ENABLE, "move traffic to the new side")
     kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
-    return shift(
-        lambda: _move(key, kind, weight), actor=actor, reason=reason, seen=seen, request_key=request_key, up=True
-    )
+
+    def find() -> Move:
+        return told_before(_move(key, kind, weight), past_no_return=past_no_return)
+
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
 
 
 def roll_back_flag(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,9 @@ from migrations_app.roles import Permission
 
 from .change import Change, Move, event_of_click, grow_version, lock_plan, no_change, refuse_spent, refuse_stale, shift
 from .flags import roll_back_flag
+from .no_return import insist, passed_by, told_of
 from .refusals import clipped
+from .week_approvals import use_approval_of_week
 
 _STEP = "move traffic to the new side in steps"
 _BECAUSE = 300  # characters, of Rollout.paused_because
@@ -46,12 +48,56 @@ def under_way(key: str) -> Rollout | None:
     return rows.filter(flag__key=key, ended_at__isnull=True).first()
 
 
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A rollout that may begin: its steps, and the index of the first one above the flag's weight."""
+
+    flag: Flag
+    part: RolloutPart
+    steps: tuple[Step, ...]
+    position: int
+
+    def row(self, event: AuditEvent, actor: Actor, reason: str, *, whole_week: bool = False) -> Rollout:
+        return Rollout(
+            flag=self.flag,
+            steps=[asdict(step) for step in self.steps],
+            error_rate=self.part.error_rate,
+            p95=self.part.p95,
+            on_failure=self.part.on_failure,
+            position=self.position,
+            weight=self.steps[self.position].weight,
+            generation=event.generation or 0,  # a move has one
+            since=event.at,
+            account=actor.account,
+            started_by=actor.name,
+            started_at=event.at,
+            reason=reason,
+            whole_week=whole_week,
+        )
+
+
+def beginning_of(flag: Flag) -> Beginning:
+    """`flag` comes with its service. Its position is one past the last step when it is all on."""
+    part = RolloutPart.model_validate_json(json.dumps(flag.service.rollout))
+    steps = tuple(Step(step.weight, step.hold.total_seconds(), step.requests) for step in part.effective)
+    return Beginning(
+        flag, part, steps, next((at for at, step in enumerate(steps) if step.weight > flag.weight), len(steps))
+    )
+
+
 def start_rollout(
-    *, key: str, actor: Actor, reason: str = "", seen: int | None = None, request_key: UUID | None = None
+    *,
+    key: str,
+    actor: Actor,
+    reason: str = "",
+    seen: int | None = None,
+    request_key: UUID | None = None,
+    past_no_return: bool = False,
 ) -> Change:
     """Take the first step of the plan that is above the flag's weight, and go on by itself from there.
 
-    Raises NotPermitted, NotFound, Invalid (it is all on already, or a rollout is under way), Stale, GateClosed.
+    Raises NotPermitted, NotFound, Invalid (it is all on already, a rollout is under way, or a point of no return
+    without `past_no_return`), Stale, GateClosed.
     """
     actor.require(Permission.ENABLE, _STEP)
 
@@ -60,34 +106,18 @@ def start_rollout(
         earlier = event_of_click(request_key)
         if (row := under_way(key)) and not (earlier and row.generation == earlier.generation):
             raise Invalid(f"{flag.service.title} is at {row.place} of a rollout already.")
-        part = RolloutPart.model_validate_json(json.dumps(flag.service.rollout))
-        steps = [Step(step.weight, step.hold.total_seconds(), step.requests) for step in part.effective]
-        if row:
-            position = row.position
-        else:
-            position = next((at for at, step in enumerate(steps) if step.weight > flag.weight), len(steps))
-        if position == len(steps):
+        begin = beginning_of(flag)
+        position = row.position if row else begin.position
+        if position == len(begin.steps):
             raise Invalid(f"{flag.service.title} is all on the new side already.")
-        weight = steps[position].weight
+        weight = begin.steps[position].weight
+        passed = passed_by([flag], weight)
 
         def carry(event: AuditEvent) -> None:
-            Rollout.objects.create(
-                flag=flag,
-                steps=[asdict(step) for step in steps],
-                error_rate=part.error_rate,
-                p95=part.p95,
-                on_failure=part.on_failure,
-                position=position,
-                weight=weight,
-                generation=event.generation or 0,  # a move has one
-                since=event.at,
-                account=actor.account,
-                started_by=actor.name,
-                started_at=event.at,
-                reason=reason,
-            )
+            insist(passed, past_no_return=past_no_return)
+            Rollout.objects.bulk_create([begin.row(event, actor, reason)])
 
-        told = _told(position, steps)
+        told = _told(position, begin.steps) | told_of(passed)
         return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
@@ -126,9 +156,13 @@ def step_to(
 
         def carry(event: AuditEvent) -> None:
             Rollout.objects.filter(pk=row.pk).update(generation=event.generation, since=event.at, **values)
+            if row.whole_week and position > row.position:
+                use_approval_of_week(row.flag.week, {key: steps[position].weight}, event.at)
 
         told = _told(position, steps, paused=stay)
-        return _move(row.flag, AuditKind.ROLLOUT_STEPPED, steps[position].weight, told, carry)
+        move = _move(row.flag, AuditKind.ROLLOUT_STEPPED, steps[position].weight, told, carry)
+        # What was started with its week goes on as the week may: by its approval, with all of its services healthy.
+        return replace(move, part_of_week=not row.whole_week)
 
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
 

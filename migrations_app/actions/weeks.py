@@ -36,26 +36,31 @@ from .change import (
 )
 from .dependents import weeks_resting_on
 from .fresh import refuse_old_checks, with_fresh_checks
+from .no_return import told_before
 
 
 def enable_week(
-    *, number: int, actor: Actor, reason: str = "", seen: int | None = None, request_key: UUID | None = None
+    *,
+    number: int,
+    actor: Actor,
+    reason: str = "",
+    seen: int | None = None,
+    request_key: UUID | None = None,
+    past_no_return: bool = False,
 ) -> Change:
     """Move all services of a week fully to the new side, if its gate is open. One that moves no traffic is started.
 
-    Raises NotPermitted, NotFound, Stale, Invalid (a high risk without a reason), or GateClosed.
+    Raises NotPermitted, NotFound, Stale, Invalid (a high risk without a reason, a point of no return without
+    `past_no_return`), or GateClosed.
     """
     actor.require(Permission.ENABLE, "enable weeks")
     if not find_week(number).moves_traffic:
         return _start(number, actor=actor, reason=reason, seen=seen, request_key=request_key)
-    return shift(
-        lambda: _move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT),
-        actor=actor,
-        reason=reason,
-        seen=seen,
-        request_key=request_key,
-        up=True,
-    )
+
+    def find() -> Move:
+        return told_before(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
+
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
 
 
 def roll_back_week(

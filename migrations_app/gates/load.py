@@ -58,6 +58,8 @@ class FlagRow(NamedTuple):
     health_path: str
     new_side_only: bool
     prefixes: list[str]
+    point_of_no_return: str
+    rollout: str | None  # the one under way, as JSON: state, position, steps, generation, since (as above), because
 
     @property
     def changed_at(self) -> datetime | None:
@@ -254,7 +256,8 @@ _OF_A_WEEK = {
 def _weeks(plan: Plan | None) -> Sequence[Week]:
     """All of them, in order, with what is in _OF_A_WEEK."""
     # As expressions of the ORM these take longer to put in words than to answer.
-    rows = Week.objects.annotate(**{name: RawSQL(sql, ()) for name, sql in _OF_A_WEEK.items()})  # noqa: S611  # constants
+    rows = Week.objects.select_related("downtime_clock")
+    rows = rows.annotate(**{name: RawSQL(sql, ()) for name, sql in _OF_A_WEEK.items()})  # noqa: S611  # constants
     if plan is None:
         # The document of a long plan takes longer to read than all the rest.
         return list(rows.select_related("plan").defer("plan__document"))
@@ -300,7 +303,12 @@ _FLAGS_AND_HEALTH = """
             extract(epoch FROM flag.changed_at)::float8 AS changed,
             service.id AS service_id, service.key AS service, service.title, service.area, service.owner, service.host,
             service.port, service.strip, service.health_path, service.new_side_only,
-            coalesce(routes.prefixes, '{}') AS prefixes, service.position
+            coalesce(routes.prefixes, '{}') AS prefixes, service.point_of_no_return,
+            CASE WHEN rollout.id IS NOT NULL THEN json_build_array(
+                rollout.state, rollout.position, rollout.steps, rollout.generation, extract(epoch FROM rollout.since),
+                rollout.paused_because
+            )::text END AS rollout,
+            service.position
         FROM migrations_app_flag AS flag
         JOIN migrations_app_week AS week ON week.id = flag.week_id
         JOIN migrations_app_service AS service ON service.id = flag.service_id
@@ -308,6 +316,7 @@ _FLAGS_AND_HEALTH = """
             SELECT service_id, array_agg(prefix::text ORDER BY prefix COLLATE "C") AS prefixes
             FROM migrations_app_route GROUP BY service_id
         ) AS routes ON routes.service_id = service.id
+        LEFT JOIN migrations_app_rollout AS rollout ON rollout.flag_id = flag.id AND rollout.ended_at IS NULL
     ) AS whole
     FULL JOIN migrations_app_healthstate AS health ON health.target = whole.service
     ORDER BY whole.position, whole.flag

@@ -268,9 +268,27 @@ class RollbackRehearsed(CheckParameters):
     under: Annotated[Span, Field(description="What the gateway may take to confirm.")] = timedelta(seconds=2)
 
 
+class Downtime(CheckParameters):
+    """Holds while a week's services were down for less time than its target, counted by its downtime clock.
+
+    Measures the clock, from the week's first move on; planned maintenance is not in it. Unknown while what is not known
+    would decide, unless `not_known` is held, and when no request was counted.
+    """
+
+    week: Annotated[int | None, Field(ge=1, description="Number of the week; the line's own unless told.")] = None
+    under: Annotated[
+        Length | None, Field(description="Less than this, 0s: none; the week's own target unless told.")
+    ] = None
+    not_known: Annotated[
+        Literal["unknown", "held"],
+        Field(description="What time counts as of which nobody can tell: unknown, or no downtime (held)."),
+    ] = "unknown"
+
+
 CHECK_PARAMETERS: dict[str, type[CheckParameters]] = {
     "backup_fresh": BackupFresh,
     "data_migrated": DataMigrated,
+    "downtime": Downtime,
     "endpoint_answers": EndpointAnswers,
     "flags_on": FlagsOn,
     "jwt_compatible": JwtCompatible,

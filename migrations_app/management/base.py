@@ -32,6 +32,13 @@ class Exit(IntEnum):
     UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
 
 
+def past_no_return(parser: ArgumentParser) -> None:
+    """The option that a service past its point of no return is not turned on without."""
+    parser.add_argument(
+        "--past-no-return", action="store_true", help="you know that the old side cannot serve it again once it is on"
+    )
+
+
 @contextmanager
 def database_told() -> Iterator[None]:
     """Say in one sentence that the database does not answer. Raises CommandError, which leaves with 1."""

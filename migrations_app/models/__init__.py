@@ -3,6 +3,7 @@
 from .approvals import Approval, ApprovalRequest
 from .audit import AuditEvent
 from .checklists import CheckResult, Evidence, Prerequisite, SignOff
+from .downtime import DowntimeClock, DowntimeSpan
 from .freezes import Freeze
 from .gateways import Confirmation, Gateway, Refusal
 from .health import HealthChange, HealthSample, HealthState, PollLateness
@@ -36,6 +37,8 @@ __all__ = [
     "AuditEvent",
     "CheckResult",
     "Confirmation",
+    "DowntimeClock",
+    "DowntimeSpan",
     "Evidence",
     "Flag",
     "Freeze",

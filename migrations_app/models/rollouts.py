@@ -33,6 +33,9 @@ class Rollout(models.Model):
     weight = models.PositiveSmallIntegerField()
     generation = models.PositiveBigIntegerField(help_text="Of the change to this step.")
     since = models.DateTimeField()
+    whole_week = models.BooleanField(
+        default=False, db_default=False, help_text="Started with its week, under its gate."
+    )
     paused_because = models.CharField(max_length=300, blank=True)
 
     account = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")

@@ -29,6 +29,13 @@ class Service(models.Model):
     failover = models.BooleanField(
         default=True, db_default=True, help_text="The gateway may let the monolith answer in its place."
     )
+    point_of_no_return = models.CharField(
+        max_length=200,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What keeps the old side from serving it again.",
+    )
     rollout = models.JSONField(default=dict, blank=True, help_text="Its steps: planfile.rollout.RolloutPart.")
     triggers = models.JSONField(default=list, blank=True, help_text="What moves it back: planfile.triggers.")
     counted = models.JSONField(

@@ -36,6 +36,12 @@ class Week(models.Model):
     approvals_needed = models.PositiveSmallIntegerField(default=0)
     approver_role = models.CharField(max_length=80, blank=True, help_text="The role whose approvals count.")
     approval_valid_for = models.DurationField(default=timedelta(hours=24))
+    downtime_under = models.DurationField(
+        null=True, help_text="Its downtime stays under this; 0: none. Null: no target."
+    )
+    downtime_share = models.PositiveSmallIntegerField(
+        default=50, db_default=50, help_text="Per cent of a service's requests that fail while it is down."
+    )
 
     triggers = models.JSONField(
         default=list, blank=True, db_default=Value([], JSONField()), help_text="What moves it back: planfile.triggers."
@@ -68,6 +74,9 @@ class Week(models.Model):
                 condition=Q(status=WeekStatus.DONE, done_at__isnull=False) & ~Q(done_by="")
                 | (~Q(status=WeekStatus.DONE) & Q(done_at__isnull=True, done_by="")),
                 name="week_done_has_a_time_and_a_person",
+            ),
+            models.CheckConstraint(
+                condition=Q(downtime_share__range=(1, 100)), name="week_downtime_share_within_1_100"
             ),
             models.CheckConstraint(
                 condition=Q(approvals_needed=0) | ~Q(approver_role=""), name="week_approvals_name_a_role"

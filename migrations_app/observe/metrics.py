@@ -31,6 +31,7 @@ from migrations_app.models import (
     PollLateness,
     TrafficCounter,
     TriggerState,
+    Week,
 )
 from migrations_app.models.health import LATE_BOUNDS, MONOLITH_TARGET, NO_LATENESS
 
@@ -65,6 +66,7 @@ def read(audit: AuditCounts, now: datetime | None = None) -> list[Metric]:
         *_lateness(),
         *_weeks(weeks, now),
         *_triggers(flags),
+        *_downtime(now),
         *_traffic(),
         *_audit(audit.read()),
     ]
@@ -246,6 +248,24 @@ def _left(week: SeenWeek, now: datetime) -> timedelta:
     """All of it while the clock stands still."""
     until = week.soaks_until()
     return week.soak if until is None else max(until - now, timedelta(0))
+
+
+def _downtime(now: datetime) -> Iterator[Metric]:
+    """Of weeks that have begun; what is allowed of all that have a target."""
+    down = gauge(
+        "week_downtime_seconds", "How long services of the week were down, since its first move.", labels=["week"]
+    )
+    limit = gauge("week_downtime_limit_seconds", "How long they may be; 0: never.", labels=["week"])
+    unknown = gauge("week_downtime_unknown_seconds", "Of that time, what nobody can tell of.", labels=["week"])
+    rows = Week.objects.exclude(downtime_clock__isnull=True, downtime_under__isnull=True)
+    for row in rows.select_related("downtime_clock"):
+        label, clock = (str(row.number),), getattr(row, "downtime_clock", None)
+        if row.downtime_under is not None:
+            limit.add_metric(label, row.downtime_under.total_seconds())
+        if clock is not None:
+            down.add_metric(label, clock.down.total_seconds())
+            unknown.add_metric(label, clock.not_known_at(now).total_seconds())
+    yield from (down, limit, unknown)
 
 
 def _traffic() -> Iterator[Metric]:

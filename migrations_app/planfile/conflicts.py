@@ -55,6 +55,9 @@ def _promise_changes(old: WeekPart, new: WeekPart) -> Iterator[str]:
         yield f"its risk cannot change from {old.risk} to {new.risk}"
     if old.soak != new.soak:
         yield f"its soak cannot change from {format_duration(old.soak)} to {format_duration(new.soak)}"
+    if old.downtime is not None and old.downtime != new.downtime:
+        told = new.downtime.words() if new.downtime else "no target"
+        yield f"its downtime cannot change from {old.downtime.words()} to {told}"
     if old.moves_traffic != new.moves_traffic:
         yield "moves_traffic cannot change"
     if old.after != new.after:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from migrations_app.durations import format_duration
+from migrations_app.planfile.downtime import DowntimePart
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
 from migrations_app.planfile.rollout import RolloutPart
@@ -92,7 +93,7 @@ def _routing(plan: Plan) -> tuple[Any, ...]:
     services = sorted(
         (
             *(item.key, item.flag, sorted(item.routes), item.upstream, item.strip, item.health_path, item.timeout),
-            item.failover and not item.new_side_only,
+            item.fails_over,
         )
         for item in plan.services
     )
@@ -198,7 +199,7 @@ def _show(value: object) -> str:
 
 
 def _show_part(value: Part) -> str:
-    if isinstance(value, HealthPart | RolloutPart):
+    if isinstance(value, DowntimePart | HealthPart | RolloutPart):
         return value.words()
     if isinstance(value, TriggerPart):
         return words(value)

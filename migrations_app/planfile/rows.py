@@ -27,6 +27,7 @@ from migrations_app.models import (
     Week,
 )
 from migrations_app.models import Plan as PlanRow
+from migrations_app.models.downtime import HALF
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.planfile import triggers
 from migrations_app.planfile.diff import same_check, same_promise
@@ -143,6 +144,8 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
         "approver_role": approvals.role if approvals.count else "",
         "approval_valid_for": approvals.valid_for,
         "triggers": triggers.rows(week.triggers),
+        "downtime_under": week.downtime.under if week.downtime else None,
+        "downtime_share": week.downtime.share if week.downtime else HALF,
     }
     if found is not None and grow:
         values["version"] = found.version + 1
@@ -171,7 +174,8 @@ def _service(
         "health": service.health.row(),
         "strip": service.strip,
         "timeout": service.timeout,
-        "failover": service.failover,
+        "failover": service.failover and service.point_of_no_return is None,
+        "point_of_no_return": service.point_of_no_return or "",
         "rollout": service.rollout.row(),
         "triggers": triggers.rows(service.triggers),
         "counted": [asdict(one) for one in apart],

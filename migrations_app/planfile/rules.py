@@ -36,6 +36,7 @@ def check(file: str, root: Node) -> list[Problem]:
         _upstreams,
         _routes,
         _flags,
+        _failover,
         _weeks,
         _order,
         _values,
@@ -194,6 +195,27 @@ def _flags(document: _Document) -> Iterator[tuple[Loc, str]]:
             yield [*loc, "flag"], f"no week moves the flag '{own}'; name it in the 'flags' of one week"
 
 
+def _failover(document: _Document) -> Iterator[tuple[Loc, str]]:
+    """What the monolith cannot serve does not fail over to it, and no trigger waits for that."""
+    for loc, service in document.services:
+        told, past = service.get("failover"), service.text("point_of_no_return")
+        if past is not None and told is not None and told.value is True:
+            line = _line(document, [*loc, "point_of_no_return"])
+            yield [*loc, "failover"], f"is true, but line {line} says that past a point the old side cannot serve it"
+        never = "it has a point_of_no_return" if past is not None else ""
+        if told is not None and told.value is False:
+            never = "its failover is false"
+        alone = service.get("new_side_only")
+        if alone is not None and alone.value is True:
+            never = "the monolith never had it"
+        for where, trigger in _items(service, "triggers", loc):
+            if never and trigger.text("when") == "failover":
+                yield (
+                    [*where, "when"],
+                    f"failover never comes about: {never}, so the monolith never answers in its place",
+                )
+
+
 def _weeks(document: _Document) -> Iterator[tuple[Loc, str]]:
     for loc, week in document.weeks:
         flags, moves = week.get("flags"), week.get("moves_traffic")
@@ -236,7 +258,9 @@ def _order(document: _Document) -> Iterator[tuple[Loc, str]]:
 
 def _values(document: _Document) -> Iterator[tuple[Loc, str]]:
     """A key without a value, where the schema has a use for nothing, is an oversight in a file."""
-    places: list[tuple[Loc, Node, tuple[str, ...]]] = [(loc, week, ("approvals",)) for loc, week in document.weeks]
+    places: list[tuple[Loc, Node, tuple[str, ...]]] = [
+        (loc, week, ("approvals", "downtime")) for loc, week in document.weeks
+    ]
     places += [(loc, item, ("check", "valid_for")) for items in document.prerequisites for loc, item in items]
     places += [(loc, item, ("check", "key")) for items in document.done_when for loc, item in items]
     polled = [(loc, service.get("health")) for loc, service in document.services]
@@ -245,6 +269,7 @@ def _values(document: _Document) -> Iterator[tuple[Loc, str]]:
     if (gateway := document.root.get("gateway")) is not None:
         places.append((["gateway"], gateway, ("sticky",)))
     steps = [(loc, service.get("rollout")) for loc, service in document.services]
+    places += [(loc, service, ("point_of_no_return",)) for loc, service in document.services]
     places += [([*loc, "rollout"], rollout, ("template", "p95")) for loc, rollout in steps if rollout is not None]
     for loc, node, keys in places:
         for key in keys:
@@ -364,7 +389,10 @@ def _one_or_more(given: Node, key: str, where: Loc) -> list[tuple[Loc, object]]:
 
 
 def _sensible(name: str, given: Node | None, where: Loc, week: Node) -> Iterator[tuple[Loc, str]]:
-    """Checks of the week's own services can never hold in a week that has none."""
+    """Checks of the week's own services, or target, can never hold in a week that has none."""
+    alone = given is None or (given.get("under") is None and given.get("week") is None)
+    if name == "downtime" and week.get("downtime") is None and alone:
+        yield where, "the week has no 'downtime' to go by; give it one, or say 'under' here"
     flags = week.get("flags")
     if flags is not None and flags.items():
         return

@@ -34,6 +34,7 @@ from migrations_app.gates.parameters import CHECK_PARAMETERS, Length, Span, matc
 from migrations_app.gateways.base import Counted, Sticky, counted_apart
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check_sticky
+from migrations_app.planfile.downtime import DowntimePart
 from migrations_app.planfile.health import HealthPart
 from migrations_app.planfile.part import Part
 from migrations_app.planfile.rollout import RolloutPart, StepPart
@@ -258,6 +259,10 @@ class ServicePart(Part):
     failover: Annotated[
         bool, Field(description="The gateway lets the monolith answer what it does not; false once that cannot.")
     ] = True
+    point_of_no_return: Annotated[
+        Line | None,
+        Field(description="Why the old side cannot serve it again once it is on; then nothing fails over to it."),
+    ] = None
     rollout: Annotated[
         RolloutPart, Field(description="In which steps its traffic moves.", json_schema_extra={"default": {}})
     ] = RolloutPart()
@@ -268,6 +273,11 @@ class ServicePart(Part):
     ] = ()
     new_side_only: Annotated[bool, Field(description="The monolith never had it.")] = False
     weight: Annotated[int, Field(ge=0, le=100, description="Per cent on the new side at the first load.")] = 0
+
+    @property
+    def fails_over(self) -> bool:
+        """Whether the monolith may answer in its place: it has what that takes, and the plan does not forbid it."""
+        return self.failover and not self.new_side_only and self.point_of_no_return is None
 
 
 def done_key(position: int) -> str:
@@ -359,6 +369,9 @@ class WeekPart(Part):
         AfterValidator(keys_once),
     ] = ()
     soak: Annotated[Soak, Field(description="How long it must stay stable, such as 48h.")] = timedelta(0)
+    downtime: Annotated[
+        DowntimePart | None, Field(description="How much there may be; it is counted all the same without a target.")
+    ] = None
     done_when: Annotated[
         tuple[Annotated[DonePart, WrapValidator(_sentence)], ...],
         Field(min_length=1, description="A sentence each, which a person ticks, or a group of keys with a check."),

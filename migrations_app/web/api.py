@@ -53,7 +53,13 @@ class Body(BaseModel):
     reason: Annotated[str, Field(max_length=1000), AfterValidator(_storable)] = ""
 
 
-class WeightBody(Body):
+class EnableBody(Body):
+    """`past_no_return`: a point of no return that the plan tells of is passed knowingly."""
+
+    past_no_return: bool = False
+
+
+class WeightBody(EnableBody):
     weight: Annotated[int, Field(ge=0, le=100)]
 
 
@@ -104,7 +110,12 @@ ENDPOINTS = (
         "api-flag-weight",
         Permission.ENABLE,
         "Send `weight` per cent of a service to the new side. Up needs the gate open, down does not; 0 rolls back.",
-        lambda asked: set_weight(key=asked.at["key"], weight=asked.body.weight, **asked.click),
+        lambda asked: set_weight(
+            key=asked.at["key"],
+            weight=asked.body.weight,
+            past_no_return=asked.body.past_no_return,
+            **asked.click,
+        ),
         WeightBody,
         '{"weight": 25, "reason": "first quarter"}',
     ),
@@ -121,8 +132,10 @@ ENDPOINTS = (
         "weeks/<int:number>/enable",
         "api-week-enable",
         Permission.ENABLE,
-        "Move all services of a week to the new side, if its gate is open. A high risk needs a reason.",
-        lambda asked: enable_week(number=asked.at["number"], **asked.click),
+        "Move all services of a week to the new side, if its gate is open. A high risk needs a reason, and a point of no "
+        "return `past_no_return`.",
+        lambda asked: enable_week(number=asked.at["number"], past_no_return=asked.body.past_no_return, **asked.click),
+        EnableBody,
         example='{"reason": "as planned"}',
     ),
     Endpoint(

@@ -17,12 +17,15 @@ from migrations_app.gates.load import FlagRow, Gates, TargetHealth, load_gates
 from migrations_app.gates.verdict import Line, LineKind, Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
 from migrations_app.models import Flag, Gateway, Plan, Service, Week
+from migrations_app.models.gateways import verified_at
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.last_minute import last_minute
 
+from .downtime import Downtime
 from .gate import anchor_of
 from .gate import state_of as state_of_line
 from .gateway_state import FlagState, GatewayState, flag_state, state_of, words_of
+from .steps import StepNow, generations_of
 
 # Columns of a FlagRow as `from_db` wants them: as the fields stand in the models. What is missing is loaded when asked.
 SERVICE_FIELDS = [
@@ -87,6 +90,7 @@ class ServiceRow:
     traffic: Traffic
     gateways: list[Gateway]
     now: datetime
+    step: StepNow | None = None  # of the rollout that is under way
 
     @cached_property
     def service(self) -> Service:
@@ -121,6 +125,11 @@ class ServiceRow:
     def by_gateway(self) -> list[tuple[Gateway, FlagState]]:
         """What each gateway says of it."""
         return [(gateway, flag_state(self.flag, [gateway], self.now)) for gateway in self.gateways]
+
+    @property
+    def passed_point(self) -> str:
+        """What keeps the old side from serving it again, once it is on; "" for nothing."""
+        return self.row.point_of_no_return if self.row.weight > MONOLITH_WEIGHT else ""
 
     @property
     def alarming(self) -> bool:
@@ -163,6 +172,40 @@ class WeekRow:
     @cached_property
     def any_on(self) -> bool:
         return any(one.row.weight > MONOLITH_WEIGHT for one in self.services)
+
+    @cached_property
+    def steps(self) -> list[StepNow]:
+        """Of the rollouts of the week that are under way."""
+        return [one.step for one in self.services if one.step]
+
+    @property
+    def steps_words(self) -> str:
+        """Those in a few words: `Step 2 of 5, 5 %`, `3 services in steps, 1 paused`."""
+        if len(self.steps) == 1:
+            return self.steps[0].place + (", paused" if self.steps[0].paused else "")
+        paused = sum(step.paused for step in self.steps)
+        return f"{len(self.steps)} services in steps" + (f", {paused} paused" if paused else "")
+
+    @property
+    def steps_icon(self) -> str:
+        return "warn" if any(step.paused for step in self.steps) else "half"
+
+    @property
+    def running_steps(self) -> bool:
+        return any(not step.paused for step in self.steps)
+
+    @property
+    def paused_steps(self) -> bool:
+        return any(step.paused for step in self.steps)
+
+    @property
+    def steps_to_start(self) -> bool:
+        """A service of it is neither all on nor in a rollout."""
+        return any(one.step is None and one.row.weight < SERVICE_WEIGHT for one in self.services)
+
+    @cached_property
+    def downtime(self) -> Downtime:
+        return Downtime.of(self.week, self.now)
 
     @property
     def all_on(self) -> bool:
@@ -345,11 +388,14 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
         return None
     gates = load_gates(Phase.START, Phase.DONE, plan=plan)
     counted = last_minute(gates.now).requests()
+    asked = generations_of([row for rows in gates.flags.values() for row in rows])
+    confirmed = verified_at(asked) if asked else {}
 
     def service(week: Week, row: FlagRow) -> ServiceRow:
         sides = counted.get(row.service)
         traffic = Traffic(sides.get(Side.MONOLITH, 0), sides.get(Side.SERVICE, 0)) if sides else Traffic()
-        return ServiceRow(row, week, _cell(gates.health.get(row.service)), traffic, gateways, gates.now)
+        step = StepNow.of(row, confirmed, plan, gates.now)
+        return ServiceRow(row, week, _cell(gates.health.get(row.service)), traffic, gateways, gates.now, step)
 
     rows = [
         WeekRow(

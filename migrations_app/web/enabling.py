@@ -8,6 +8,7 @@ from functools import cached_property
 from django.urls import reverse
 
 from migrations_app.choices import Risk
+from migrations_app.gateways.base import MONOLITH_WEIGHT
 
 from .board import ServiceRow, WeekRow
 
@@ -36,8 +37,17 @@ class Enabling:
 
     @property
     def asks(self) -> bool:
-        """A dialog, and a reason, before it happens."""
+        """A dialog before it happens."""
+        return self.needs_reason or bool(self.points)
+
+    @property
+    def needs_reason(self) -> bool:
         return self.week.week.risk == Risk.HIGH
+
+    @property
+    def points(self) -> list[ServiceRow]:
+        """The services that pass a point of no return by it."""
+        return [one for one in self.services if one.row.point_of_no_return and one.row.weight == MONOLITH_WEIGHT]
 
     @cached_property
     def open(self) -> bool:

@@ -41,6 +41,7 @@ def enable(request: WebRequest, key: str) -> HttpResponseBase:
             reason=said["reason"],
             seen=said["seen"],
             request_key=said["request_key"],
+            past_no_return=form.knows,
         ),
         done="{} is on.",
         already="{} was on already.",

@@ -19,6 +19,11 @@ class ActionForm(forms.Form):
     page = forms.ChoiceField(required=False, choices=[("week", "week"), ("service", "service")])
     with_later = forms.BooleanField(required=False)
 
+    @property
+    def knows(self) -> bool:
+        """Whether the box beside a point of no return was ticked."""
+        return "past_no_return" in self.data
+
 
 class PinsForm(ActionForm):
     """Which flags. The action knows which are pinned."""

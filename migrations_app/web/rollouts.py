@@ -1,8 +1,9 @@
-"""A rollout from the page of its service: start, pause, resume, one step back, to a step."""
+"""A rollout from the page of its service, or those of a week from its page: start, pause, resume, back, to a step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.http.response import HttpResponseBase
@@ -12,11 +13,13 @@ from django.views.decorators.http import require_http_methods
 
 from migrations_app.actions.change import Change
 from migrations_app.actions.rollouts import pause_rollout, resume_rollout, start_rollout, step_back, step_to
+from migrations_app.actions.week_rollouts import pause_week_rollout, resume_week_rollout, start_week_rollout
 from migrations_app.actor import Actor
-from migrations_app.models import Flag
+from migrations_app.models import Flag, Week
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
+from .acting import act_on_week
 from .forms import ActionForm, RolloutForm, StepForm
 from .notices import answer, carry_out, invalid
 from .services import show_service
@@ -29,7 +32,8 @@ _methods = require_http_methods(["GET", "HEAD", "POST"])
 @fresh
 def start(request: WebRequest, key: str) -> HttpResponseBase:
     form = ActionForm(request.POST)
-    return _act(request, key, form, start_rollout, done="The rollout of {} is under way.")
+    start = partial(start_rollout, past_no_return=form.knows)
+    return _act(request, key, form, start, done="The rollout of {} is under way.")
 
 
 @_methods
@@ -62,6 +66,51 @@ def back(request: WebRequest, key: str) -> HttpResponseBase:
 def step(request: WebRequest, key: str) -> HttpResponseBase:
     form = StepForm(request.POST)
     return _act(request, key, form, step_to, ("at", "position"), done="{} has taken the step.")
+
+
+@_methods
+@requires(Permission.VIEW_PLAN)
+@fresh
+def start_week(request: WebRequest, number: int) -> HttpResponseBase:
+    """The rollouts of a whole week. Here and below a GET only leads back to its page."""
+    form = ActionForm(request.POST)
+    start = partial(start_week_rollout, past_no_return=form.knows)
+    return _act_on_week(request, number, form, start, done="The rollout of {} is under way.")
+
+
+@_methods
+@requires(Permission.VIEW_PLAN)
+@fresh
+def pause_week(request: WebRequest, number: int) -> HttpResponseBase:
+    form = ActionForm(request.POST)
+    return _act_on_week(request, number, form, pause_week_rollout, done="The rollout of {} is paused.", waits=False)
+
+
+@_methods
+@requires(Permission.VIEW_PLAN)
+@fresh
+def resume_week(request: WebRequest, number: int) -> HttpResponseBase:
+    form = ActionForm(request.POST)
+    return _act_on_week(request, number, form, resume_week_rollout, done="The rollout of {} goes on.", waits=False)
+
+
+def _act_on_week(
+    request: WebRequest, number: int, form: ActionForm, act: Callable[..., Change], *, done: str, waits: bool = True
+) -> HttpResponseBase:
+    get_object_or_404(Week, number=number)
+    if request.method != "POST":
+        return redirect("week", number)
+    return act_on_week(
+        request,
+        number,
+        form,
+        lambda click: act(number=number, reason=form.cleaned_data["reason"], **click),
+        done=done,
+        already="{}: nothing had to change.",
+        refused="No step was taken",
+        anchor="in-steps",
+        waits=waits,
+    )
 
 
 def _act(

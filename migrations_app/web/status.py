@@ -26,8 +26,9 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health, WeekStatus
+from migrations_app.durations import to_the_second
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
-from migrations_app.models import Flag, Gateway, MaintenanceWindow, Plan
+from migrations_app.models import Flag, Gateway, MaintenanceWindow, Plan, Week
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.areas import uptime_of_area
 from migrations_app.observe.history import Summary, summaries
@@ -102,7 +103,7 @@ def load_status() -> Status | None:
     windows = announced(now, ANNOUNCED)
     areas, uptimes = [], []
     old_days = _days(known.get(MONOLITH_TARGET), now)
-    for flag in Flag.objects.select_related("service", "week"):
+    for flag in Flag.objects.select_related("service", "week__downtime_clock"):
         service, week = flag.service, flag.week
         requests, errors = counted.get(service.key, (0, 0))
         state = flag_state(flag, seen or gateways, now)
@@ -124,6 +125,7 @@ def load_status() -> Status | None:
             today=now.astimezone(zone).date(),
             pinned=state.pinned,
             failing_over=any(service.key in row.failing_over for row in seen),
+            down_for=_down_for(week, service.key),
             maintenance=_planned(windows, _serving(service.key, state.runs, flag.weight), zone),
         )
         areas.append(area_of(facts))
@@ -131,6 +133,13 @@ def load_status() -> Status | None:
         old = None if service.new_side_only else old_days
         uptimes.append(tuple(uptime_of_area(moves.get(flag.key, ()), flag.weight, new_days, old, now)))
     return Status(plan.title, now.astimezone(zone), tuple(areas), tuple(uptimes))
+
+
+def _down_for(week: Week, service: str) -> str:
+    """How long this service alone has not worked since its week began; "" for not at all, or once the week is done."""
+    clock = getattr(week, "downtime_clock", None)
+    seconds = clock.of_services.get(service) if clock and week.status != WeekStatus.DONE else None
+    return to_the_second(timedelta(seconds=seconds)) if seconds else ""
 
 
 def _serving(service: str, runs: int | None, asked: int) -> set[str]:

@@ -55,6 +55,7 @@ class Facts:
     planned_end: date
     today: date
     pinned: bool = False  # it is held on the old side until somebody decides otherwise
+    down_for: str = ""  # in words, since it began to move
     failing_over: bool = False  # the gateway lets the old system answer in the place of the new one
     maintenance: tuple[tuple[datetime, datetime], ...] = ()  # of the sides that serve it: from and until, next first
 
@@ -84,6 +85,8 @@ class Area:
 
 def area_of(facts: Facts) -> Area:
     standing, well = _how_well(facts)
+    if facts.down_for:
+        well += f" Since it began to move it did not work for {facts.down_for} in all."
     return Area(
         area=facts.area,
         standing=standing,

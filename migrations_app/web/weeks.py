@@ -22,6 +22,7 @@ from migrations_app.roles import Permission, who_may
 from .access import WebRequest, fresh, requires
 from .approval_panel import approval_panel
 from .board import Board, WeekRow, load_board
+from .downtime import by_service, spans_of
 from .enabling import Enabling
 from .forms import ActionForm, new_key
 from .gate import gate_view, rows_of
@@ -71,6 +72,7 @@ def enable(request: WebRequest, number: int) -> HttpResponseBase:
             reason=said["reason"],
             seen=said["seen"],
             request_key=said["request_key"],
+            past_no_return=form.knows,
         ),
         done="{} is on." if moves else "{} has begun.",
         already="{} was on already." if moves else "{} had begun already.",
@@ -167,7 +169,7 @@ def find_week_row(number: int) -> tuple[Board, WeekRow]:
 
 def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
     """What the page and its live cells have in common: the gate of the start and that of being done."""
-    now = board.now
+    now, titles = board.now, {one.row.service: one.row.title for one in row.services}
     rows, sign_offs = rows_of(row.week)
     done = gate_view(row.done_verdict, Phase.DONE, rows=rows, sign_offs=sign_offs, now=now)
     later = _later(board, row.week.number)
@@ -183,6 +185,8 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "later_words": weeks_in_words(later) if later else "",
         "with_later_words": weeks_in_words([*later, *([row.week.number] if row.any_on else [])]) if later else "",
         "triggers": rows_of_week(row),
+        "outages": spans_of(row.downtime, titles),
+        "down_by_service": by_service(row.downtime, titles),
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],
     }
 

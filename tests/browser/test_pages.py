@@ -16,10 +16,20 @@ from migrations_app.actions.freezes import add_freeze
 from migrations_app.actions.maintenance import plan_window
 from migrations_app.actions.overrides import override_gate
 from migrations_app.actions.prerequisites import tick, untick
+from migrations_app.actions.rollouts import start_rollout
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, Health
 from migrations_app.live import Topic, tell
-from migrations_app.models import AuditEvent, HealthState, Plan, Prerequisite, Service
+from migrations_app.models import (
+    AuditEvent,
+    DowntimeClock,
+    DowntimeSpan,
+    HealthState,
+    Plan,
+    Prerequisite,
+    Service,
+    Week,
+)
 from migrations_app.roles import Role
 from tests.browser.conftest import people_by_role
 from tests.factories import approve, put_behind, tick_all
@@ -54,13 +64,23 @@ def pages():
     return [*PAGES, *(f"/audit/{row.pk}/" for row in events)]
 
 
+def was_down(number: int, service: str, length: timedelta) -> None:
+    """So long until now, and within planned maintenance before that; and for a minute nobody knows."""
+    week, now = Week.objects.get(number=number), timezone.now()
+    told = {"down": length, "planned": length, "not_known": timedelta(minutes=1), "requests": 1234, "failed": 41}
+    DowntimeClock.objects.create(week=week, since=now, counted_until=now, running=False, **told)
+    for begin, planned in ((now - 2 * length, True), (now - length, False)):
+        span = {"begins_at": begin, "ends_at": begin + length, "requests": 45, "failed": 41, "planned": planned}
+        DowntimeSpan.objects.create(week=week, service=service, **span)
+
+
 @pytest.fixture
 def lively(dashboard):
     """Every kind of cell shows.
 
-    Week 1 is partly on and one service of it is ill, week 2 soaks, the gate of week 3 is open, that of week 4 waits for
-    an approval and is overridden in part; freezes of both kinds are to come, maintenance is on and to come, and time
-    runs faster.
+    Week 1 is partly on and partly in steps, it was down, and one service of it is ill and past its point of no return;
+    week 2 soaks, the gate of week 3 is open, that of week 4 waits for an approval and is overridden in part; freezes of
+    both kinds are to come, maintenance is on and to come, and time runs faster.
     """
     people = people_by_role()
     manager = people[Role.RELEASE_MANAGER]
@@ -83,7 +103,10 @@ def lively(dashboard):
     plan_window(title="New disks", targets=everything[:8], ends_at=soon, actor=manager)
     plan_window(title="New racks", targets=everything, starts_at=soon, ends_at=soon + timedelta(hours=9), actor=manager)
     Plan.objects.update(time_scale=60)
+    start_rollout(key="USE_STORAGE_SERVICE", actor=manager)
     set_weight(key="USE_RAG_SERVICE", weight=100, actor=manager)
+    Service.objects.filter(key__in=["rag", "auth"]).update(point_of_no_return="what was written there stays there")
+    was_down(1, "rag", timedelta(seconds=41))
     HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY, error="answered 500, expected 200")
     return dashboard
 

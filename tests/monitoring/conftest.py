@@ -17,7 +17,7 @@ from django.utils import timezone
 from controlplane.embedded.children import free_port, wait_until
 from migrations_app.actions.triggers import watch_triggers
 from migrations_app.gateways.base import Side
-from migrations_app.models import Gateway, Service, TrafficCounter, Week
+from migrations_app.models import DowntimeClock, Gateway, Service, TrafficCounter, Week
 from migrations_app.reconcile.loop import reconcile_all
 from tests.factories import load_tracseq, make_healthy, put_behind
 from tests.faults.system import Child, python
@@ -81,6 +81,7 @@ def estate(transactional_db) -> None:
     watch_triggers()
     now, gateway = timezone.now(), Gateway.objects.get()
     Week.objects.filter(number=1).update(soak=timedelta(hours=48), soak_started_at=now)
+    DowntimeClock.objects.create(week=Week.objects.get(number=1), since=now, counted_until=now)
     TrafficCounter.objects.bulk_create(
         TrafficCounter(
             gateway=gateway,

@@ -18,7 +18,17 @@ from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.choices import Health
 from migrations_app.errors import GateClosed
 from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, Gateway, HealthSample, HealthState, Plan, Service, TrafficCounter, Week
+from migrations_app.models import (
+    DowntimeClock,
+    Flag,
+    Gateway,
+    HealthSample,
+    HealthState,
+    Plan,
+    Service,
+    TrafficCounter,
+    Week,
+)
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.audit_counts import AuditCounts
 from migrations_app.observe.health import current_targets, store_of_plan
@@ -274,6 +284,20 @@ def test_client_errors_retries_and_failovers_are_told_once_they_were_read(plan):
     assert value(found, "requests_total", **labels) == 120
     with pytest.raises(KeyError):
         value(found, "request_client_errors_total", **labels)
+
+
+def test_the_downtime_of_a_week_is_told_beside_what_it_may_have(plan):
+    now = timezone.now()
+    found = told(now=now)
+    assert missing(found, "week_downtime_seconds")
+    assert value(found, "week_downtime_limit_seconds", week="3") == 300
+    assert value(found, "week_downtime_limit_seconds", week="1") == 0
+    week = Week.objects.get(number=3)
+    clock = {"down": timedelta(seconds=41.5), "not_known": timedelta(seconds=2)}
+    DowntimeClock.objects.create(week=week, since=now, counted_until=now - timedelta(seconds=30), **clock)
+    found = told(now=now)
+    assert value(found, "week_downtime_seconds", week="3") == 41.5
+    assert value(found, "week_downtime_unknown_seconds", week="3") == 32
 
 
 def queries() -> int:

@@ -27,6 +27,7 @@ GOOD = {
         "    key: id",
         "    columns: [email, role]",
     ],
+    "downtime": ["week: 1", "under: 5m", "not_known: held"],
     "endpoint_answers": [
         "target: storage",
         "path: /health",
@@ -94,6 +95,13 @@ WRONG = {
         ("    renamed: people", "    renamed: 1st", "tables[users].renamed", f"'1st' {COLUMN}"),
         ("    columns: [email, role]", "    columns: []", "tables[users].columns", "needs at least one entry"),
         ("    columns: [email, role]", '    columns: ["*"]', "tables[users].columns[*]", f"'*' {COLUMN}"),
+    ],
+    "downtime": [
+        ("week: 1", "week: 9", "week", "there is no week 9"),
+        ("week: 1", "week: 0", "week", "0 is too small; the least is 1"),
+        ("under: 5m", "under: soon", "under", "expected a length of time such as 30s, 15m, 48h or 3d"),
+        ("not_known: held", "not_known: maybe", "not_known", "expected one of unknown, held, got the text 'maybe'"),
+        ("under: 5m", "below: 5m", "", "unknown key 'below'; known here: week, under, not_known"),
     ],
     "endpoint_answers": [
         ("target: storage", "target: stroage", "target", "there is no service 'stroage'; did you mean 'storage'?"),
@@ -198,6 +206,7 @@ WRONG = {
 MISSING = {
     "backup_fresh": ["'file' is missing"],
     "data_migrated": ["'from' is missing", "'tables' is missing", "'to' is missing"],
+    "downtime": ["the week has no 'downtime' to go by; give it one, or say 'under' here"],
     "endpoint_answers": ["'path' is missing", "'target' is missing"],
     "flags_on": ["name either 'weeks: [numbers]' or 'all: true'"],
     "jwt_compatible": ["'account' is missing", "'secret' is missing", "'service' is missing"],

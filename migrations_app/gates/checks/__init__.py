@@ -9,6 +9,7 @@ from migrations_app.gates.seen import InstantCheck
 
 from .backup_fresh import backup_fresh
 from .data_migrated import data_migrated
+from .downtime import downtime
 from .endpoint_answers import endpoint_answers
 from .flags_on import flags_on
 from .jwt_compatible import jwt_compatible
@@ -25,6 +26,7 @@ INSTANT: dict[str, InstantCheck] = {
 PROBES: dict[str, Probe] = {
     "backup_fresh": backup_fresh,
     "data_migrated": data_migrated,
+    "downtime": downtime,
     "endpoint_answers": endpoint_answers,
     "jwt_compatible": jwt_compatible,
     "no_degradation": no_degradation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from migrations_app.actions.flags import roll_back_flag, set_weight
-from migrations_app.management.base import ActionCommand, Options
+from migrations_app.management.base import ActionCommand, Options, past_no_return
 from migrations_app.models import Flag, Gateway
 
 
@@ -15,6 +15,7 @@ class Command(ActionCommand):
         parser = self.verb("set", self.set, "send WEIGHT per cent of the flag's traffic to its service")
         parser.add_argument("key", metavar="KEY", help="the flag, as USE_AUTH_SERVICE")
         parser.add_argument("weight", type=int, metavar="WEIGHT", help="0 to 100")
+        past_no_return(parser)
         parser = self.verb("rollback", self.rollback, "move the flag's traffic back to the monolith")
         parser.add_argument("key", metavar="KEY", help="the flag, as USE_AUTH_SERVICE")
 
@@ -39,7 +40,11 @@ class Command(ActionCommand):
 
     def set(self, options: Options) -> None:
         change = set_weight(
-            key=options["key"], weight=options["weight"], actor=self.actor(options), reason=options["reason"]
+            key=options["key"],
+            weight=options["weight"],
+            actor=self.actor(options),
+            reason=options["reason"],
+            past_no_return=options["past_no_return"],
         )
         self.finish(options, change, f"{options['key']} is at {options['weight']} %")
 

@@ -1,12 +1,18 @@
-"""`manage.py rollout list|show KEY|start KEY|pause KEY|resume KEY|jump KEY STEP|back KEY|abort KEY`."""
+"""`manage.py rollout list|show KEY|start KEY|pause KEY|resume KEY|jump KEY STEP|back KEY|abort KEY`.
+
+Of a whole week: `rollout start|pause|resume|abort --week N`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.utils import timezone
 
 from migrations_app.actions.advance import judge
+from migrations_app.actions.change import Change
 from migrations_app.actions.rollouts import (
     abort_rollout,
     pause_rollout,
@@ -16,8 +22,14 @@ from migrations_app.actions.rollouts import (
     step_to,
     under_way,
 )
-from migrations_app.errors import NotFound
-from migrations_app.management.base import ActionCommand, Options
+from migrations_app.actions.week_rollouts import (
+    abort_week_rollout,
+    pause_week_rollout,
+    resume_week_rollout,
+    start_week_rollout,
+)
+from migrations_app.errors import Invalid, NotFound
+from migrations_app.management.base import ActionCommand, Options, past_no_return
 from migrations_app.models import Rollout
 
 
@@ -28,12 +40,19 @@ class Command(ActionCommand):
         parser = self.verb("list", self.list, "the rollouts that are under way")
         parser.add_argument("--all", action="store_true", help="with those that have ended")
         for name, run, about in (
-            ("show", self.show, "what the step that it is at waits for"),
             ("start", self.start, "take the first step, through the gate"),
             ("pause", self.pause, "stay at the weight that it has"),
             ("resume", self.resume, "go on; the step that it is at begins anew"),
-            ("back", self.back, "one step down, and stay there"),
             ("abort", self.abort, "move all of its traffic back to the monolith"),
+        ):
+            parser = self.verb(name, run, about)
+            parser.add_argument("key", nargs="?", default="", metavar="KEY", help="the flag, as USE_AUTH_SERVICE")
+            parser.add_argument("--week", type=int, metavar="N", help="instead of KEY: all services of this week")
+            if name == "start":
+                past_no_return(parser)
+        for name, run, about in (
+            ("show", self.show, "what the step that it is at waits for"),
+            ("back", self.back, "one step down, and stay there"),
         ):
             self.verb(name, run, about).add_argument("key", metavar="KEY", help="the flag, as USE_AUTH_SERVICE")
         parser = self.verb("jump", self.jump, "go to a step; up through the gate, down without one")
@@ -61,16 +80,17 @@ class Command(ActionCommand):
         self.table(options, lines, ["line", "held", "value", "limit"], "")
 
     def start(self, options: Options) -> None:
-        change = start_rollout(key=options["key"], actor=self.actor(options), reason=options["reason"])
-        self.finish(options, change, f"The rollout of {options['key']} is under way")
+        known = {"past_no_return": options["past_no_return"]}
+        change = self._act(options, partial(start_rollout, **known), partial(start_week_rollout, **known))
+        self.finish(options, change, f"The rollout of {_what(options)} is under way")
 
     def pause(self, options: Options) -> None:
-        change = pause_rollout(key=options["key"], actor=self.actor(options), reason=options["reason"])
-        self.finish(options, change, f"The rollout of {options['key']} is paused", moves_traffic=False)
+        change = self._act(options, pause_rollout, pause_week_rollout)
+        self.finish(options, change, f"The rollout of {_what(options)} is paused", moves_traffic=False)
 
     def resume(self, options: Options) -> None:
-        change = resume_rollout(key=options["key"], actor=self.actor(options), reason=options["reason"])
-        self.finish(options, change, f"The rollout of {options['key']} goes on", moves_traffic=False)
+        change = self._act(options, resume_rollout, resume_week_rollout)
+        self.finish(options, change, f"The rollout of {_what(options)} goes on", moves_traffic=False)
 
     def jump(self, options: Options) -> None:
         key, step = options["key"], options["step"]
@@ -82,8 +102,21 @@ class Command(ActionCommand):
         self.finish(options, change, f"{options['key']} is one step back, and stays there")
 
     def abort(self, options: Options) -> None:
-        change = abort_rollout(key=options["key"], actor=self.actor(options), reason=options["reason"])
-        self.finish(options, change, f"{options['key']} is rolled back")
+        change, what = self._act(options, abort_rollout, abort_week_rollout), _what(options)
+        self.finish(options, change, f"{what[:1].upper()}{what[1:]} is rolled back")
+
+    def _act(self, options: Options, one: Callable[..., Change], whole: Callable[..., Change]) -> Change:
+        """Raises Invalid unless there is either a flag or a week."""
+        if bool(options["key"]) == (options["week"] is not None):
+            raise Invalid("Name either a flag, as USE_AUTH_SERVICE, or --week N.")
+        said = {"actor": self.actor(options), "reason": options["reason"]}
+        if options["key"]:
+            return one(key=options["key"], **said)
+        return whole(number=options["week"], **said)
+
+
+def _what(options: Options) -> str:
+    return options["key"] or f"week {options['week']}"
 
 
 def _row(rollout: Rollout) -> dict[str, Any]:

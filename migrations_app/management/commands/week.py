@@ -18,7 +18,7 @@ from migrations_app.durations import in_words
 from migrations_app.errors import Invalid
 from migrations_app.gates.load import current_health, done_verdicts, verdicts
 from migrations_app.gates.verdict import Verdict
-from migrations_app.management.base import ActionCommand, Options
+from migrations_app.management.base import ActionCommand, Options, past_no_return
 from migrations_app.management.gates import lines_of, moment
 from migrations_app.models import Flag, Gateway, Week
 
@@ -31,7 +31,10 @@ class Command(ActionCommand):
     def add_verbs(self) -> None:
         self.verb("list", self.list, "all weeks, in order, with how far each has got")
         self._verb_on_week("show", self.show, "one week: its gate line by line, its soak, what it needs to be done")
-        self._verb_on_week("enable", self.enable, "move the week's services to the new side, if its gate is open")
+        parser = self._verb_on_week(
+            "enable", self.enable, "move the week's services to the new side, if its gate is open"
+        )
+        past_no_return(parser)
         parser = self._verb_on_week(
             "rollback", self.rollback, "move the week's services back to the monolith; never refused by a gate"
         )
@@ -87,7 +90,12 @@ class Command(ActionCommand):
             self.stdout.write(line)
 
     def enable(self, options: Options) -> None:
-        change = enable_week(number=options["number"], actor=self.actor(options), reason=options["reason"])
+        change = enable_week(
+            number=options["number"],
+            actor=self.actor(options),
+            reason=options["reason"],
+            past_no_return=options["past_no_return"],
+        )
         moves = change.event is None or change.event.kind != AuditKind.WEEK_STARTED
         self.finish(options, change, f"Week {options['number']} is enabled", moves_traffic=moves)
 
