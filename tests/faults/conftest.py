@@ -15,6 +15,7 @@ from migrations_app.reconcile.adapters import adapter_for, forget_adapters
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.factories import PASSWORD, make_healthy, tick_all
+from tests.faults.forks import Forks
 from tests.faults.system import OPERATOR, Browser, Child, Estate, System, python, running_sides, wait_for
 
 
@@ -76,6 +77,14 @@ def manager(system: System, web_url: str) -> Iterator[Browser]:
     browser.sign_in("release-manager")
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def forks(system: System) -> Iterator[Forks]:
+    """Passes and clicks in processes that may die. No worker is waited for: there is none."""
+    made = Forks(system, WORKER_HEAD_START="0.01")
+    yield made
+    made.close()
 
 
 @pytest.fixture

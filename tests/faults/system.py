@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 from django.db import connection
 
-from controlplane.embedded.children import free_port, start, stop
+from controlplane.embedded.children import free_port, start
 from controlplane.environment import REPOSITORY
 from migrations_app.actor import SYSTEM, Actor
 from migrations_app.choices import ActorKind

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -84,7 +84,7 @@ def turn_on(system: System) -> Callable[[Watched, int], Sides]:
     return make
 
 
-@contextmanager
+@contextlib.contextmanager
 def polling(settings, every: float = 0.2) -> Iterator[None]:
     """The real poller, in a thread of this process, quicker than it is shipped."""
     settings.HEALTH_INTERVAL, settings.HEALTH_TIMEOUT = every, 0.5
@@ -135,22 +135,24 @@ def test_a_service_that_fails_under_load_is_moved_back_by_its_trigger(
 ):
     fault = FAULTS[name]
     side = turn_on([fault.trigger], weight)
-    with polling(settings) if fault.polled else contextmanager(lambda: (yield))():
-        with load_on(system.envoy.port, pause=0.02, clients=CLIENTS) as load:
-            looked_until(lambda: load.count() > 60 and answered_by(load, "rag", 0), "it serves, and is measured")
-            if fault.polled:
-                wait_for(lambda: HealthSample.objects.filter(target="rag", healthy=True).exists(), "it is polled")
-            assert (rolled_back(), load.failures) == (False, [])
-            begun = time.monotonic()
-            fault.befalls(side)
-            if not fault.served:
-                wait_for(lambda: answered_by(load, "monolith", begun), "the old side answers, with nobody's help")
-            looked_until(rolled_back, "its trigger has moved it back")
-            took = time.monotonic() - begun
-            assert reconcile_all()[0].error == ""
-            confirmed = time.monotonic()
-            count = len(load.answers)
-            wait_for(lambda: len(load.answers) > count + 100, "the old side answers all")
+    with contextlib.ExitStack() as running:
+        if fault.polled:
+            running.enter_context(polling(settings))
+        load = running.enter_context(load_on(system.envoy.port, pause=0.02, clients=CLIENTS))
+        looked_until(lambda: load.count() > 60 and answered_by(load, "rag", 0), "it serves, and is measured")
+        if fault.polled:
+            wait_for(lambda: HealthSample.objects.filter(target="rag", healthy=True).exists(), "it is polled")
+        assert (rolled_back(), load.failures) == (False, [])
+        begun = time.monotonic()
+        fault.befalls(side)
+        if not fault.served:
+            wait_for(lambda: answered_by(load, "monolith", begun), "the old side answers, with nobody's help")
+        looked_until(rolled_back, "its trigger has moved it back")
+        took = time.monotonic() - begun
+        assert reconcile_all()[0].error == ""
+        confirmed = time.monotonic()
+        count = len(load.answers)
+        wait_for(lambda: len(load.answers) > count + 100, "the old side answers all")
     first = min(one.came for one in load.answers if one.who == "monolith" and one.sent >= begun) - begun
     since = confirmed + LAG
     assert {answer.who for answer in load.answers if answer.sent > since} == {"monolith"}
