@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from django.contrib.auth.models import Group, User
 
@@ -16,7 +15,7 @@ from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.factories import PASSWORD, make_healthy, tick_all
 from tests.faults.forks import Forks
-from tests.faults.system import OPERATOR, Browser, Child, Estate, System, python, running_sides, wait_for
+from tests.faults.system import OPERATOR, Browser, Child, Estate, System, answers, python, running_sides, wait_for
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +89,3 @@ def forks(system: System) -> Iterator[Forks]:
 @pytest.fixture
 def redis_folder(tmp_path: Path) -> Path:
     return tmp_path / "redis"
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=1.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

@@ -29,16 +29,17 @@ def hold(
     lost: int = 0,
     explained: Callable[[Failure], bool] = lambda _: False,
     down: Collection[str] = (),
+    within: float = SAID_WITHIN,
 ) -> None:
     """All six, once what was away is back and a pass has been made.
 
     `clicks`: what was sent to the web process. `load`: the clients, of whose requests at most `lost` may have failed,
     each of them `explained` by the fault itself. `down`: the services that are still away, for which the monolith may
-    answer.
+    answer. `within`: seconds in which a rollback is answered, where the fault allows no better.
     """
     what_is_called_applied_runs(system, down=down)
     every_change_is_kept_once_and_in_order()
-    every_rollback_was_confirmed_or_said_not_to_be(clicks)
+    every_rollback_was_confirmed_or_said_not_to_be(clicks, within)
     if load is not None:
         no_request_was_lost(load, lost=lost, explained=explained)
 
@@ -98,7 +99,7 @@ def replayed() -> Iterator[tuple[AuditEvent, frozenset[str]]]:
     assert generation == Plan.objects.get().generation, "a generation was taken that no event tells of"
 
 
-def every_rollback_was_confirmed_or_said_not_to_be(clicks: Collection[Click] = ()) -> None:
+def every_rollback_was_confirmed_or_said_not_to_be(clicks: Collection[Click] = (), within: float = SAID_WITHIN) -> None:
     """4: each answer to a rollback said, in time, that the gateway runs it, and it did; or that it does not yet know.
 
     Whatever was said, every rollback that was stored has reached the gateway by now.
@@ -108,7 +109,7 @@ def every_rollback_was_confirmed_or_said_not_to_be(clicks: Collection[Click] = (
     for click in clicks:
         if not click.path.endswith("/rollback/"):
             continue
-        assert click.seconds < SAID_WITHIN, click
+        assert click.seconds < within, click
         if click.status == 303:
             event = AuditEvent.objects.filter(request_key=click.key).first() if click.key else None
             answered = click.began + timedelta(seconds=click.seconds)

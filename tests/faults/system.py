@@ -49,6 +49,13 @@ def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> float
     return time.monotonic() - begun
 
 
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1.0, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
 def in_threads(*works: Callable[[], object]) -> list[BaseException]:
     """Run each in a thread with a database connection of its own, all at once. Returns what they raised."""
     raised: list[BaseException] = []

@@ -9,12 +9,14 @@ from uuid import uuid4
 
 from celery import Celery
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.test import Client
 
 from migrations_app.actions.confirm import confirm
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.choices import AuditKind
-from migrations_app.models import AuditEvent, Confirmation, Flag, Plan, Week
+from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan, Week
+from migrations_app.reconcile.adapters import adapter_for
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.faults.forks import Forks
@@ -139,9 +141,13 @@ def test_a_click_that_is_killed_at_any_step_is_stored_whole_or_not_at_all_and_th
 
 
 def test_a_pass_that_is_stopped_at_any_step_and_goes_on_after_a_newer_change_writes_nothing_old(
-    system: System, forks: Forks
+    system: System, forks: Forks, settings
 ):
     """One that was stopped with a lock in its hands holds up the change that comes after it, which says so."""
+    settings.CONFIRM_WITHIN = 0.5
+    adapter_for(Gateway.objects.get())._lock_timeout = 0.3  # seconds; else most of this test would be waiting
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '300ms'")
     step, ended, held_up = 0, "stopped", []
     while ended == "stopped":
         step += 1
@@ -162,6 +168,8 @@ def test_a_pass_that_is_stopped_at_any_step_and_goes_on_after_a_newer_change_wri
     assert step > 9
     assert AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED).count() == 0
     hold(system)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '2s'")
     print(f"stopped at {step - 1} steps, {held_up} of which held the next change up")
 
 
