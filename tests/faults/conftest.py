@@ -17,6 +17,9 @@ from tests.factories import PASSWORD, make_healthy, tick_all
 from tests.faults.forks import Forks
 from tests.faults.system import OPERATOR, Browser, Child, Estate, System, answers, python, running_sides, wait_for
 
+# A promise that does not hold is told with what was found instead.
+pytest.register_assert_rewrite("tests.faults.promises")
+
 
 @pytest.fixture(scope="session")
 def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:

@@ -125,6 +125,6 @@ def every_rollback_was_confirmed_or_said_not_to_be(clicks: Collection[Click] = (
 def no_request_was_lost(load: Load, *, lost: int, explained: Callable[[Failure], bool]) -> None:
     """5: what failed is what the fault itself explains, and no more than it does."""
     strange = [str(failure) for failure in load.failures if not explained(failure)]
-    assert strange == []
+    assert strange == [], strange
     assert len(load.failures) <= lost, [str(failure) for failure in load.failures]
     assert load.count() > 0
