@@ -2,8 +2,9 @@
 
 `python -m tests.faults.killed` reads one line of JSON for each, `{"do": "pass", "at": 3, "by": "SIGKILL", ...}`, and
 forks. The fork does it, but sends itself the signal just before its Nth step that anybody outside can see: a statement
-that locks, writes or tells, a commit, the sync or the rename of a file, a question to the gateway. What lies between
-two of these leaves no trace, so these are all the points at which it can die. Without `at` it is left alone.
+that locks, writes or tells, a commit, the lock of the gateway's folder, the sync or the rename of a file, a question to
+the gateway. What lies between two of these leaves no trace, so these are all the points at which it can die. Without
+`at` it is left alone.
 
 - `{"do": "pass"}` is one pass over all gateways
 - `{"do": "click", "path": ..., "fields": {...}, "cookies": {...}}` is a form sent to the dashboard, through all of it
@@ -15,6 +16,7 @@ line, lets the fork go on, and prints how that ended.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -64,7 +66,7 @@ def run(asked: dict[str, Any], tell: int) -> None:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     steps = Steps(asked.get("at"), signal.Signals[asked.get("by", "SIGKILL")])
-    os.fsync, os.replace = steps.before(os.fsync), steps.before(os.replace)
+    fcntl.flock, os.fsync, os.replace = map(steps.before, (fcntl.flock, os.fsync, os.replace))
     httpx.Client.get = steps.before(httpx.Client.get)
     BaseDatabaseWrapper._commit = steps.before(BaseDatabaseWrapper._commit)
     with connection.execute_wrapper(steps.statement):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
+import pytest
 from celery import Celery
 from django.contrib.auth.models import Group, User
 from django.db import connection
@@ -140,14 +141,22 @@ def test_a_click_that_is_killed_at_any_step_is_stored_whole_or_not_at_all_and_th
     print(f"killed at {lost} steps before the commit and {kept} after it")
 
 
-def test_a_pass_that_is_stopped_at_any_step_and_goes_on_after_a_newer_change_writes_nothing_old(
-    system: System, forks: Forks, settings
-):
-    """One that was stopped with a lock in its hands holds up the change that comes after it, which says so."""
+@pytest.fixture
+def impatient(system: System, settings) -> Iterator[None]:
+    """This process waits for locks for 0.3 s, not 2: most of a test would be waiting."""
     settings.CONFIRM_WITHIN = 0.5
-    adapter_for(Gateway.objects.get())._lock_timeout = 0.3  # seconds; else most of this test would be waiting
+    adapter_for(Gateway.objects.get())._lock_timeout = 0.3
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '300ms'")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '2s'")
+
+
+def test_a_pass_that_is_stopped_at_any_step_and_goes_on_after_a_newer_change_writes_nothing_old(
+    system: System, forks: Forks, impatient
+):
+    """One that was stopped with a lock in its hands holds up the change that comes after it, which says so."""
     step, ended, held_up = 0, "stopped", []
     while ended == "stopped":
         step += 1
@@ -160,6 +169,7 @@ def test_a_pass_that_is_stopped_at_any_step_and_goes_on_after_a_newer_change_wri
             held_up.append(step)
         if ended == "stopped":
             forks.go_on()
+        assert generation_on_disk(system) == change.generation or not outcome.confirmed
         (done,) = reconcile_all()
         assert (done.error, done.generation) == ("", change.generation)
         assert system.served_by() == ON_THE_MONOLITH
@@ -168,8 +178,6 @@ def test_a_pass_that_is_stopped_at_any_step_and_goes_on_after_a_newer_change_wri
     assert step > 9
     assert AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED).count() == 0
     hold(system)
-    with connection.cursor() as cursor:
-        cursor.execute("SET lock_timeout = '2s'")
     print(f"stopped at {step - 1} steps, {held_up} of which held the next change up")
 
 
