@@ -4,7 +4,7 @@
 forks. The fork does it, but sends itself the signal just before its Nth step that anybody outside can see: a statement
 that locks, writes or tells, a commit, the lock of the gateway's folder, the sync or the rename of a file, a question to
 the gateway. What lies between two of these leaves no trace, so these are all the points at which it can die. Without
-`at` it is left alone.
+`at` it is left alone. With `"of": "gateway"` only steps at the gateway and in its folder count.
 
 - `{"do": "pass"}` is one pass over all gateways
 - `{"do": "click", "path": ..., "fields": {...}, "cookies": {...}}` is a form sent to the dashboard, through all of it
@@ -16,6 +16,7 @@ line, lets the fork go on, and prints how that ended.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -68,8 +69,10 @@ def run(asked: dict[str, Any], tell: int) -> None:
     steps = Steps(asked.get("at"), signal.Signals[asked.get("by", "SIGKILL")])
     fcntl.flock, os.fsync, os.replace = map(steps.before, (fcntl.flock, os.fsync, os.replace))
     httpx.Client.get = steps.before(httpx.Client.get)
-    BaseDatabaseWrapper._commit = steps.before(BaseDatabaseWrapper._commit)
-    with connection.execute_wrapper(steps.statement):
+    with contextlib.ExitStack() as counted:
+        if "database" in asked.get("of", "gateway and database"):
+            BaseDatabaseWrapper._commit = steps.before(BaseDatabaseWrapper._commit)
+            counted.enter_context(connection.execute_wrapper(steps.statement))
         answer = _pass() if asked["do"] == "pass" else _click(asked)
     steps.step()
     os.write(tell, json.dumps(answer).encode())
