@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg import OperationalError
 from psycopg.abc import PQGen
+from psycopg.errors import _WaitTimeout
 
 CHECK_WITHIN = 1.0  # seconds
+ANSWER_WITHIN = 6.0  # seconds; above the statement_timeout of the settings, by which a server that is well has answered
 
 _T = TypeVar("_T")
 
@@ -15,7 +18,8 @@ _T = TypeVar("_T")
 class PooledConnection(psycopg.Connection[Any]):
     """The pool asks each connection whether it still works, by `execute`, which nothing else here uses.
 
-    A server that died is told at once; one that hangs (a stuck disk, a stopped process) would hold up every page.
+    A server that died is told at once; one that hangs (a stuck disk, a stopped process) would hold up every page. One
+    that begins to hang while it has a statement, a commit above all, would leave the click without any answer.
     """
 
     _checking = False
@@ -29,5 +33,11 @@ class PooledConnection(psycopg.Connection[Any]):
             self._checking = False
 
     def wait(self, gen: PQGen[_T], interval: float = 0.1, timeout: float | None = None) -> _T:
-        """psycopg's loop around every exchange with the server. Seconds."""
-        return super().wait(gen, interval, CHECK_WITHIN if self._checking else timeout)
+        """psycopg's loop around every exchange with the server. Seconds. Raises OperationalError when they are over."""
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
+        try:
+            return super().wait(gen, interval, CHECK_WITHIN if self._checking else ANSWER_WITHIN)
+        except _WaitTimeout as late:
+            self.pgconn.finish()  # to roll back would be to wait for the same server again
+            raise OperationalError("the server has not answered in time") from late

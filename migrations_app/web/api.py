@@ -132,7 +132,7 @@ ENDPOINTS = (
         "weeks/<int:number>/enable",
         "api-week-enable",
         Permission.ENABLE,
-        "Move all services of a week to the new side, if its gate is open. A high risk needs a reason, and a point of no "
+        "Move all services of a week to the new side, if its gate is open. A high risk needs a reason, a point of no "
         "return `past_no_return`.",
         lambda asked: enable_week(number=asked.at["number"], past_no_return=asked.body.past_no_return, **asked.click),
         EnableBody,

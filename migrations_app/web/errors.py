@@ -15,6 +15,10 @@ _FOR_SCRIPTS = {
     HTTPStatus.NOT_FOUND: "The API has no such address. docs/api.md lists them.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "It is not known whether this was carried out. Ask for the state first.",
 }
+# On the pages of an error: a rollback is confirmed, or it is said how to do it without this page.
+ROLLBACK_BY_HAND = (
+    "To roll back by hand: manage.py week rollback, or, while the database does not answer, manage.py panic."
+)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -43,6 +47,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
         "It is not known whether your last click was carried out; the page will tell once it answers again. "
         "The gateway does not need this dashboard: traffic keeps going where it goes."
     )
+    if request.method == "POST" and request.path.endswith("/rollback/"):
+        text += f" {ROLLBACK_BY_HAND}"
     return _tell(request, HTTPStatus.INTERNAL_SERVER_ERROR, "Something broke on our side", text)
 
 

@@ -68,6 +68,7 @@ def roll_back(request: WebRequest, key: str) -> HttpResponseBase:
         ),
         done="{} is rolled back.",
         already="{} was on the old side already.",
+        by_hand=f"manage.py flag rollback {key}",
     )
     return _answer(request, form, key, notice)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from django import forms
@@ -63,19 +63,26 @@ class SeeOther(HttpResponseRedirectBase):
 
 
 def carry_out(
-    act: Callable[[], Change], *, done: str, already: str, refused: str = "Not enabled", waits: bool = True
+    act: Callable[[], Change],
+    *,
+    done: str,
+    already: str,
+    refused: str = "Not enabled",
+    waits: bool = True,
+    by_hand: str = "",
 ) -> Notice:
     """Run one action and tell what came of it. With `waits`, the gateway's own word is waited for.
 
     `done` and `already` are sentences with `{}` in the place of what was acted on; `refused` says what a closed gate
-    has kept from happening.
+    has kept from happening. `by_hand` is the command of a rollback, for when somebody else holds the plan.
     """
     try:
         change = act()
     except GateClosed as refusal:
         return blocked(refusal.verdict, refused)
     except ActionError as refusal:
-        return declined(refusal)
+        said = declined(refusal)
+        return replace(said, command=by_hand) if isinstance(refusal, Busy) else said
     # The same click again finds its own event, and is told the same.
     title = (done if change.changed or change.event else already).format(change.title)
     if not waits:

@@ -131,6 +131,7 @@ def roll_back(request: WebRequest, number: int) -> HttpResponseBase:
         ),
         done="{} is rolled back.",
         already="{} was on the old side already.",
+        by_hand=f"manage.py week rollback {number}",
     )
     return answer(request, notice, page=_page(number), show=lambda r, n: show_week(r, number, n))
 

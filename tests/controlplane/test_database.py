@@ -69,6 +69,21 @@ def test_a_server_that_hangs_is_told_in_time_and_used_again_when_it_answers(pool
             assert time.monotonic() < deadline
 
 
+def test_a_server_that_hangs_with_a_statement_in_its_hands_is_told_in_time(pool, monkeypatch):
+    monkeypatch.setattr("controlplane.database.ANSWER_WITHIN", 0.5)
+    stopped = processes(pool)
+    with pool.connection() as connection, connection.cursor() as cursor:
+        for one in stopped:
+            os.kill(one.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(psycopg.OperationalError, match="has not answered in time"):
+                cursor.execute("SELECT 1")
+            assert connection.closed
+        finally:
+            for one in stopped:
+                os.kill(one.pid, signal.SIGCONT)
+
+
 def test_a_slow_query_is_not_cut_short(pool):
     with pool.connection() as connection, connection.cursor() as cursor:
         assert cursor.execute("SELECT 1 FROM pg_sleep(%s)", [CHECK_WITHIN + 0.3]).fetchone() == (1,)

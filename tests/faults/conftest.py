@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from django.contrib.auth.models import Group, User
 
@@ -15,7 +14,11 @@ from migrations_app.reconcile.adapters import adapter_for, forget_adapters
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.factories import PASSWORD, make_healthy, tick_all
-from tests.faults.system import OPERATOR, Browser, Child, Estate, System, python, running_sides, wait_for
+from tests.faults.forks import Forks
+from tests.faults.system import OPERATOR, Browser, Child, Estate, System, answers, python, running_sides, wait_for
+
+# A promise that does not hold is told with what was found instead.
+pytest.register_assert_rewrite("tests.faults.promises")
 
 
 @pytest.fixture(scope="session")
@@ -79,12 +82,13 @@ def manager(system: System, web_url: str) -> Iterator[Browser]:
 
 
 @pytest.fixture
+def forks(system: System) -> Iterator[Forks]:
+    """Passes and clicks in processes that may die. No worker is waited for: there is none."""
+    made = Forks(system, WORKER_HEAD_START="0.01")
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def redis_folder(tmp_path: Path) -> Path:
     return tmp_path / "redis"
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=1.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

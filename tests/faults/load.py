@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,15 +28,28 @@ class Answer:
     came: float
 
 
-class Load:
-    """Steady requests to the prefixes of week 1. `failures` has a sentence for each request that went wrong."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that went wrong, between these two moments; `said` is what came instead of its answer."""
 
-    def __init__(self, port: int, pause: float) -> None:
+    service: str
+    kind: str
+    said: str
+    sent: float
+    ended: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} to {self.service}: {self.said}"
+
+
+class Load:
+    """Steady requests to the prefixes of week 1. Each client is a kind of request and a service."""
+
+    def __init__(self, port: int, pause: float, clients: Sequence[tuple[str, str]]) -> None:
         self.answers: list[Answer] = []
-        self.failures: list[str] = []
+        self.failures: list[Failure] = []
         self._port, self._pause = port, pause
         self._over = threading.Event()
-        clients = [(kind, service) for kind in ("read", "write", "slow read", "slow write") for service in WEEK_1]
         self._threads = [threading.Thread(target=self._client, args=client, daemon=True) for client in clients]
 
     def start(self) -> None:
@@ -68,20 +81,24 @@ class Load:
                 text = response.read()
                 said = json.loads(text) if response.status == 200 else {}
                 if said.get("length") != len(body or b""):
-                    self.failures.append(f"{kind} to {service}: {response.status} {text[:200]!r}")
+                    failed = f"{response.status} {text[:200]!r}"
+                    self.failures.append(Failure(service, kind, failed, sent, time.monotonic()))
                 else:
                     self.answers.append(Answer(service, kind, said["who"], sent, said["came"]))
             except (OSError, http.client.HTTPException) as error:
-                self.failures.append(f"{kind} to {service}: {error!r}")
+                self.failures.append(Failure(service, kind, repr(error), sent, time.monotonic()))
                 connection.close()
             self._over.wait(self._pause)
         connection.close()
 
 
+EVERYBODY = tuple((kind, service) for kind in ("read", "write", "slow read", "slow write") for service in WEEK_1)
+
+
 @contextmanager
-def load_on(port: int, *, pause: float = 0.03) -> Iterator[Load]:
+def load_on(port: int, *, pause: float = 0.03, clients: Sequence[tuple[str, str]] = EVERYBODY) -> Iterator[Load]:
     """`pause`: seconds between an answer and the client's next request; the processors are for the product as well."""
-    load = Load(port, pause)
+    load = Load(port, pause, clients)
     load.start()
     try:
         yield load

@@ -12,15 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 from django.db import connection
 
-from controlplane.embedded.children import free_port, start, stop
+from controlplane.embedded.children import free_port, start
 from controlplane.environment import REPOSITORY
 from migrations_app.actor import SYSTEM, Actor
 from migrations_app.choices import ActorKind
@@ -28,11 +29,13 @@ from migrations_app.models import Gateway, Plan
 from migrations_app.planfile.load import load_plan
 from migrations_app.planfile.reader import read_path
 from migrations_app.planfile.schema import Plan as PlanFile
+from migrations_app.planfile.triggers import from_rows
 from tests.factories import PASSWORD, PLANS, tracseq
 from tests.gateways.estate import Envoy
 from tests.servers import with_database
 
 OPERATOR = Actor("tester", ActorKind.SHELL)
+Watched = Mapping[str, Sequence[Mapping[str, object]]]
 # Service key -> prefix of the three services that week 1 moves.
 WEEK_1 = {"notification": "/api/notifications", "storage": "/api/storage", "rag": "/api/rag"}
 
@@ -44,6 +47,13 @@ def wait_for(true: Callable[[], Any], what: str, seconds: float = 10.0) -> float
         assert time.monotonic() - begun < seconds, f"after {seconds} s still not: {what}"
         time.sleep(0.005)
     return time.monotonic() - begun
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1.0, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
 
 
 def in_threads(*works: Callable[[], object]) -> list[BaseException]:
@@ -109,17 +119,44 @@ class FreezableEnvoy(Envoy):
         self._process.send_signal(number)
 
 
+class Sides:
+    """Servers of these names in one process, which can be killed and hung. `ports`: by name."""
+
+    def __init__(self, *names: str) -> None:
+        self._process = start(python("tests.faults.side", *names), output=subprocess.PIPE, cwd=REPOSITORY)
+        assert self._process.stdout is not None
+        self.ports: dict[str, int] = json.loads(self._process.stdout.readline())
+
+    def behave(self, **how: object) -> None:
+        """All of them, see tests.faults.side; without arguments they are well again."""
+        for port in self.ports.values():
+            asked = httpx.get(f"http://127.0.0.1:{port}/behave", params=how, trust_env=False, timeout=10)
+            assert asked.status_code == httpx.codes.OK
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
 @contextlib.contextmanager
-def running_sides() -> Iterator[dict[str, int]]:
-    """Name -> port of the monolith and all services of the plan."""
-    names = ["monolith", *(service.key for service in read_path(PLANS / "tracseq-phase2.yaml").services)]
-    process = start(python("tests.faults.side", *names), output=subprocess.PIPE, cwd=REPOSITORY)
+def running_sides() -> Iterator[Sides]:
+    """The monolith and all services of the plan."""
+    made = Sides("monolith", *(service.key for service in read_path(PLANS / "tracseq-phase2.yaml").services))
     try:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())
+        yield made
     finally:
-        stop(process)
-        process.stdout.close()
+        made.close()
 
 
 @dataclass
@@ -127,13 +164,18 @@ class Estate:
     """What outlives a test: the sides and the ports. On Redis' port each test puts a real one, or a fault."""
 
     folder: Path
-    sides: dict[str, int]
+    both: Sides
     redis_port: int
     envoy: FreezableEnvoy
 
     @classmethod
-    def make(cls, folder: Path, sides: dict[str, int]) -> Estate:
-        return cls(folder, sides, free_port(), FreezableEnvoy(folder / "gateway"))
+    def make(cls, folder: Path, both: Sides) -> Estate:
+        return cls(folder, both, free_port(), FreezableEnvoy(folder / "gateway"))
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Name -> port of the monolith and all services."""
+        return self.both.ports
 
     def environ(self, **more: str) -> dict[str, str]:
         """For child processes: the database and the gateway of this test, and a Redis that is away."""
@@ -151,12 +193,23 @@ class Estate:
             **more,
         }
 
-    def document(self, *, adapter: str = "envoy", **moved: int) -> PlanFile:
-        """The TracSeq plan, signed off by hand, on the addresses of the sides; `moved`: service key -> another port."""
+    def document(self, *, adapter: str = "envoy", watched: Watched | None = None, **moved: int) -> PlanFile:
+        """The TracSeq plan, signed off by hand, on the addresses of the sides; `moved`: service key -> another port.
+
+        `watched`: service key -> its triggers, as a plan file has them. No other service has any. What hangs is given
+        up after 1.5 s.
+        """
         plan = tracseq(adapter=adapter, by_hand=True)
-        ports = self.sides | moved
+        ports, watched = self.sides | moved, watched or {}
         services = tuple(
-            service.model_copy(update={"upstream": f"127.0.0.1:{ports[service.key]}"}) for service in plan.services
+            service.model_copy(
+                update={
+                    "upstream": f"127.0.0.1:{ports[service.key]}",
+                    "triggers": from_rows(json.dumps(watched.get(service.key, []))),
+                    **({"timeout": 1.5} if service.key in watched else {}),
+                }
+            )
+            for service in plan.services
         )
         monolith = plan.monolith.model_copy(update={"address": f"127.0.0.1:{ports['monolith']}"})
         return plan.model_copy(update={"services": services, "monolith": monolith})
@@ -174,9 +227,20 @@ class System:
     def __init__(self, estate: Estate) -> None:
         self.estate, self.envoy = estate, estate.envoy
         self._children: list[Child] = []
+        self._sides: list[Sides] = []
 
-    def load(self, **moved: int) -> None:
-        load_plan(self.estate.document(**moved), actor=SYSTEM, reason="for a test")
+    def load(self, *, watched: Watched | None = None, **moved: int) -> None:
+        load_plan(self.estate.document(watched=watched, **moved), actor=SYSTEM, reason="for a test")
+
+    def side(self, name: str) -> Sides:
+        """One more server of this name, in a process of its own that ends with the test. No plan names it yet."""
+        made = Sides(name)
+        self._sides.append(made)
+        return made
+
+    def everything(self) -> list[Sides]:
+        """Whatever stands behind the gateway."""
+        return [self.estate.both, *self._sides]
 
     def run(self, name: str, command: list[str], **environ: str) -> Child:
         """Start a process that ends with the test."""
@@ -226,17 +290,31 @@ class System:
     def close(self) -> None:
         for child in reversed(self._children):
             child.close()
+        for side in self._sides:
+            side.close()
 
 
 ON_THE_MONOLITH = dict.fromkeys(WEEK_1, "monolith")
 ON_THE_SERVICES = {key: key for key in WEEK_1}
 
 
+@dataclass(frozen=True, slots=True)
+class Click:
+    """A form that was sent, and how it was answered. `began` and `seconds` are of the waiting person's clock."""
+
+    path: str
+    key: str  # of the click, "" without one
+    status: int
+    text: str
+    began: datetime
+    seconds: float
+
+
 class Browser:
-    """A person at the real web process, as a browser without JavaScript would be."""
+    """A person at the real web process, as a browser without JavaScript would be. `clicks`: what was sent so far."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, self.clicks = url, list[Click]()
         self._client = httpx.Client(base_url=url, timeout=20, trust_env=False)
 
     def get(self, path: str) -> httpx.Response:
@@ -244,7 +322,11 @@ class Browser:
 
     def post(self, path: str, **fields: str) -> httpx.Response:
         """The form's answer itself; a redirect is not followed."""
-        return self._client.post(path, data=fields | {"csrfmiddlewaretoken": self._token()})
+        began, begun = datetime.now(UTC), time.monotonic()
+        answer = self._client.post(path, data=fields | {"csrfmiddlewaretoken": self._token()})
+        key, seconds = fields.get("request_key", ""), time.monotonic() - begun
+        self.clicks.append(Click(path, key, answer.status_code, words(answer.text), began, seconds))
+        return answer
 
     def sign_in(self, name: str) -> None:
         self.get("/sign-in/")

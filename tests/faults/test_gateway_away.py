@@ -11,8 +11,8 @@ import pytest
 from migrations_app.actions.weeks import enable_week
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Gateway, Plan
-from migrations_app.models.audit import check_chain
 from migrations_app.reconcile.loop import reconcile_all
+from tests.faults.promises import hold
 from tests.faults.system import ON_THE_MONOLITH, ON_THE_SERVICES, OPERATOR, Browser, System, wait_for, words
 
 
@@ -51,10 +51,9 @@ def test_a_click_is_told_within_two_seconds_that_it_is_not_confirmed(on: System,
     assert Gateway.objects.get().error
     away()
     wait_for(lambda: reconcile_all()[0].error == "", "a pass after the gateway is back succeeds")
-    assert on.confirmed()
     assert on.served_by() == ON_THE_MONOLITH
     assert AuditEvent.objects.filter(kind=AuditKind.WEEK_ROLLED_BACK).count() == 1
-    assert check_chain().broken_at is None
+    hold(on, clicks=manager.clicks)
 
 
 def test_the_shell_leaves_with_four_and_the_command_to_do_it_by_hand(on: System, away):
@@ -69,6 +68,7 @@ def test_the_shell_leaves_with_four_and_the_command_to_do_it_by_hand(on: System,
     wait_for(lambda: on.envoy.ask("/routing-status").status == 200, "the gateway is back")
     assert on.manage("reconcile").returncode == 0
     assert on.served_by() == ON_THE_MONOLITH
+    hold(on)
 
 
 def test_a_gateway_that_starts_again_alone_runs_what_was_committed_while_it_was_away(on: System):
@@ -79,6 +79,8 @@ def test_a_gateway_that_starts_again_alone_runs_what_was_committed_while_it_was_
     on.envoy.start(prepared=False)
     assert on.served_by() == ON_THE_MONOLITH
     assert on.status()["generation"] == Plan.objects.get().generation
+    assert reconcile_all()[0].error == ""
+    hold(on)
 
 
 def test_a_gateway_that_is_killed_comes_back_with_what_it_ran(on: System):
@@ -88,3 +90,4 @@ def test_a_gateway_that_is_killed_comes_back_with_what_it_ran(on: System):
     (done,) = reconcile_all()
     assert (done.changed, done.error) == (False, "")
     assert not AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED).exists()
+    hold(on)

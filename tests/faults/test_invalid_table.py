@@ -16,6 +16,7 @@ from migrations_app.gateways.base import Rendered
 from migrations_app.gateways.envoy import EnvoyGateway
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Route, Service
 from migrations_app.reconcile.loop import reconcile_all
+from tests.faults.promises import hold
 from tests.faults.system import ON_THE_MONOLITH, ON_THE_SERVICES, OPERATOR, System
 
 FILES = ("bootstrap.json", "cds/cds.json", "rds/rds.json", "applied.json")
@@ -88,6 +89,7 @@ def leaves_the_gateway_as_it_is_and_is_named(on: System, values: dict, told: str
     (done,) = reconcile_all()
     assert (done.error, done.generation) == ("", change.generation)
     assert on.served_by() == ON_THE_MONOLITH
+    hold(on)
 
 
 REFUSED = [
@@ -171,3 +173,4 @@ def test_what_envoy_would_refuse_is_refused_before_it_is_written(on: System, mon
     assert reconcile_all()[0].error == ""
     assert on.served_by() == ON_THE_SERVICES | {"storage": "monolith"}
     assert not AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED).exists()
+    hold(on)

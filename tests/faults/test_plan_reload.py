@@ -8,10 +8,10 @@ from migrations_app.actions.flags import set_weight
 from migrations_app.choices import AuditKind
 from migrations_app.errors import GateClosed
 from migrations_app.models import AuditEvent, Plan
-from migrations_app.models.audit import check_chain
 from migrations_app.reconcile.loop import reconcile_all
 from tests.factories import make_healthy, tick_all
 from tests.faults.load import load_on
+from tests.faults.promises import hold
 from tests.faults.system import ON_THE_MONOLITH, OPERATOR, System, wait_for
 
 
@@ -31,17 +31,15 @@ def test_a_new_address_of_a_service_that_is_off_reaches_the_gateway(system: Syst
             system.load(rag=port)
             generations.append(Plan.objects.get().generation)
             assert reconcile_all()[0].error == ""
-            assert system.confirmed()
             assert system.status()["generation"] == generations[-1]
             wait_for(lambda port=port: address(system, "rag") == f"127.0.0.1:{port}", "Envoy has the address")
             assert system.served_by() == ON_THE_MONOLITH
             served = len(load.answers)
             wait_for(lambda served=served: len(load.answers) >= served + 20, "requests were answered")
-    assert load.failures == []
     assert {answer.who for answer in load.answers} == {"monolith"}
     assert generations == sorted(set(generations))
     assert AuditEvent.objects.filter(kind=AuditKind.DRIFT_CORRECTED).count() == 0
-    assert check_chain().broken_at is None
+    hold(system, load=load)
 
 
 def test_after_a_reload_traffic_goes_to_the_new_address_and_only_there(system: System):

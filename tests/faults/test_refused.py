@@ -17,6 +17,7 @@ from migrations_app.models import Gateway, Refusal
 from migrations_app.reconcile.adapters import adapter_for, forget_adapters
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
+from tests.faults.promises import hold
 from tests.faults.system import ON_THE_SERVICES, OPERATOR, System
 from tests.web.conftest import text_of
 
@@ -100,3 +101,4 @@ def test_what_envoy_refuses_is_told_on_its_page_and_stays_there(
     assert expected in said
     assert f"Generation {newer} was taken" in said
     assert Refusal.objects.get().times == 2
+    hold(on)

@@ -4,6 +4,7 @@ import pytest
 from django.db import DatabaseError
 from django.test import Client
 
+from migrations_app.errors import Busy
 from migrations_app.web import healthz
 from tests.web.conftest import HTMX, text_of
 
@@ -52,6 +53,28 @@ def test_a_fault_is_told_without_the_database(manager, monkeypatch):
         assert "secret detail" not in response.content.decode()
         assert "traffic keeps going where it goes" in text_of(response)
         assert ("<html" in response.content.decode()) == (not headers)
+
+
+@pytest.mark.parametrize("path", ["/weeks/1/rollback/", "/flags/USE_RAG_SERVICE/rollback/"])
+def test_a_rollback_that_meets_a_fault_or_a_held_plan_is_told_how_to_be_done_by_hand(manager, monkeypatch, path):
+    def raising(error: Exception):
+        def act(**_):
+            raise error
+
+        return act
+
+    manager.raise_request_exception = False
+    for error, status, said in (
+        (DatabaseError("no"), 500, "manage.py panic"),
+        (Busy("Another change has held the plan."), 503, "rollback 1" if "weeks" in path else "USE_RAG_SERVICE"),
+    ):
+        monkeypatch.setattr("migrations_app.web.weeks.roll_back_week", raising(error))
+        monkeypatch.setattr("migrations_app.web.flags.roll_back_flag", raising(error))
+        response = manager.post(path)
+        assert response.status_code == status
+        assert "by hand" in text_of(response).lower()
+        assert said in text_of(response)
+    assert "by hand" not in text_of(manager.get("/nothing/here/")).lower()
 
 
 def test_the_policy_allows_nothing_inline(manager):
