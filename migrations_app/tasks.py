@@ -70,12 +70,15 @@ def run_checks() -> None:
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
     """Read the gateway's counters once, and act on them. That a gateway is away is the reconcile loop's to tell."""
+    acted = []
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
             with suppress(Unreachable):
                 traffic.read_once()
-            triggers.watch_triggers()
-            advance.advance_rollouts()
+            acted = [*triggers.watch_triggers(), *advance.advance_rollouts()]
+    if acted:
+        # Nobody sends a hint from here: without this a rollback waits for beat, up to a second, and for another worker.
+        loop.reconcile_all()
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
