@@ -153,27 +153,28 @@ def _fire(look: _Look) -> bool:
     reason = f"Trigger {trigger.key}: {judged.sentence()}."
     told = {"trigger": {"key": trigger.key, "value": judged.value, "limit": judged.limit}}
     try:
-        if act == "rollback":
-            roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told, measured_at=flag.generation)
-        elif act == "pause" and (row := under_way(flag.key)) and row.state == RolloutState.RUNNING:
-            pause_rollout(key=flag.key, actor=SYSTEM, because=reason)
-        else:
-            _tell(trigger, flag, reason, told)
+        # Both or neither: a process that was killed in between would tell it a second time.
+        with transaction.atomic():
+            if act == "rollback":
+                roll_back_flag(key=flag.key, actor=SYSTEM, reason=reason, told=told, measured_at=flag.generation)
+            elif act == "pause" and (row := under_way(flag.key)) and row.state == RolloutState.RUNNING:
+                pause_rollout(key=flag.key, actor=SYSTEM, because=reason)
+            else:
+                _tell(trigger, flag, reason, told)
+            TriggerState.objects.filter(flag=flag, key=trigger.key).update(fired_for=flag.generation)
     except ActionError as refusal:
         logger.warning("the trigger %s of %s could not act: %s", trigger.key, flag.key, refusal)
         return False
-    TriggerState.objects.filter(flag=flag, key=trigger.key).update(fired_for=flag.generation)
     return True
 
 
 def _tell(trigger: AnyTrigger, flag: Flag, reason: str, told: Mapping[str, Any]) -> None:
     would = f" Dry run: would have done {trigger.do}." if trigger.dry_run else ""
-    with transaction.atomic():
-        record(
-            AuditKind.TRIGGER_FIRED,
-            actor=SYSTEM,
-            subject=flag.key,
-            week_number=flag.week.number,
-            reason=reason + would,
-            after={**told, "weight": flag.weight},
-        )
+    record(
+        AuditKind.TRIGGER_FIRED,
+        actor=SYSTEM,
+        subject=flag.key,
+        week_number=flag.week.number,
+        reason=reason + would,
+        after={**told, "weight": flag.weight},
+    )
