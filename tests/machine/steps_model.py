@@ -224,17 +224,18 @@ class Steps:
             return self.roll_back_flag(flag, by, key)
         if "enable" not in MAY[by]:
             return "NotPermitted"
-        return self._shift([flag], weight, by, key, "flag.enabled" if weight == 100 else "flag.weight_set", flag)
+        kind = "flag.enabled" if weight == 100 else "flag.weight_set"
+        return self._shift([flag], weight, by=by, key=key, kind=kind, subject=flag)
 
     def enable_week(self, number: int, by: str, key: Any) -> str:
         if "enable" not in MAY[by]:
             return "NotPermitted"
-        return self._shift(WEEKS[number], 100, by, key, "week.enabled", f"week {number}")
+        return self._shift(WEEKS[number], 100, by=by, key=key, kind="week.enabled", subject=f"week {number}")
 
     def roll_back_week(self, number: int, by: str, key: Any) -> str:
         if "roll back" not in MAY[by]:
             return "NotPermitted"
-        return self._shift(WEEKS[number], 0, by, key, "week.rolled_back", f"week {number}")
+        return self._shift(WEEKS[number], 0, by=by, key=key, kind="week.rolled_back", subject=f"week {number}")
 
     def roll_back_flag(self, flag: str, by: str, key: Any, *, trigger: str = "", measured: int | None = None) -> str:
         if by != SYSTEM and "roll back" not in MAY[by]:
@@ -242,17 +243,17 @@ class Steps:
         row = self.flags[flag]
         if measured is not None and row["weight"] and row["generation"] != measured:
             return "Stale"
-        return self._shift([flag], 0, by, key, "flag.rolled_back", flag, trigger=trigger)
+        return self._shift([flag], 0, by=by, key=key, kind="flag.rolled_back", subject=flag, trigger=trigger)
 
     def _shift(
         self,
         flags: list[str],
         weight: int,
+        *,
         by: str,
         key: Any,
         kind: str,
         subject: str,
-        *,
         trigger: str = "",
         rollout: dict[str, Any] | None = None,
         step: int = 0,
@@ -323,7 +324,14 @@ class Steps:
             return "Invalid"
         begun = row or {"flag": flag, "state": "running"}
         return self._shift(
-            [flag], steps[position][0], by, key, "rollout.started", flag, rollout=begun, step=position + 1
+            [flag],
+            steps[position][0],
+            by=by,
+            key=key,
+            kind="rollout.started",
+            subject=flag,
+            rollout=begun,
+            step=position + 1,
         )
 
     def step_to(self, flag: str, position: int, by: str, key: Any, at: int | None = None, *, stay: bool = False) -> str:
@@ -339,7 +347,15 @@ class Steps:
             return "Invalid"
         weight, state = STEPS[flag][position][0], "paused" if stay else ""
         return self._shift(
-            [flag], weight, by, key, "rollout.stepped", flag, rollout=row, step=position + 1, state=state
+            [flag],
+            weight,
+            by=by,
+            key=key,
+            kind="rollout.stepped",
+            subject=flag,
+            rollout=row,
+            step=position + 1,
+            state=state,
         )
 
     def back(self, flag: str, by: str, key: Any, at: int | None = None) -> str:
@@ -490,19 +506,21 @@ class Steps:
                 return "no_data"
             return "breached" if service in self.failing_over else "ok"
         since = max(begun, self.now - trigger["window"])
-        new = self._between(service, "service", since, self.now)
+        new, old = (self._between(service, side, since, self.now) for side in ("service", "monolith"))
         if trigger["when"] == "errors":
-            if new.requests < trigger["requests"]:
-                return "no_data"
-            return "breached" if 100 * new.errors / new.requests > trigger["above"] else "ok"
-        if new.requests < ENOUGH or new.mostly_fast is None:
+            return self._errors(trigger, new)
+        return self._slow(new, old if trigger["when"] == "slower" else None)
+
+    def _errors(self, trigger: dict[str, Any], new: Counted) -> str:
+        if new.requests < trigger["requests"]:
             return "no_data"
-        if trigger["when"] == "slow":
-            return "ok" if new.mostly_fast else "breached"
-        old = self._between(service, "monolith", since, self.now)
-        if old.requests < ENOUGH or old.mostly_fast is None:
+        return "breached" if 100 * new.errors / new.requests > trigger["above"] else "ok"
+
+    def _slow(self, new: Counted, old: Counted | None) -> str:
+        """`old`: to be compared with, where the trigger does that."""
+        if any(one.requests < ENOUGH or one.mostly_fast is None for one in (new, old) if one):
             return "no_data"
-        return "breached" if old.mostly_fast and not new.mostly_fast else "ok"
+        return "breached" if not new.mostly_fast and (old is None or old.mostly_fast) else "ok"
 
     def _fire(self, flag: str, trigger: dict[str, Any], generation: int) -> bool:
         """It acts and is marked as having fired in one transaction: killed in between it would tell all of it twice."""
