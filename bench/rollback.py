@@ -61,6 +61,7 @@ SERVICES = {"storage": FLAG, "notification": OTHER_FLAG}  # the first fails over
 CLIENTS = 32
 EVERY = 0.064  # seconds between the requests of each: 500 a second together
 WITHIN = 20.0  # seconds
+FAILURES = ("killed", "errors", "slow")
 OUT = {"failed_outlier_check", "failed_active_health_check"}  # Envoy's words for a server that gets no requests
 MOODS = {"errors": signal.SIGUSR1, "slow": signal.SIGUSR2, "well": signal.SIGHUP}
 
@@ -406,6 +407,7 @@ def measure(
     breaches: int,
     settled: float,
     restarts: int,
+    cases: list[str],
     rounds: int,
     seconds: float,
     connections: int,
@@ -422,11 +424,13 @@ def measure(
         gateway = running.enter_context(failover.started(folder / "killed", workers=1))
         killed = uvloop.run(failover.kill(gateway, plan, True, kills=kills, log=folder / "victim.log"))
         python = running.enter_context(contextlib.closing(RestartedGateway(plan, folder / "python.log")))
-        restarted = {
-            case: uvloop.run(restart(python, case, service, restarts)) for case in ("killed", "errors", "slow")
-        }
+        restarted = {case: uvloop.run(restart(python, case, service, restarts)) for case in cases}
         it = running.enter_context(installation(offset, folder / "state", folder / "plan.yaml"))
-        breached = {case.name: uvloop.run(breach(it, case, service, breaches, settled=settled)) for case in CASES}
+        breached = {
+            case.name: uvloop.run(breach(it, case, service, breaches, settled=settled))
+            for case in CASES
+            if case.mood in cases
+        }
         uvloop.run(turn_on(it, service))
         rates, over_bare = throughput(it, plan, folder, rounds=rounds, seconds=seconds, connections=connections)
         with contextlib.closing(Database(it)) as database:
@@ -445,18 +449,15 @@ def measure(
 
 
 def _ratios(killed: failover.Kills, breached: dict[str, Found], restarted: dict[str, Found]) -> dict[str, float | None]:
-    back = {name: median(found.times["first_monolith_answer"]) for name, found in restarted.items()}
-    times = {name: median(found.times["confirmed"]) for name, found in breached.items()}
-    return {
-        "killed_first_answer_restarted_over_switchyard": ratio(back["killed"], median(killed.first_ms)),
-        "errors_restarted_over_switchyard": ratio(back["errors"], times["errors_without_failover"]),
-        "slow_restarted_over_switchyard": ratio(back["slow"], times["slow"]),
-        "failed_gets_per_error_breach_with_failover": _failed_gets(breached["errors_with_failover"]),
-        "failed_gets_per_error_breach_without_failover": _failed_gets(breached["errors_without_failover"]),
-        "failed_gets_per_error_breach_restarted": _failed_gets(restarted["errors"]),
-        "failed_gets_per_kill_switchyard": ratio(killed.watch.failed["GET"], len(killed.back_ms)),
-        "failed_gets_per_kill_restarted": _failed_gets(restarted["killed"]),
-    }
+    ratios = {"failed_gets_per_kill_switchyard": ratio(killed.watch.failed["GET"], len(killed.back_ms))}
+    first = {"killed": median(killed.first_ms)}
+    first |= {name: median(found.times["confirmed"]) for name, found in breached.items()}
+    for case, found in restarted.items():
+        ours = "errors_without_failover" if case == "errors" else case
+        back = median(found.times["first_monolith_answer"])
+        ratios[f"{case}_restarted_over_switchyard"] = ratio(back, first[ours])
+        ratios[f"failed_gets_per_failure_{case}_restarted"] = _failed_gets(found)
+    return ratios | {f"failed_gets_per_failure_{name}": _failed_gets(found) for name, found in breached.items()}
 
 
 def _failed_gets(found: Found) -> float | None:
@@ -470,6 +471,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--breaches", type=int, default=20, help="of each of the three cases")
     parser.add_argument("--settled", type=float, default=2.5, help="seconds of good answers before a breach, at least")
     parser.add_argument("--restarts", type=int, default=3, help="of the Python gateway, in each of three cases")
+    parser.add_argument("--cases", nargs="+", choices=FAILURES, default=FAILURES, help="what happens to the service")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each round, for each gateway")
     parser.add_argument("--connections", type=int, default=64)
