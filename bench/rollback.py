@@ -294,6 +294,8 @@ async def breach(it: Installation, case: Case, service: Service, times: int, *, 
                 key, judged, committed, confirmed = await _rolled_back(database, case.flag, before)
                 await asyncio.sleep(0.2 + SLOW)  # what was on its way to the service
                 service.become("well")
+                # The reading that has the last errors is over before it is turned on again.
+                await asyncio.sleep(2.0)
                 found.add(
                     confirmed=confirmed - first,
                     until_judged=judged - first,
