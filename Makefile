@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 PYTHONS := python3.11 python3.12 python3.13 python3.14 python3 python
 
-.PHONY: help demo up test lint format bench bench-flip bench-gateway bench-pages bench-poll bench-live bench-failover reset lock install
+.PHONY: help demo up test lint format bench bench-flip bench-gateway bench-pages bench-poll bench-live bench-failover bench-rollback reset lock install
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ format: $(VENV)/.dev ## Format the code and the templates
 	@$(BIN)/ruff format .
 	@git ls-files -z -- 'templates/*.html' 'templates/**/*.html' | xargs -0 -r $(BIN)/djade --target-version 5.2
 
-bench: bench-flip bench-gateway bench-pages bench-poll bench-live bench-failover ## Run every benchmark
+bench: bench-flip bench-gateway bench-pages bench-poll bench-live bench-failover bench-rollback ## Run every benchmark
 
 bench-flip: $(VENV)/.dev ## Measure the time from a click to its effect, and requests lost
 	@exec $(BIN)/python -m bench.flip
@@ -53,6 +53,9 @@ bench-live: $(VENV)/.dev ## Measure 500 open pages that are told by streams, bes
 
 bench-failover: $(VENV)/.dev ## Measure what a service that dies costs, and what failover costs
 	@exec $(BIN)/python -m bench.failover
+
+bench-rollback: $(VENV)/.dev ## Measure the time until traffic is back from a service that fails, beside a restart
+	@exec $(BIN)/python -m bench.rollback
 
 reset: $(VENV)/.embedded ## Remove this installation's state: databases, gateway, accounts (FORCE=1 does not ask)
 	@exec $(BIN)/python -m controlplane.embedded reset $(if $(FORCE),--yes)

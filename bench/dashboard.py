@@ -35,6 +35,7 @@ class Installation:
     ports: Ports
     environment: dict[str, str]
     password: str
+    state: Path
 
     def manage(self, *arguments: str) -> str:
         """Run a command of the product. Raises NotMeasured with its last words."""
@@ -48,8 +49,8 @@ class Installation:
 
 
 @contextmanager
-def installation(offset: int, state: Path) -> Iterator[Installation]:
-    """Start `up` on a new state folder with the shipped plan, its accounts, and week 1 signed off."""
+def installation(offset: int, state: Path, plan: Path = PLAN) -> Iterator[Installation]:
+    """Start `up` on a new state folder with a plan, the shipped one's accounts, and week 1 signed off."""
     password = secrets.token_urlsafe(12)
     inherited = {key: value for key, value in os.environ.items() if not key.endswith(("_URL", "_PORT"))}
     environment = inherited | {"STATE_DIR": str(state), "PORT_OFFSET": str(offset), "DEMO_PASSWORD": password}
@@ -63,8 +64,8 @@ def installation(offset: int, state: Path) -> Iterator[Installation]:
 
         if not wait_until(is_ready, seconds=READY_WITHIN, alive=lambda: child.poll() is None, pause=0.05):
             raise NotMeasured(f"the dashboard did not start: {last_words(log)}")
-        running = Installation(Ports.from_environment({"PORT_OFFSET": str(offset)}), environment, password)
-        running.manage("plan", "load", str(PLAN), "--actor", "bench", "--time-scale", "3600")
+        running = Installation(Ports.from_environment({"PORT_OFFSET": str(offset)}), environment, password, state)
+        running.manage("plan", "load", str(plan), "--actor", "bench", "--time-scale", "3600")
         running.manage("demo_accounts")
         for row in json.loads(running.manage("prerequisite", "list", "--week", "1", "--json")):
             if row["kind"] == "manual" and not row["held"]:

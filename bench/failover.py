@@ -139,13 +139,18 @@ def measure(
         running.enter_context(upstreams(plan, state / "upstreams.log"))
         gateway = running.enter_context(started(state / "killed", workers))
         killed = {
-            name: uvloop.run(_kill(gateway, plan, failover, kills=kills, log=state / "victim.log"))
+            name: uvloop.run(kill(gateway, plan, failover, kills=kills, log=state / "victim.log"))
             for name, failover in (("with_failover", True), ("without_failover", False))
         }
     with contextlib.ExitStack() as running:
         running.enter_context(upstreams(plan, state / "upstreams.log"))
         contenders = _start(running, plan, workers, state)
-        _rounds(contenders, plan, rounds=rounds, seconds=seconds, connections=connections)
+        payloads = [
+            encode("GET", f"{target.prefix}/items/{user}?page=1", headers=[(USER_HEADER, f"user-{user}")])
+            for user in range(_USERS)
+            for target in targets(plan)
+        ]
+        take_turns(contenders, payloads, rounds=rounds, seconds=seconds, connections=connections)
     rates = {one.name: median(one.rates) for one in contenders}
     cpu = {one.name: median(one.cpu) for one in contenders}
     return {
@@ -216,12 +221,10 @@ def _start(running: contextlib.ExitStack, plan: Plan, workers: int, state: Path)
     return [*contenders, Contender("bare", port, bare.pid)]
 
 
-def _rounds(contenders: list[Contender], plan: Plan, *, rounds: int, seconds: float, connections: int) -> None:
-    payloads = [
-        encode("GET", f"{target.prefix}/items/{user}?page=1", headers=[(USER_HEADER, f"user-{user}")])
-        for user in range(_USERS)
-        for target in targets(plan)
-    ]
+def take_turns(
+    contenders: list[Contender], payloads: list[bytes], *, rounds: int, seconds: float, connections: int
+) -> None:
+    """Measure each in every round, after a warm-up."""
     for one in contenders:
         uvloop.run(hammer(one.port, payloads, connections=connections, seconds=min(0.5, seconds)))
     for number in range(rounds):
@@ -238,7 +241,8 @@ def _rounds(contenders: list[Contender], plan: Plan, *, rounds: int, seconds: fl
         say(f"round {number + 1} of {rounds}: {told}")
 
 
-async def _kill(gateway: Gateway, plan: Plan, failover: bool, *, kills: int, log: Path) -> Kills:
+async def kill(gateway: Gateway, plan: Plan, failover: bool, *, kills: int, log: Path) -> Kills:
+    """Kill a service of its own under load, so many times, with the plan's table around it. Raises NotMeasured."""
     port, route = free_port(), weighted(plan, 100, failover=failover).routes[0]
     name = f"victim-{'a' if failover else 'b'}"
     victim = replace(route, service=name, flag=name, prefix=f"/api/{name}", strip="/api", upstream=Address(HOST, port))

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +101,10 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def upstreams(plan: Plan, log: Path) -> Iterator[int]:
-    """The monolith and every service of the plan on their ports. Yields the process id."""
-    servers = {_port(plan.monolith.address): MONOLITH} | {_port(one.upstream): one.key for one in plan.services}
+def upstreams(plan: Plan, log: Path, *, without: Collection[str] = ()) -> Iterator[int]:
+    """The monolith and every service of the plan on their ports, but those `without`. Yields the process id."""
+    services = [one for one in plan.services if one.key not in without]
+    servers = {port_of(plan.monolith.address): MONOLITH} | {port_of(one.upstream): one.key for one in services}
     command = [sys.executable, "-m", "bench.upstreams", *(f"{port}={name}" for port, name in servers.items())]
     with process(command, log) as child:
         for port in servers:
@@ -123,5 +124,6 @@ def python_gateway_environment(plan: Plan, port: int, on: Sequence[str], *, work
     }
 
 
-def _port(address: str) -> int:
+def port_of(address: str) -> int:
+    """The port of `host:port`."""
     return int(address.rpartition(":")[2])

@@ -71,6 +71,7 @@ def run_checks() -> None:
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
     """Read the gateways' counters once, and act on them. That one is away is the reconcile loop's to tell."""
+    acted = []
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
             try:
@@ -79,8 +80,10 @@ def read_traffic() -> None:
             except Unreachable:
                 downtime.count_downtime(away=True)
             route_traffic.read_once()
-            triggers.watch_triggers()
-            advance.advance_rollouts()
+            acted = [*triggers.watch_triggers(), *advance.advance_rollouts()]
+    if acted:
+        # Nobody sends a hint from here: without this a rollback waits for beat, up to a second, and for another worker.
+        loop.reconcile_all(leave_late=True)
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types

@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from migrations_app import tasks
+from migrations_app.actions.flags import set_weight
 from migrations_app.choices import CheckState, Health
 from migrations_app.gates.checks import PROBES
 from migrations_app.gates.seen import Finding
@@ -23,9 +24,11 @@ from migrations_app.models import (
     HealthSample,
     HealthSummary,
     Prerequisite,
+    Service,
     Week,
 )
-from tests.factories import load_tracseq, make_healthy, put_behind
+from migrations_app.reconcile import loop
+from tests.factories import load_tracseq, make_healthy, memory_gateway, put_behind, tick_all
 
 
 def test_old_samples_and_expired_sessions_go_and_young_ones_stay(db, settings, monkeypatch):
@@ -109,3 +112,22 @@ def test_polls_that_were_written_have_the_soaks_watched(plan, monkeypatch):
     monkeypatch.setattr("migrations_app.observe.poller.run", run)
     tasks.poll_health()
     assert Week.objects.get(number=1).soak_started_at is None
+
+
+def test_what_a_trigger_has_rolled_back_is_at_the_gateway_at_once(plan, shell):
+    """No hint is sent by a worker: without its own pass the rollback would wait for beat."""
+    Service.objects.filter(key="storage").update(triggers=[{"key": "errors", "when": "errors", "window": "30s"}])
+    tick_all(1, shell)
+    set_weight(key="USE_STORAGE_SERVICE", weight=100, actor=shell)
+    loop.reconcile_all()
+    gateway = memory_gateway()
+    tasks.read_traffic()
+    writes = gateway.writes
+    tasks.read_traffic()
+    assert gateway.writes == writes
+    for failed in (True, True, False):
+        for _ in range(20):
+            gateway.serve("/api/storage", method="POST", failed=failed)
+    tasks.read_traffic()
+    assert gateway.observe().weights["USE_STORAGE_SERVICE"] == 0
+    assert gateway.observe().generation == Gateway.objects.get().observed_generation

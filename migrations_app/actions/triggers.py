@@ -116,15 +116,17 @@ def _fire(look: _Look) -> bool:
     reason = f"Trigger {trigger.key}: {judged.sentence()}."
     told = {"trigger": {"key": trigger.key, "value": judged.value, "limit": judged.limit}}
     try:
-        if act == "rollback":
-            _roll_back(subject, reason, told)
-        elif not (act == "pause" and _pause(subject, reason)):
-            _tell(trigger, subject, reason, told)
+        # Both or neither: a process that was killed in between would tell it a second time.
+        with transaction.atomic():
+            if act == "rollback":
+                _roll_back(subject, reason, told)
+            elif not (act == "pause" and _pause(subject, reason)):
+                _tell(trigger, subject, reason, told)
+            fired = TriggerState.objects.filter(flag=look.state.flag_id, week=look.state.week_id, key=trigger.key)
+            fired.update(fired_for=subject.generation)
     except ActionError as refusal:
         logger.warning("the trigger %s of %s could not act: %s", trigger.key, subject.name, refusal)
         return False
-    fired = TriggerState.objects.filter(flag=look.state.flag_id, week=look.state.week_id, key=trigger.key)
-    fired.update(fired_for=subject.generation)
     return True
 
 
@@ -153,15 +155,14 @@ def _tell(trigger: AnyTrigger, subject: Watched, reason: str, told: Mapping[str,
     weights: dict[str, Any] = {flag.key: flag.weight for flag in subject.flags}
     if subject.week is None:
         weights = {"weight": subject.flags[0].weight}
-    with transaction.atomic():
-        record(
-            AuditKind.TRIGGER_FIRED,
-            actor=SYSTEM,
-            subject=subject.name,
-            week_number=_week_number(subject.flags),
-            reason=reason + would,
-            after={**told, **weights},
-        )
+    record(
+        AuditKind.TRIGGER_FIRED,
+        actor=SYSTEM,
+        subject=subject.name,
+        week_number=_week_number(subject.flags),
+        reason=reason + would,
+        after={**told, **weights},
+    )
 
 
 def _week_number(flags: tuple[Flag, ...]) -> int:

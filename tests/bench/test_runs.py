@@ -10,7 +10,7 @@ import sys
 from controlplane.environment import REPOSITORY
 
 
-def run(module: str, *options: str) -> dict:
+def run(module: str, *options: str, seconds: float = 180) -> dict:
     environment = {key: value for key, value in os.environ.items() if not key.endswith("_URL")}
     done = subprocess.run(
         [sys.executable, "-m", module, *options],
@@ -18,7 +18,7 @@ def run(module: str, *options: str) -> dict:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, done.stderr
