@@ -36,6 +36,9 @@ class Service(models.Model):
         db_default="",
         help_text="What keeps the old side from serving it again.",
     )
+    writes_from = models.PositiveSmallIntegerField(
+        default=1, db_default=1, help_text="Per cent: writes stay on the old side while its flag has a lower weight."
+    )
     rollout = models.JSONField(default=dict, blank=True, help_text="Its steps: planfile.rollout.RolloutPart.")
     triggers = models.JSONField(default=list, blank=True, help_text="What moves it back: planfile.triggers.")
     counted = models.JSONField(
@@ -57,6 +60,9 @@ class Service(models.Model):
             models.CheckConstraint(
                 condition=Q(strip="") | (Q(strip__regex=f"^{PREFIX}$") & ~Q(strip__regex=DOT_SEGMENT)),
                 name="service_strip_is_a_path",
+            ),
+            models.CheckConstraint(
+                condition=Q(writes_from__range=(1, SERVICE_WEIGHT)), name="service_writes_from_is_share"
             ),
             # PostgreSQL counts NaN as larger than every number, so it is refused too.
             models.CheckConstraint(

@@ -101,6 +101,8 @@ def _traffic_changes(old: ServicePart, new: ServicePart) -> Iterator[str]:
         yield f"its upstream cannot change from {old.upstream} to {new.upstream}"
     if old.strip != new.strip:
         yield f"strip cannot change from '{old.strip}' to '{new.strip}'"
+    if old.writes_from != new.writes_from:
+        yield f"writes_from cannot change from {old.writes_from} to {new.writes_from}"
 
 
 def _gateway(old: Plan, new: Plan, begun: bool) -> Iterator[str]:

@@ -93,7 +93,7 @@ def _routing(plan: Plan) -> tuple[Any, ...]:
     services = sorted(
         (
             *(item.key, item.flag, sorted(item.routes), item.upstream, item.strip, item.health_path, item.timeout),
-            item.fails_over,
+            *(item.fails_over, item.writes_from),
         )
         for item in plan.services
     )

@@ -176,6 +176,7 @@ def _service(
         "timeout": service.timeout,
         "failover": service.failover and service.point_of_no_return is None,
         "point_of_no_return": service.point_of_no_return or "",
+        "writes_from": service.writes_from,
         "rollout": service.rollout.row(),
         "triggers": triggers.rows(service.triggers),
         "counted": [asdict(one) for one in apart],

@@ -263,6 +263,9 @@ class ServicePart(Part):
         Line | None,
         Field(description="Why the old side cannot serve it again once it is on; then nothing fails over to it."),
     ] = None
+    writes_from: Annotated[
+        int, Field(ge=1, le=100, description="Per cent: writes stay on the old side while fewer requests move.")
+    ] = 1
     rollout: Annotated[
         RolloutPart, Field(description="In which steps its traffic moves.", json_schema_extra={"default": {}})
     ] = RolloutPart()

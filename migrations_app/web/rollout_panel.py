@@ -14,6 +14,7 @@ from migrations_app.actions.rollouts import Step, steps_of, under_way
 from migrations_app.choices import RolloutState
 from migrations_app.durations import in_words
 from migrations_app.gates.steps import StepVerdict
+from migrations_app.gateways.base import MONOLITH_WEIGHT
 from migrations_app.models import Flag, Plan, Rollout
 from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.planfile.triggers import from_rows
@@ -49,6 +50,7 @@ class RolloutPanel:
     verdict: StepVerdict | None
     triggers: tuple[TriggerRow, ...]
     by_prefix: tuple[RouteRow, ...] = ()
+    writes_from: int = 1  # per cent
 
     @property
     def paused(self) -> bool:
@@ -57,6 +59,11 @@ class RolloutPanel:
     @property
     def startable(self) -> bool:
         return self.rollout is None and not self.flag.is_fully_on
+
+    @property
+    def writes_wait(self) -> bool:
+        """Only reads are on the new side."""
+        return MONOLITH_WEIGHT < self.flag.weight < self.writes_from
 
     @property
     def on_failure(self) -> str:
@@ -71,8 +78,16 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
         states=ArraySubquery(states_of(flag=OuterRef("pk"))),
         samples=ArraySubquery(samples_of(OuterRef("service"), now)),
     )
-    columns = ("service__rollout", "service__triggers", "service__counted", "running", "states", "samples")
-    [(part, triggers, counted, running_now, states, samples)] = asked.values_list(*columns)
+    columns = (
+        "service__rollout",
+        "service__triggers",
+        "service__counted",
+        "service__writes_from",
+        "running",
+        "states",
+        "samples",
+    )
+    [(part, triggers, counted, writes_from, running_now, states, samples)] = asked.values_list(*columns)
     rollout = under_way(flag.key) if running_now else None
     if rollout:
         steps, at = steps_of(rollout), rollout.position
@@ -92,4 +107,4 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
     )
     verdict = judge(rollout, now) if rollout else None
     watching = rows_of_service(from_rows(json.dumps(triggers)), states, flag.generation if flag.is_on else None)
-    return RolloutPanel(flag, rollout, rows, verdict, watching, route_rows(counted, samples))
+    return RolloutPanel(flag, rollout, rows, verdict, watching, route_rows(counted, samples), writes_from)

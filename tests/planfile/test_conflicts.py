@@ -72,6 +72,11 @@ def found(*replacements: tuple[str, str], started=(1,), on=("USE_STORAGE",)) -> 
             ON + "strip cannot change from '/api' to ''. Roll it back first.",
         ),
         (
+            "    owner: Lab team",
+            "    owner: Lab team\n    writes_from: 50",
+            ON + "writes_from cannot change from 1 to 50. Roll it back first.",
+        ),
+        (
             "adapter: memory",
             "adapter: envoy",
             "The gateway's key and adapter cannot change once a week has been started.",

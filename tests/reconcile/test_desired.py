@@ -40,6 +40,24 @@ def test_a_plan_says_that_a_service_must_not_fail_over_and_the_gateway_gets_it(d
     assert [route.failover for route in table().routes if route.service == "auth"] == [False]
 
 
+@pytest.mark.parametrize(("weight", "writes"), [(0, 0), (1, 0), (49, 0), (50, 50), (100, 100)])
+def test_reads_move_before_writes_where_the_plan_says_so(db, weight, writes):
+    document = plan_of(
+        changed(("    flag: USE_AUTH\n", f"    flag: USE_AUTH\n    writes_from: 50\n    weight: {weight}\n"))
+    )
+    load_plan(document, actor=SYSTEM)
+    assert current_plan() == document == plan_of(write(document))
+    shares = {route.service: (route.weight, route.writes) for route in table().routes}
+    assert shares == {"auth": (weight, writes), "storage": (0, 0)}
+
+
+@pytest.mark.parametrize("wrong", ["0", "101", "half", "1.5"])
+def test_the_share_from_which_writes_move_is_one(wrong):
+    _, path, reason = only_problem(changed(("    flag: USE_AUTH\n", f"    flag: USE_AUTH\n    writes_from: {wrong}\n")))
+    assert path == "services[auth].writes_from"
+    assert reason
+
+
 @pytest.mark.parametrize(
     ("sticky", "told"),
     [

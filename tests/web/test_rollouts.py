@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from migrations_app.actions.flags import roll_back_flag
 from migrations_app.actions.rollouts import start_rollout, under_way
 from migrations_app.choices import AuditKind, RolloutState
 from migrations_app.gateways.base import NO_LATENCY, Side
@@ -52,6 +53,17 @@ def test_before_it_the_steps_of_the_plan_are_shown_with_a_button(ready):
     assert "Errors: not watched rolls it back" in said
     Service.objects.filter(key="rag").update(triggers=[])
     assert "The plan has no trigger for it" in text_of(ready.get(PAGE))
+
+
+def test_where_only_reads_move_the_page_says_so(started, people):
+    assert "Writes" not in text_of(started.get(PAGE))
+    Service.objects.filter(key="rag").update(writes_from=50)
+    assert weight() == 1
+    said = "Only reads go to the new side now: writes stay on the old side until 50 % move."
+    assert said in text_of(started.get(PAGE))
+    roll_back_flag(key=KEY, actor=people[Role.RELEASE_MANAGER])
+    said = "Writes move together with reads from 50 % on; below that they stay on the old side."
+    assert said in text_of(started.get(PAGE))
 
 
 def test_start_takes_the_first_step_and_says_what_it_waits_for(ready):
