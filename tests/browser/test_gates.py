@@ -40,7 +40,7 @@ def test_a_sign_off_takes_a_link_and_a_file_and_gives_the_file_back(dashboard):
 @pytest.mark.parametrize("javascript", [True, False])
 def test_an_approval_goes_from_who_asks_to_who_answers(dashboard, javascript):
     manager = dashboard.page(at="/weeks/3/", java_script_enabled=javascript)
-    manager.get_by_label("Why now").fill("the backup is done")
+    manager.locator("#ask-reason").fill("the backup is done")
     manager.get_by_role("button", name="Ask for approval").click()
     manager.get_by_text("You asked for it, so somebody else approves").wait_for()
     approver = dashboard.page("approver", java_script_enabled=javascript)

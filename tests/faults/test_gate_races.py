@@ -8,6 +8,7 @@ the enable tells.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -52,7 +53,7 @@ from migrations_app.roles import Role
 from tests.factories import make_healthy
 from tests.machine.world import OldSide, actor, begin, old_side
 
-RACES = 100  # of each way; there are ten
+RACES = int(os.environ.get("RACES", "60"))  # of each way; there are ten
 TEXT = """\
 plan: {{key: races, title: "{title}"}}
 gateway: {{key: main, adapter: memory}}

@@ -14,7 +14,8 @@ from migrations_app.choices import AuditKind
 from migrations_app.gateways.base import Side
 from migrations_app.models import AuditEvent, Gateway, Plan
 from migrations_app.models.audit import check_chain
-from migrations_app.observe.traffic import read_once, recent
+from migrations_app.observe.last_minute import last_minute
+from migrations_app.observe.traffic import read_once
 from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.adapters import adapter_for
 from migrations_app.reconcile.loop import reconcile_all
@@ -101,7 +102,7 @@ def test_counters_are_right_when_one_of_them_starts_again_or_is_away(envoys: dic
 
     def told() -> int:
         read_once()
-        return recent().get("rag", {}).get(Side.MONOLITH, 0)
+        return last_minute().requests().get("rag", {}).get(Side.MONOLITH, 0)
 
     for key in envoys:
         ask(key, 20)

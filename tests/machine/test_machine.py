@@ -48,7 +48,7 @@ START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)  # a Tuesday
 STEP = timedelta(seconds=2)  # what any step takes; more than clocks may differ by
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
-QUICK = settings(max_examples=20, stateful_step_count=30, derandomize=True)
+QUICK = settings(max_examples=14, stateful_step_count=30, derandomize=True)
 LONG = settings(max_examples=EXAMPLES or 1, stateful_step_count=60, derandomize=False, print_blob=True)
 
 managers = st.sampled_from(["mia", "max", "mia", "max", "ada", "root"])

@@ -79,7 +79,7 @@ STEP = timedelta(seconds=2)  # what any step takes
 MOMENT = timedelta(milliseconds=1)  # between two things of one step
 
 EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
-QUICK = settings(max_examples=10, stateful_step_count=30, derandomize=True)
+QUICK = settings(max_examples=7, stateful_step_count=30, derandomize=True)
 LONG = settings(max_examples=EXAMPLES or 1, stateful_step_count=80, derandomize=False, print_blob=True)
 
 READS = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK")

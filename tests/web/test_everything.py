@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from migrations_app.choices import AuditKind
+from migrations_app.gateways.base import Side, SideTraffic
 from migrations_app.models import AuditEvent, Flag, Gateway, Plan, Service
+from migrations_app.observe.traffic import store
 from migrations_app.roles import Role
 from tests.factories import memory_gateway, put_behind
 from tests.web.conftest import HTMX, fields, text_of
@@ -20,12 +24,12 @@ def on() -> set[str]:
     return set(Flag.objects.filter(weight__gt=0).values_list("key", flat=True))
 
 
-def test_the_page_says_in_numbers_what_will_move(manager, monkeypatch):
+def test_the_page_says_in_numbers_what_will_move(manager):
     put_behind(1, 2)
-    monkeypatch.setattr(
-        "migrations_app.web.board.recent",
-        lambda _now: {"rag": {"service": 900, "monolith": 7}, "storage": {"service": 300}},
-    )
+    now, none = timezone.now(), SideTraffic(0, 0)
+    served = {("rag", Side.SERVICE): 900, ("rag", Side.MONOLITH): 7, ("storage", Side.SERVICE): 300}
+    store(dict.fromkeys(served, none), now - timedelta(seconds=2))
+    store({side: SideTraffic(requests, 0) for side, requests in served.items()}, now - timedelta(seconds=1))
     page = manager.get(PAGE)
     words = text_of(page)
     assert "4 services of weeks 1 and 2 go back to the monolith, all at once." in words
