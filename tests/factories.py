@@ -70,11 +70,14 @@ def make_healthy(
     """Every target has just been polled with this result, as it was all the day before."""
     now = at or timezone.now()
     began = since or now - timedelta(days=1)
-    for target in [MONOLITH_TARGET, *Service.objects.values_list("key", flat=True)]:
-        HealthState.objects.update_or_create(
-            target=target,
-            defaults={"state": state, "since": began, "polled_at": now, "milliseconds": 1.5, "error": error},
-        )
+    told: dict[str, object] = {"state": state, "since": began, "polled_at": now, "milliseconds": 1.5, "error": error}
+    targets = [MONOLITH_TARGET, *Service.objects.values_list("key", flat=True)]
+    HealthState.objects.bulk_create(
+        [HealthState(target=target, **told) for target in targets],
+        update_conflicts=True,
+        unique_fields=["target"],
+        update_fields=list(told),
+    )
 
 
 def make_people() -> dict[Role, Actor]:

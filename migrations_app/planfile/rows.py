@@ -149,7 +149,7 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
     }
     if found is not None and grow:
         values["version"] = found.version + 1
-    if "triggers" in _save(target, values):
+    if "triggers" in _save(target, values) and found is not None:
         _forget_baselines(week=target)
     return target
 
@@ -186,7 +186,7 @@ def _service(
     changed = set(_save(target, values))
     if {"host", "port", "health_path", "health"} & changed:
         _forget_health(service.key, POLLED_OTHERWISE)
-    if "triggers" in changed:
+    if "triggers" in changed and found is not None:
         _forget_baselines(flag__service=target)
     return target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.test_runs import run
+from tests.bench.runs import run
 
 
 def test_the_pages_benchmark_compares_a_long_past_with_a_short_one():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench.test_runs import run
+from tests.bench.runs import run
 
 
 def test_the_rollback_benchmark_breaches_triggers_and_restarts():

@@ -10,6 +10,9 @@ import pytest
 
 from controlplane.embedded.children import port_is_free
 from controlplane.environment import Ports
+from tests.controlplane.started import start
+
+__all__ = ["start"]  # a fixture
 
 OURS = ("DATABASE", "REDIS", "GATEWAY", "SECRET", "SWITCHYARD", "STATE", "PORT_", "TEST_", "PYTEST", "DEMO_", "DJANGO_")
 

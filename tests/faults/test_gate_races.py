@@ -53,7 +53,7 @@ from migrations_app.roles import Role
 from tests.factories import make_healthy
 from tests.machine.world import OldSide, actor, begin, old_side
 
-RACES = int(os.environ.get("RACES", "60"))  # of each way; there are ten
+RACES = int(os.environ.get("RACES", "40"))  # of each way; there are ten
 TEXT = """\
 plan: {{key: races, title: "{title}"}}
 gateway: {{key: main, adapter: memory}}
