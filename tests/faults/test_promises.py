@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan
 from migrations_app.reconcile.loop import reconcile_all
 from tests.faults.load import Failure, Load
 from tests.faults.promises import hold
-from tests.faults.system import OPERATOR, Click, System
+from tests.faults.system import OPERATOR, Click, System, wait_for
 
 FLAG = "USE_RAG_SERVICE"
 
@@ -138,8 +137,7 @@ def test_what_a_person_was_told_of_a_rollback_is_held_too(on: System):
 def test_a_request_that_was_lost_is_found(on: System):
     load = Load(on.envoy.port, 0.0, [("read", "rag")])
     load.start()
-    while load.count() < 3:
-        time.sleep(0.01)
+    wait_for(lambda: load.count() >= 3, "requests are answered")
     load.stop()
     hold(on, load=load)
     load.failures.append(Failure("rag", "write", "503", 0.0, 1.0))

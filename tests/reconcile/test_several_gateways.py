@@ -224,11 +224,15 @@ def questions(work) -> int:
 
 
 def test_with_one_gateway_a_click_asks_the_database_no_more_than_it_did(plan, shell):
-    """A pass that applies, one with nothing to do, which looks after the rollback scripts, and the confirmation."""
+    """As measured before there could be several: a pass that applies, one with nothing to do, and the confirmation.
+
+    The first pass with nothing to do after a load asks once more, for what the rollback scripts hold.
+    """
     tick_all(1, shell)
     change = turn_on(shell)
     assert questions(reconcile_all) == 8
-    assert questions(reconcile_all) == 8
+    assert questions(reconcile_all) == 7 + 1
+    assert questions(reconcile_all) == 7
     assert questions(lambda: confirm(change.generation, event=change.event)) <= 4
 
 
