@@ -7,9 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
-from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection
-from django.db.models import OuterRef
 
 
 class Permission(StrEnum):
@@ -93,18 +91,14 @@ class RoleBackend(ModelBackend):
 
     def get_user(self, user_id: int) -> Any:
         """The account with its permissions, or None when there is none or it is not active."""
-        from django.contrib.auth.models import Group, User
-        from django.contrib.auth.models import Permission as PermissionRow
+        from django.contrib.auth.models import User
 
-        granted = PermissionRow.objects.filter(group__user=OuterRef("pk"), content_type__app_label="migrations_app")
-        roles = Group.objects.filter(user=OuterRef("pk")).order_by("name")
-        both = {"granted": ArraySubquery(granted.values("codename")), "roles": ArraySubquery(roles.values("name"))}
-        user = User.objects.annotate(**both).filter(pk=user_id).first()
+        user: Any = next(iter(User.objects.raw(_ACCOUNT, [user_id])), None)
         if user is None or not self.user_can_authenticate(user):
             return None
         if not user.is_superuser:
             # Where ModelBackend keeps them for the life of this object.
-            user._group_perm_cache = {f"migrations_app.{codename}" for codename in user.granted}  # type: ignore[attr-defined]
+            user._group_perm_cache = {f"migrations_app.{codename}" for codename in user.granted}
         return user
 
 
@@ -116,6 +110,20 @@ def still_has(account: int, permission: Permission) -> bool:
     return bool(found and found[0])
 
 
+# To put this together anew takes the ORM longer than PostgreSQL takes to answer, and every request asks it.
+_ACCOUNT = """
+    SELECT account.*, ARRAY(
+        SELECT permission.codename FROM auth_user_groups AS membership
+        JOIN auth_group_permissions AS granted USING (group_id)
+        JOIN auth_permission AS permission ON permission.id = granted.permission_id
+        JOIN django_content_type AS content ON content.id = permission.content_type_id
+        WHERE membership.user_id = account.id AND content.app_label = 'migrations_app'
+    ) AS granted, ARRAY(
+        SELECT role.name FROM auth_user_groups AS membership JOIN auth_group AS role ON role.id = membership.group_id
+        WHERE membership.user_id = account.id ORDER BY role.name
+    ) AS roles
+    FROM auth_user AS account WHERE account.id = %s
+"""
 _STILL_HAS = """
     SELECT account.is_active AND (account.is_superuser OR EXISTS (
         SELECT FROM auth_user_groups AS membership
