@@ -6,7 +6,12 @@ from collections.abc import Collection
 
 
 class GatewayError(Exception):
-    """The root: a gateway did not do, or could not be asked, what we wanted."""
+    """The root: a gateway did not do, or could not be asked, what we wanted.
+
+    `replaced`: what of somebody else's was overwritten all the same, before it went wrong; a sentence each.
+    """
+
+    replaced: tuple[str, ...] = ()
 
 
 class InvalidTable(GatewayError):

@@ -19,7 +19,7 @@ from django.utils import timezone
 from migrations_app.actor import SYSTEM
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
-from migrations_app.gateways.base import Applied, Observed, Pin, RoutingTable, with_pins
+from migrations_app.gateways.base import Applied, Observed, RoutingTable, with_pins
 from migrations_app.gateways.base import Gateway as Adapter
 from migrations_app.gateways.errors import (
     GatewayError,
@@ -99,8 +99,8 @@ def reconcile(gateway: Gateway) -> Pass:
 class _Called:
     """What came of a pass's calls to a gateway.
 
-    `table` is what was wanted of it: what is desired, unless it `differs` because of what is `held`. `put_back`: the
-    drift that `decision` found is there no more.
+    `table` is what was wanted of it: what is desired, unless it `differs` because of what is `held`. `put_back`: what
+    somebody else had changed and is there no more, a sentence each. `placed`: this process knows where it is.
     """
 
     table: RoutingTable
@@ -111,7 +111,8 @@ class _Called:
     differs: bool = False
     applied: Applied | None = None
     failed: GatewayError | None = None
-    put_back: bool = False
+    put_back: tuple[str, ...] = ()
+    placed: bool = True
 
 
 def _call(gateway: Gateway, table: RoutingTable) -> _Called:
@@ -121,7 +122,8 @@ def _call(gateway: Gateway, table: RoutingTable) -> _Called:
         adapter = adapter_for(gateway)
     except Unplaced as error:
         seen = Observed(None, error=str(error))
-        return _Called(table, begun, Decision(Step.STAND_BACK, (seen.error,)), seen, held_when_last_seen(gateway))
+        held = held_when_last_seen(gateway)
+        return _Called(table, begun, Decision(Step.STAND_BACK, (seen.error,)), seen, held, placed=False)
     held, desired = held_at(gateway, adapter), table
     table = with_pins(desired, held.flags)
     # Straight after a change the last look tells enough: the apply compares by itself, and every moment counts.
@@ -137,14 +139,16 @@ def _call(gateway: Gateway, table: RoutingTable) -> _Called:
     if decision.step not in {Step.APPLY, Step.REPAIR}:
         return _Called(table, begun, decision, seen, held, table != desired)
     begun = timezone.now()
-    applied, failed, handed = _apply(adapter, table)
+    applied, failed, handed, replaced = _apply(adapter, table)
     if handed is not table:
         # What is written as observed and what is pinned belong together: an enable must not be called applied.
         table, held = handed, held_at(gateway, adapter)
     # A confirmed apply has read the whole table back; anything else is looked at again.
     seen = Observed(table.generation, table.weights()) if applied else adapter.observe()
     # Files that were put back while the gateway was down count too: the next pass finds no trace of the drift.
-    put_back = applied.changed if applied else isinstance(failed, NotConfirmed) and not seen.drift
+    done = applied.changed if applied else bool(replaced) or (isinstance(failed, NotConfirmed) and not seen.drift)
+    # Without REPAIR it is an edit of the last second, which a change has met before any look did.
+    put_back = decision.because if decision.step == Step.REPAIR and done else replaced
     return _Called(table, begun, decision, seen, held, table != desired, applied, failed, put_back)
 
 
@@ -152,7 +156,7 @@ def _keep(gateway: Gateway, called: _Called) -> Pass:
     """The part of a pass that writes what was observed. None of it when a load has taken the gateway out."""
     table, applied, failed, decision = called.table, called.applied, called.failed, called.decision
     error = (str(failed) if failed else "") or called.seen.error
-    if decision.step == Step.STAND_BACK and called.seen.generation is not None and failed is None:
+    if failed is None and (called.seen.generation or 0) > table.generation:
         error = _behind(gateway, called.seen)
     changed, unsettled = applied is not None and applied.changed, called.held.unread or called.differs
     done = Pass(gateway.key, decision.step, table.generation, changed, error, unsettled)
@@ -163,16 +167,10 @@ def _keep(gateway: Gateway, called: _Called) -> Pass:
         # Where the gateway itself refuses what was handed over, its adapter says Rejected too, and not NotConfirmed.
         if isinstance(failed, Rejected | InvalidTable):
             note_refusal(gateway, table.generation, str(failed), timezone.now())
-        _write(gateway, called.seen, applied, error, called.begun, pins=called.held.pins)
+        _write(gateway, called, error)
     except IntegrityError:
         if Gateway.objects.filter(pk=gateway.pk).exists():
             raise
-        return done
-    if decision.step == Step.REPAIR and called.put_back:
-        _audit_drift(gateway, table, decision.because)
-    elif applied and applied.replaced:
-        # An edit of the last second, which a change has met before any look did.
-        _audit_drift(gateway, table, applied.replaced)
     return done
 
 
@@ -180,19 +178,22 @@ def _last_look(gateway: Gateway) -> Observed:
     return Observed(gateway.observed_generation, gateway.observed_weights)
 
 
-def _apply(adapter: Adapter, table: RoutingTable) -> tuple[Applied | None, GatewayError | None, RoutingTable]:
-    """With the table as it was handed over."""
+def _apply(
+    adapter: Adapter, table: RoutingTable
+) -> tuple[Applied | None, GatewayError | None, RoutingTable, tuple[str, ...]]:
+    """With the table as it was handed over, and what of somebody else's was replaced."""
     try:
-        return adapter.apply(adapter.render(table)), None, table
-    except StaleGeneration:
-        # A newer change overtook this pass; the pass that carries it writes what is observed.
-        return None, None, table
+        applied = adapter.apply(adapter.render(table))
+    except StaleGeneration as overtaken:
+        # By a newer change; the pass that carries it writes what is observed.
+        return None, None, table, overtaken.replaced
     except Pinned as late:
         # Since this pass has begun.
         return _apply(adapter, with_pins(table, late.flags))
     except GatewayError as error:
         logger.warning("generation %s was not applied: %s", table.generation, error)
-        return None, error, table
+        return None, error, table, error.replaced
+    return applied, None, table, applied.replaced
 
 
 def _noted(adapter: Adapter) -> bool:
@@ -230,16 +231,15 @@ def _behind(gateway: Gateway, seen: Observed) -> str:
     )
 
 
-def _write(
-    gateway: Gateway, seen: Observed, applied: Applied | None, error: str, begun: datetime, *, pins: tuple[Pin, ...]
-) -> None:
-    now = timezone.now()
+def _write(gateway: Gateway, called: _Called, error: str) -> None:
+    """What was observed, and the event of what was put back: both, or neither."""
+    now, seen, applied, begun = timezone.now(), called.seen, called.applied, called.begun
     values: dict[str, Any] = {
         "observed_generation": seen.generation,
         "observed_weights": dict(seen.weights),
         "observed_at": begun,
         "error": error,
-        "pins": as_stored(pins),
+        "pins": as_stored(called.held.pins),
     }
     if applied and applied.changed:
         values |= {"last_applied_at": now, "last_apply_ms": applied.milliseconds}
@@ -253,12 +253,15 @@ def _write(
             )
             if not Confirmation.objects.filter(gateway=gateway, generation=seen.generation).exists():
                 Confirmation.objects.bulk_create([first], ignore_conflicts=True)
-        # A pass that took longer must not write its older observation over a newer one.
-        fresh = Q(observed_at__isnull=True) | Q(observed_at__lt=begun)
+        # A pass that took longer must not write its older observation over a newer one; nor may one that does not know
+        # where the gateway is, while another process sees it.
+        fresh = Q(observed_at__isnull=True) | Q(observed_at__lt=begun if called.placed else begun - LONG_AGO)
         # One from the future was written before a clock was put back; it would stop the loop until then.
         fresh |= Q(observed_at__gt=now + CLOCKS_DIFFER)
-        Gateway.objects.filter(fresh, pk=gateway.pk).update(**values)
-        tell(Topic.LOOK if _as_before(gateway, values) else Topic.GATEWAY, gateway.key)
+        if Gateway.objects.filter(fresh, pk=gateway.pk).update(**values):
+            tell(Topic.LOOK if _as_before(gateway, values) else Topic.GATEWAY, gateway.key)
+        if called.put_back:
+            _audit_drift(gateway, called.table, called.put_back)
 
 
 def _as_before(gateway: Gateway, values: dict[str, Any]) -> bool:
@@ -270,13 +273,12 @@ def _as_before(gateway: Gateway, values: dict[str, Any]) -> bool:
 
 def _audit_drift(gateway: Gateway, table: RoutingTable, found: tuple[str, ...]) -> None:
     logger.warning("drift on gateway %s was put back: %s", gateway.key, " ".join(found))
-    with transaction.atomic():
-        record(
-            AuditKind.DRIFT_CORRECTED,
-            actor=SYSTEM,
-            subject=f"gateway {gateway.key}",
-            reason="Somebody changed the gateway behind Switchyard's back.",
-            before={"found": list(found)},
-            after=dict(table.weights()),
-            generation=table.generation,
-        )
+    record(
+        AuditKind.DRIFT_CORRECTED,
+        actor=SYSTEM,
+        subject=f"gateway {gateway.key}",
+        reason="Somebody changed the gateway behind Switchyard's back.",
+        before={"found": list(found)},
+        after=dict(table.weights()),
+        generation=table.generation,
+    )

@@ -3,8 +3,11 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
+from migrations_app.actions.confirm import confirm
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Confirmation, Gateway, Plan
@@ -122,6 +125,61 @@ def test_after_a_restored_backup_a_rollback_reaches_what_this_database_calls_off
     assert reconcile_all()[0].error == ""
     assert (adapter.observe().generation, adapter.observe().weights[KEY]) == (1001, 0)
     assert not roll_back_flag(key=KEY, actor=shell).changed
+
+
+def test_after_a_restored_backup_a_rollback_before_any_pass_is_not_called_applied(plan, shell):
+    turn_on(shell)
+    reconcile_all()
+    adapter = memory_gateway()
+    ahead = replace(desired_table(Plan.objects.get()), generation=1000)
+    adapter.apply(adapter.render(ahead))
+    change = roll_back_flag(key=KEY, actor=shell)
+    assert change.generation < 1000
+    outcome = confirm(change.generation, event=change.event, head_start=0)
+    assert not outcome.confirmed
+    assert "restored or replaced" in outcome.error
+    assert not Confirmation.objects.filter(generation__gte=change.generation).exists()
+    again = roll_back_flag(key=KEY, actor=shell)
+    assert confirm(again.generation, event=again.event, head_start=0).confirmed
+    assert adapter.observe().weights[KEY] == 0
+
+
+def test_an_edit_that_a_change_meets_at_a_gateway_that_is_away_is_audited_once(plan, shell):
+    reconcile_all()
+    adapter = memory_gateway()
+    adapter.answers = False
+    adapter.tamper_folder(b"{}")
+    turn_on(shell)
+    for _ in range(2):
+        assert reconcile_all()[0].error
+    event = AuditEvent.objects.get(kind=AuditKind.DRIFT_CORRECTED)
+    assert any("had been changed" in sentence for sentence in event.before["found"])
+
+
+def test_drift_that_cannot_be_audited_is_not_written_as_seen(plan, shell, monkeypatch):
+    turn_on(shell)
+    reconcile_all()
+    before = Gateway.objects.get().observed_at
+
+    def fails(*_arguments, **_words):
+        raise OperationalError("the database went away")
+
+    memory_gateway().tamper({KEY: 0})
+    monkeypatch.setattr("migrations_app.reconcile.loop.record", fails)
+    with pytest.raises(OperationalError):
+        reconcile_all()
+    assert Gateway.objects.get().observed_at == before
+
+
+def test_who_does_not_know_where_a_gateway_is_leaves_what_another_process_sees(plan, shell):
+    turn_on(shell)
+    reconcile_all()
+    Gateway.objects.update(adapter="envoy", key="gw-2", first=False)
+    assert "GATEWAYS" in reconcile_all()[0].error
+    assert Gateway.objects.get().error == ""
+    Gateway.objects.update(observed_at=timezone.now() - timedelta(seconds=10))
+    reconcile_all()
+    assert "GATEWAYS" in Gateway.objects.get().error
 
 
 def test_files_put_back_while_the_gateway_is_down_are_audited_once(plan, shell):

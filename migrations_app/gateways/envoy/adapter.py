@@ -41,6 +41,7 @@ from migrations_app.gateways.envoy.wanted import Wanted, parse_files
 from migrations_app.gateways.errors import (
     FolderBusy,
     FolderUnusable,
+    GatewayError,
     NotConfirmed,
     Pinned,
     Rejected,
@@ -203,6 +204,7 @@ class EnvoyGateway(Gateway):
     def _apply(self, rendered: Rendered, wanted: Wanted) -> tuple[bool, tuple[str, ...]]:
         """Whether anything had to be written, and what of somebody else's was replaced."""
         former, refused_before, state = None, None, _state_of(rendered)
+        replaced: tuple[str, ...] = ()
         try:
             # The lock ends with the writing: who waits for a confirmation must not hold up a rollback.
             with self._locked():
@@ -220,16 +222,20 @@ class EnvoyGateway(Gateway):
                 refused_before = self._refusals(wanted)
                 if former != state:
                     self._folder.note_applied(state)
+                replaced = edits(former, found, pinned)
                 leaving, up, seen = self._write(rendered, wanted, former)
             self._confirm.all(rendered.generation, wanted, leaving, answered=up, clusters=seen)
-        except NotConfirmed as error:
-            self._put_back_if_refused(rendered, former, refused_before, error)
+            refused_before = None  # it runs all of this
+            if leaving:
+                self._remove(rendered, wanted)
+        except GatewayError as error:
+            error.replaced = replaced
+            if isinstance(error, NotConfirmed):
+                self._put_back_if_refused(rendered, former, refused_before, error)
             raise
         if self._validator is None:
             self._ran = _shapes_alone(wanted).noted_in(self._ran)
-        if leaving:
-            self._remove(rendered, wanted)
-        return True, edits(former, found, pinned)
+        return True, replaced
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -357,7 +363,9 @@ class EnvoyGateway(Gateway):
                 for name, content in former.files.items():
                     self._folder.write(name, content)
         told = f"Envoy refuses generation {rendered.generation}, its log says why; {former.generation} is put back"
-        raise Rejected(told) from error
+        refused = Rejected(told)
+        refused.replaced = error.replaced
+        raise refused from error
 
     def _look(self) -> Observed:
         state = self._folder.applied()

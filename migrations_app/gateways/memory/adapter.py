@@ -125,7 +125,9 @@ class MemoryGateway(Gateway):
             self._applied, self._folder = rendered, dict(rendered.files)
             self.writes += 1
             if not self._answers:
-                raise NotConfirmed(f"generation {rendered.generation} is written, but the gateway does not answer")
+                late = NotConfirmed(f"generation {rendered.generation} is written, but the gateway does not answer")
+                late.replaced = replaced
+                raise late
             self._running = table
             return Applied(rendered.generation, changed=True, milliseconds=_since(started), replaced=replaced)
 
