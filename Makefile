@@ -21,7 +21,7 @@ up: $(VENV)/.embedded ## Run the dashboard and the gateway with an empty plan, u
 test: $(VENV)/.dev ## Check the style and run every test, on real servers and a real browser (TESTS=path for some)
 	@$(BIN)/python -m tests.chromium
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/pytest -n 3 --dist loadfile $(TESTS)
+	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: $(VENV)/.dev ## Check style, format, types and templates
 	@$(BIN)/ruff check .

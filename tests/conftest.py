@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,14 @@ from hypothesis import settings
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
+LONGEST = ("bench", "demo")  # folders of files with few tests that take long
 TRACSEQ = Path(__file__).parent.parent / "plans" / "tracseq-phase2.yaml"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest first, file by file: at the end no worker is left alone with it."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.parent.name not in LONGEST, -tests[item.path], item.path))
 
 
 @pytest.fixture(autouse=True)
