@@ -15,7 +15,7 @@ from migrations_app.gateways.base import Address, Counted, RollbackScript, Route
 from migrations_app.gateways.envoy.bootstrap import RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.render import render
-from migrations_app.gateways.envoy.scripts import Scripts
+from migrations_app.gateways.envoy.scripts import Scripts, script_of
 from migrations_app.gateways.pins import JOURNAL_FILE, PinFolder, entry_of
 from tests.gateways.estate import Envoy
 
@@ -205,6 +205,17 @@ def test_scripts_are_written_when_something_they_hold_has_changed_and_at_no_othe
     (place / "rollback" / "week-3.sh").unlink()
     assert scripts.keep((week,), table, URL)
     assert scripts.keep((week,), table, "http://127.0.0.1:10")
+
+
+def test_a_title_is_one_line_of_comment_whatever_it_says():
+    table = table_of(1, weights=dict.fromkeys(("auth", "users", "storage", "a-long_one"), (0, None)))
+
+    def lines(title: str) -> list[str]:
+        return script_of(RollbackScript("week-3.sh", title, ("USE_auth", "USE_users")), table, URL).split("\n")
+
+    plain = lines("Week 3")
+    title = "@DATA@ @COUNT@ @NAME@ '@FLAGS@' @FLAGS@ '@URL@' @URL@ @TITLE@ $(id)"
+    assert lines(f"{title}\n\r\x85\u2028\ud800id") == [plain[0], f"# {title}     id", *plain[2:]]
 
 
 def test_scripts_tell_no_secret(tmp_path):
