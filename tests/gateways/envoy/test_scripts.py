@@ -6,12 +6,14 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from migrations_app.gateways.base import Address, Counted, RollbackScript, Route, RoutingTable, Sticky, with_pins
+from migrations_app.gateways.envoy import EnvoyGateway
 from migrations_app.gateways.envoy.bootstrap import RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.render import render
@@ -181,6 +183,19 @@ def test_a_script_says_of_routes_that_came_after_it(tmp_path, no_curl):
     done = run(place, "week-3.sh", path=no_curl)
     assert done.returncode == 1
     assert "USE_auth has routes that this script does not know" in done.stdout
+
+
+@pytest.mark.parametrize(("killer", "left"), [("mv", ".USE_users.*.new"), ("cmp", ".rds.json.*.new")])
+def test_what_a_killed_script_leaves_is_cleared_up(tmp_path, killer, left):
+    place, _table = all_on(tmp_path / "gateway")
+    tools = without(tmp_path / "tools", "curl", killer)
+    (Path(tools) / killer).write_text("#!/bin/sh\nkill -9 $PPID\n")
+    (Path(tools) / killer).chmod(0o755)
+    assert run(place, "week-3.sh", path=tools).returncode == -signal.SIGKILL
+    assert len(list(place.glob(left))) == 1
+    urls = {"gateway_url": URL, "admin_url": URL}
+    assert EnvoyGateway(folder=place, envoy_binary=None, leftover_age=0.0, **urls).housekeep()
+    assert [path.name for path in place.rglob(".*")] == [".lock"]
 
 
 def test_a_torn_journal_line_is_not_written_on(tmp_path, no_curl):
