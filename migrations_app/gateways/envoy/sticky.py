@@ -16,7 +16,7 @@ BUCKET_HEADER = "x-switchyard-bucket"
 
 _LUA = "type.googleapis.com/envoy.extensions.filters.http.lua.v3"
 # Names are compared as plain text; a pattern in them has no meaning. Numbers are doubles: no product exceeds 2^53.
-# Clients choose the text, and a worker of Envoy serves nobody else meanwhile: no pattern may take a long run apart again
+# Clients choose the text, and a worker of Envoy serves nobody else meanwhile: no pattern may take a long run apart anew
 # from each place in it, as `[^=]+=` does with a run that has no `=`. That took 4 s for a cookie of 20,000 letters.
 _SCRIPT = r"""
 local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
