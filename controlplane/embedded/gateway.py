@@ -35,4 +35,5 @@ def _part(name: str, folder: Path, port: int, admin_port: int) -> Part:
         except (GatewayError, OSError) as problem:
             raise StartFailed(f"The gateway's folder {folder} could not be prepared: {problem}") from problem
 
-    return Part(name, envoy_command(binary(), folder), before=prepare)
+    # Nobody else on the host is to read who asked for what: Envoy alone makes the access log.
+    return Part(name, envoy_command(binary(), folder), run_as={"umask": 0o077}, before=prepare)

@@ -24,6 +24,7 @@ def test_up_keeps_running_stops_in_time_and_finds_its_state_again(start: Start):
     assert urls is not None, line
     assert httpx.get(f"{urls[1]}/healthz").status_code == 200
     assert httpx.get(f"{urls[2]}/health").status_code == 200
+    assert (first.state / "gateway" / "access.log").stat().st_mode & 0o777 == 0o600
 
     # Beside it: a command that finds it by the state folder alone, and a second start, which is refused in one line.
     group = "from django.contrib.auth.models import Group; Group.objects.create(name='kept'); print('made')"

@@ -32,7 +32,7 @@ from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, CDS_FILE, RD
 from migrations_app.gateways.envoy.confirm import LONGEST_PAUSE, Confirmer
 from migrations_app.gateways.envoy.edits import edits
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
-from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, clear_up
+from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, LEFTOVER_AGE, clear_up
 from migrations_app.gateways.envoy.obey import obeying
 from migrations_app.gateways.envoy.readback import look, running_for
 from migrations_app.gateways.envoy.scripts import Scripts
@@ -66,7 +66,8 @@ class EnvoyGateway(Gateway):
     `capabilities.validates` says: what Envoy refuses is then found by read-back, and the former files are put back.
     Times are in seconds: `confirm_timeout` for the gateway to confirm, `down_timeout` for one that does not answer at
     all, `lock_timeout` for the folder's lock, `http_timeout` for one question to the gateway, so that one that hangs is
-    told within two seconds. `log_limit`, in bytes, is how large the access log may get before it is set aside.
+    told within two seconds. `log_limit`, in bytes, is how large the access log may get before it is set aside, and
+    `leftover_age` how long a temporary file lies in the folder before its writer counts as killed.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class EnvoyGateway(Gateway):
         http_timeout: float = 0.3,
         validate_timeout: float = 10.0,
         log_limit: int = ACCESS_LOG_LIMIT,
+        leftover_age: float = LEFTOVER_AGE,
     ) -> None:
         self._folder, self._pins = Folder(folder), PinFolder(folder)
         self._scripts = Scripts(folder)
@@ -89,7 +91,7 @@ class EnvoyGateway(Gateway):
         self._validator = Validator(Path(envoy_binary), timeout=validate_timeout) if envoy_binary else None
         self._confirm = Confirmer(self._folder, self._client, confirm_timeout, down_timeout)
         self._lock_timeout = lock_timeout
-        self._log_limit = log_limit
+        self._log_limit, self._leftover_age = log_limit, leftover_age
         self._parsed: tuple[Mapping[str, bytes], Wanted] | None = None
         self._ran: bytes | None = None  # shapes that Envoy was seen to run, where nothing validates them
 
@@ -159,7 +161,13 @@ class EnvoyGateway(Gateway):
     def housekeep(self) -> bool:
         """See Gateway.housekeep: sets a long access log aside, removes what killed writers left."""
         with self._usable():
-            return clear_up(self._folder, self._client, lock_timeout=self._lock_timeout, log_limit=self._log_limit)
+            return clear_up(
+                self._folder,
+                self._client,
+                lock_timeout=self._lock_timeout,
+                log_limit=self._log_limit,
+                leftover_age=self._leftover_age,
+            )
 
     def pins(self) -> tuple[Pin, ...]:
         with self._usable():

@@ -5,7 +5,8 @@
 - validated.json: which shapes Envoy's validator has passed (see `validate`)
 - pins/, pins.journal: which flags are held on the old side, and what was done with them (see `gateways.pins`)
 - rollback/: scripts that move weeks back without us (see `scripts`)
-- .lock: the fence: one writer at a time, on one host
+- .lock: the fence: one writer at a time, on one host; pins and scripts are written without it
+- .*.tmp, .*.new: what is being written; of a writer that was killed it stays, until `housekeeping` removes it
 """
 
 from __future__ import annotations

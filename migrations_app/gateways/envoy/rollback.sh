@@ -9,8 +9,8 @@ export LC_ALL
 CDPATH='' cd -- "$(dirname -- "$0")/.." || exit 1
 folder=$(pwd)
 routes=rds/rds.json
-flags='@FLAGS@'
-url='@URL@'
+flags=@FLAGS@
+url=@URL@
 say() { printf '%s\n' "$*"; }
 clean() { printf '%s' "$1" | tr '\000-\037\177' ' ' | cut -c 1-1000; }
 why=$(clean "${1:-}")

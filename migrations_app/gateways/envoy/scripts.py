@@ -23,6 +23,7 @@ SCRIPTS_FOLDER = "rollback"
 INDEX_FILE = "scripts.json"
 _TEMPLATE = Path(__file__).with_name("rollback.sh")
 _OF_A_KIND = re.compile(r":(reads|writes)((?::[A-Z]+)?)$")  # the end of a rule's name, a method may follow
+_PLACE = re.compile(r"@([A-Z]+)@")  # of a value in the template
 _KNOWN = r":\1:known\2"  # of users that have a number
 
 
@@ -91,17 +92,16 @@ def script_of(script: RollbackScript, table: RoutingTable, url: str) -> str:
     flags = [flag for flag in script.flags if any(route.flag == flag for route in routes)]
     count = f"{len(flags)} flag{'' if len(flags) == 1 else 's'}"
     title = "".join(character if character.isprintable() else " " for character in script.title)
-    text = _TEMPLATE.read_text()
-    for name, value in (
-        ("@TITLE@", title),
-        ("@COUNT@", count),
-        ("@NAME@", f"{SCRIPTS_FOLDER}/{script.name}"),
-        ("@FLAGS@", " ".join(flags)),
-        ("'@URL@'", shlex.quote(url)),
-        ("@DATA@", "\n".join("\t".join(line) for line in _data(table, routes, flags))),
-    ):
-        text = text.replace(name, value, 1)
-    return text
+    values = {
+        "TITLE": title,
+        "COUNT": count,
+        "NAME": f"{SCRIPTS_FOLDER}/{script.name}",
+        "FLAGS": shlex.quote(" ".join(flags)),
+        "URL": shlex.quote(url),
+        "DATA": "\n".join("\t".join(line) for line in _data(table, routes, flags)),
+    }
+    # At once: a title may be the name of a place, and what is put in must not be looked through for the next.
+    return _PLACE.sub(lambda place: values[place[1]], _TEMPLATE.read_text())
 
 
 def _data(table: RoutingTable, routes: list[Route], flags: list[str]) -> Iterator[tuple[str, ...]]:

@@ -6,16 +6,18 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from migrations_app.gateways.base import Address, Counted, RollbackScript, Route, RoutingTable, Sticky, with_pins
+from migrations_app.gateways.envoy import EnvoyGateway
 from migrations_app.gateways.envoy.bootstrap import RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.render import render
-from migrations_app.gateways.envoy.scripts import Scripts
+from migrations_app.gateways.envoy.scripts import Scripts, script_of
 from migrations_app.gateways.pins import JOURNAL_FILE, PinFolder, entry_of
 from tests.gateways.estate import Envoy
 
@@ -183,6 +185,19 @@ def test_a_script_says_of_routes_that_came_after_it(tmp_path, no_curl):
     assert "USE_auth has routes that this script does not know" in done.stdout
 
 
+@pytest.mark.parametrize(("killer", "left"), [("mv", ".USE_users.*.new"), ("cmp", ".rds.json.*.new")])
+def test_what_a_killed_script_leaves_is_cleared_up(tmp_path, killer, left):
+    place, _table = all_on(tmp_path / "gateway")
+    tools = without(tmp_path / "tools", "curl", killer)
+    (Path(tools) / killer).write_text("#!/bin/sh\nkill -9 $PPID\n")
+    (Path(tools) / killer).chmod(0o755)
+    assert run(place, "week-3.sh", path=tools).returncode == -signal.SIGKILL
+    assert len(list(place.glob(left))) == 1
+    urls = {"gateway_url": URL, "admin_url": URL}
+    assert EnvoyGateway(folder=place, envoy_binary=None, leftover_age=0.0, **urls).housekeep()
+    assert [path.name for path in place.rglob(".*")] == [".lock"]
+
+
 def test_a_torn_journal_line_is_not_written_on(tmp_path, no_curl):
     place, _table = all_on(tmp_path)
     (place / JOURNAL_FILE).write_bytes(b"done=pinned\tat=2026")
@@ -205,6 +220,17 @@ def test_scripts_are_written_when_something_they_hold_has_changed_and_at_no_othe
     (place / "rollback" / "week-3.sh").unlink()
     assert scripts.keep((week,), table, URL)
     assert scripts.keep((week,), table, "http://127.0.0.1:10")
+
+
+def test_a_title_is_one_line_of_comment_whatever_it_says():
+    table = table_of(1, weights=dict.fromkeys(("auth", "users", "storage", "a-long_one"), (0, None)))
+
+    def lines(title: str) -> list[str]:
+        return script_of(RollbackScript("week-3.sh", title, ("USE_auth", "USE_users")), table, URL).split("\n")
+
+    plain = lines("Week 3")
+    title = "@DATA@ @COUNT@ @NAME@ '@FLAGS@' @FLAGS@ '@URL@' @URL@ @TITLE@ $(id)"
+    assert lines(f"{title}\n\r\x85\u2028\ud800id") == [plain[0], f"# {title}     id", *plain[2:]]
 
 
 def test_scripts_tell_no_secret(tmp_path):
