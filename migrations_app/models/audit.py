@@ -43,6 +43,13 @@ class AuditEvent(models.Model):
     kind = models.CharField(max_length=60)
     actor = models.CharField(max_length=150)
     actor_kind = models.CharField(max_length=10, choices=ActorKind)
+    via = models.CharField(
+        max_length=150,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What acted in the actor's name, where that was no browser: token 7, shell root",
+    )
     subject = models.CharField(max_length=200, help_text="week 3, USE_AUTH_SERVICE, week 3 / backup, gateway main")
     week_number = models.PositiveSmallIntegerField(null=True)
     reason = models.TextField(blank=True)
@@ -94,6 +101,9 @@ class AuditEvent(models.Model):
             "generation": self.generation,
             "request_key": str(self.request_key) if self.request_key else None,
         }
+        if self.via:
+            # Left out where it is empty: so events of before there was a `via` keep their digests.
+            content["via"] = self.via
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
         return hashlib.sha256(f"{self.previous_digest}{canonical}".encode()).hexdigest()
 

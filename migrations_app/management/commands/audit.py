@@ -41,6 +41,7 @@ class Command(ActionCommand):
                 "kind": event.kind,
                 "actor": event.actor,
                 "actor_kind": event.actor_kind,
+                "via": event.via,
                 "subject": event.subject,
                 "week": event.week_number,
                 "before": event.before,
@@ -52,7 +53,8 @@ class Command(ActionCommand):
             }
             for event in chosen
         ]
-        self.table(options, rows, ["id", "at", "kind", "actor", "subject", "reason"], "The audit log is empty.")
+        columns = ["id", "at", "kind", "actor", "actor_kind", "via", "subject", "reason"]
+        self.table(options, rows, columns, "The audit log is empty.")
 
     def reason(self, options: Options) -> None:
         change = give_reason(event=options["event"], reason=options["text"], actor=self.actor(options))
