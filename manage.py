@@ -7,8 +7,13 @@ from pathlib import Path
 
 VENV_PYTHON = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
 
+# Django's own ways past the roles and the audit log, and what does it here.
+OURS = {"createsuperuser": "account add NAME administrator", "changepassword": "account password NAME"}
+
 
 def main() -> None:
+    if len(sys.argv) > 1 and sys.argv[1] in OURS:
+        sys.exit(f"{sys.argv[1]} leaves no event in the audit log. Use: manage.py {OURS[sys.argv[1]]}")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
     try:
         from django.core.management import execute_from_command_line

@@ -18,7 +18,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "controlplane.settings")
 django.setup()
 
 from django.conf import settings  # noqa: E402
-from django.contrib.auth.models import User  # noqa: E402
+from django.contrib.auth.models import Group, User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import connection, transaction  # noqa: E402
 from django.test import Client  # noqa: E402
@@ -95,7 +95,7 @@ def fill(services: int, days: int, minute_days: int, events: int) -> dict[str, o
     call_command("migrate", verbosity=0)
     load_plan(plan_of(services), actor=SYSTEM, reason="for a benchmark")
     reconcile_all()
-    User.objects.create_superuser("bench")
+    User.objects.create_user("bench").groups.set(Group.objects.all())
     begun = time.monotonic()
     targets = ["monolith", *Service.objects.values_list("key", flat=True)]
     invented.invent(targets, days, minute_days, timezone.now())

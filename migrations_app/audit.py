@@ -48,6 +48,7 @@ def record(
         kind=kind.value,
         actor=actor.name,
         actor_kind=actor.kind,
+        via=actor.via,
         subject=subject,
         week_number=week_number,
         reason=reason,

@@ -116,6 +116,7 @@ class AuditKind(StrEnum):
     JOURNAL_NOT_OURS = "gateway.journal_not_ours"
     ACCOUNT_ADDED = "account.added"
     ACCOUNT_ROLE_SET = "account.role_set"
+    ACCOUNT_PASSWORD_SET = "account.password_set"  # noqa: S105
     ACCOUNT_DEACTIVATED = "account.deactivated"
     TOKEN_ADDED = "token.added"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105

@@ -82,6 +82,8 @@ def who_may(permission: Permission) -> str:
 class RoleBackend(ModelBackend):
     """Accounts may what their roles may, and nothing by a grant of their own: one place to look.
 
+    Django would give a superuser everything; the database takes none (migration 0024).
+
     The account of a request comes with its permissions and `roles`, in one query: every page and every click asks for
     them.
     """
@@ -125,13 +127,13 @@ _ACCOUNT = """
     FROM auth_user AS account WHERE account.id = %s
 """
 _STILL_HAS = """
-    SELECT account.is_active AND (account.is_superuser OR EXISTS (
+    SELECT account.is_active AND EXISTS (
         SELECT FROM auth_user_groups AS membership
         JOIN auth_group_permissions AS granted USING (group_id)
         JOIN auth_permission AS permission ON permission.id = granted.permission_id
         JOIN django_content_type AS content ON content.id = permission.content_type_id
         WHERE membership.user_id = account.id AND permission.codename = %s AND content.app_label = 'migrations_app'
-    ))
+    )
     FROM auth_user AS account WHERE account.id = %s
 """
 

@@ -399,6 +399,7 @@ VERBS: dict[str, dict[str, Verb]] = {
         "list": Verb(),
         "add": Verb(Permission.MANAGE_ACCOUNTS, ACCOUNT_ADD, typed="a password that is long enough\n"),
         "role": Verb(Permission.MANAGE_ACCOUNTS, said("nobody", "viewer")),
+        "password": Verb(Permission.MANAGE_ACCOUNTS, said("nobody"), typed="another password, long enough\n"),
         "deactivate": Verb(Permission.MANAGE_ACCOUNTS, said("nobody")),
     },
     "approval": {

@@ -40,6 +40,20 @@ def add_account(*, name: str, password: str, role: Role, actor: Actor, reason: s
         return user
 
 
+def set_password(*, name: str, password: str, actor: Actor, reason: str = "") -> None:
+    """Give an account another password; its open sessions end. Raises NotPermitted, NotFound, Invalid (a weak one)."""
+    actor.require(Permission.MANAGE_ACCOUNTS, "set passwords")
+    with transaction.atomic():
+        user = _locked(name)
+        try:
+            validate_password(password, user)
+        except ValidationError as problem:
+            raise Invalid(" ".join(problem.messages)) from None
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        record(AuditKind.ACCOUNT_PASSWORD_SET, actor=actor, subject=f"account {name}", reason=reason)
+
+
 def set_role(*, name: str, role: Role, actor: Actor, reason: str = "") -> bool:
     """Give an account this role alone; False when it is so already. Raises NotPermitted, NotFound."""
     actor.require(Permission.MANAGE_ACCOUNTS, "give roles")

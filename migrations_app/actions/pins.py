@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import DatabaseError, transaction
 
-from migrations_app.actor import SYSTEM, Actor
+from migrations_app.actor import LONGEST_NAME, SYSTEM, Actor
 from migrations_app.audit import record
 from migrations_app.choices import ActorKind, AuditKind
 from migrations_app.errors import ActionError, Invalid, NotFound, Stale
@@ -157,7 +157,7 @@ def _record(gateway: Gateway, line: str, key: UUID) -> Entry | None:
         return None
     record(
         KINDS[entry.done],
-        actor=Actor(clipped(entry.by, 150) or "somebody", ActorKind.SHELL),
+        actor=Actor(clipped(entry.by, LONGEST_NAME) or "somebody", ActorKind.SHELL),
         subject=_subject(gateway, entry.flags),
         reason=entry.why,
         after={

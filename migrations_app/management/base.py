@@ -18,6 +18,7 @@ from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.actor import Actor
 from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Pinned
+from migrations_app.gates.checks.printable import printable
 
 Options = Mapping[str, Any]
 
@@ -104,12 +105,18 @@ class ActionCommand(BaseCommand):
         else:
             nothing = "" if change.changed else " Nothing had to change."
             said = f" {outcome.sentence()}" if outcome else ""
-            self.stdout.write(f"{what}.{nothing}{said}")
+            self.say(f"{what}.{nothing}{said}")
         if outcome and (outcome.overtaken or not outcome.confirmed):
             sys.exit(Exit.UNCONFIRMED)
 
+    def say(self, sentence: str) -> None:
+        self.stdout.write(one_line(sentence))
+
     def emit(self, data: Any) -> None:
-        self.stdout.write(json.dumps(data, indent=2, cls=DjangoJSONEncoder, ensure_ascii=False))
+        told = json.dumps(data, indent=2, cls=DjangoJSONEncoder, ensure_ascii=False)
+        # JSON itself lets C1 controls and marks that turn the writing direction stand as they are.
+        escaped = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in told)
+        self.stdout.write("".join(escaped))
 
     def table(self, options: Options, rows: list[dict[str, Any]], columns: Sequence[str], empty: str) -> None:
         """All of the rows as JSON, or the named columns as a table; `empty` says what to do when there are none."""
@@ -136,9 +143,9 @@ class ActionCommand(BaseCommand):
             self.stderr.write(f"Refused: the gate of week {refusal.verdict.week} is closed.")
             for line in refusal.verdict.blocking:
                 how = f" ({line.command})" if line.command else ""
-                self.stderr.write(f"  - {line.title}: {line.value}. {line.act}{how}")
+                self.stderr.write(one_line(f"  - {line.title}: {line.value}. {line.act}{how}"))
             sys.exit(status)
-        raise CommandError(str(refusal), returncode=status)
+        raise CommandError(one_line(str(refusal)), returncode=status)
 
 
 def text(typed: str) -> str:
@@ -165,11 +172,16 @@ def _as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:
     return data
 
 
+def one_line(told: str) -> str:
+    """With nothing in it that a terminal obeys: reasons, notes and names are whatever somebody has typed."""
+    return printable(told, len(told))
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return "-"
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
+        value = ", ".join(map(str, value))
+    return one_line(str(value))

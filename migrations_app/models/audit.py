@@ -1,7 +1,8 @@
 """The audit log: append-only, and chained so that an altered or missing row shows.
 
 Each row's `digest` is SHA-256 over the previous row's digest and its own content. Triggers (migration 0002) refuse
-UPDATE, DELETE and TRUNCATE; the chain shows what someone with more power than that did.
+UPDATE, DELETE and TRUNCATE; the chain shows what someone with more power than that did, as far as
+docs/decisions/0006-the-database-holds-the-gate.md says.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from datetime import UTC
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 
 from migrations_app.choices import ActorKind, AuditKind
@@ -43,6 +44,13 @@ class AuditEvent(models.Model):
     kind = models.CharField(max_length=60)
     actor = models.CharField(max_length=150)
     actor_kind = models.CharField(max_length=10, choices=ActorKind)
+    via = models.CharField(
+        max_length=150,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What acted in the actor's name, where that was no browser: token 7, shell root",
+    )
     subject = models.CharField(max_length=200, help_text="week 3, USE_AUTH_SERVICE, week 3 / backup, gateway main")
     week_number = models.PositiveSmallIntegerField(null=True)
     reason = models.TextField(blank=True)
@@ -94,23 +102,63 @@ class AuditEvent(models.Model):
             "generation": self.generation,
             "request_key": str(self.request_key) if self.request_key else None,
         }
+        if self.via:
+            # Left out where it is empty: so events of before there was a `via` keep their digests.
+            content["via"] = self.via
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), cls=DjangoJSONEncoder)
         return hashlib.sha256(f"{self.previous_digest}{canonical}".encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ChainCheck:
-    """`broken_at` is the id of the first row that does not follow from the row before it, or None."""
+    """What came of walking the chain, `rows` of which follow from one another.
+
+    `broken_at` is the id of the first row that does not follow from the row before it, or None. `missing` is what other
+    tables tell of and no event does: the end of the chain can be cut off without breaking it. `head` is the digest of
+    the last row, by which somebody elsewhere can tell later that the log still begins as it did.
+    """
 
     rows: int
     broken_at: int | None
+    missing: tuple[str, ...] = ()
+    head: str = GENESIS
+
+    @property
+    def intact(self) -> bool:
+        return self.broken_at is None and not self.missing
 
 
 def check_chain() -> ChainCheck:
-    """Walk the whole chain, oldest first, in constant memory."""
+    """Walk the whole chain, oldest first, in constant memory, and look in the other tables for what it lacks."""
     previous, rows = GENESIS, 0
     for event in AuditEvent.objects.order_by("id").iterator(chunk_size=2000):
         if event.previous_digest != previous or event.content_digest() != event.digest:
-            return ChainCheck(rows, event.pk)
+            return ChainCheck(rows, event.pk, head=previous)
         previous, rows = event.digest, rows + 1
-    return ChainCheck(rows, None)
+    return ChainCheck(rows, None, _missing(), previous)
+
+
+def _missing() -> tuple[str, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(_TOLD_ELSEWHERE)
+        return tuple(f"{what} {number}" for what, number in cursor.fetchall())
+
+
+# Each generation is taken together with the event that tells of it. 0 is what a gateway runs before any plan is loaded.
+_TOLD_ELSEWHERE = """
+    SELECT 'the event of generation', generation FROM (
+        SELECT generation FROM migrations_app_plan
+        UNION SELECT generation FROM migrations_app_flag
+        UNION SELECT generation FROM migrations_app_rollout
+        UNION SELECT generation FROM migrations_app_confirmation
+    ) AS told
+    WHERE generation > 0
+        AND NOT EXISTS (SELECT FROM migrations_app_auditevent AS event WHERE event.generation = told.generation)
+    UNION ALL
+    SELECT 'event', number FROM (
+        SELECT event_id FROM migrations_app_reasonasked
+        UNION SELECT answer_id FROM migrations_app_reasonasked WHERE answer_id IS NOT NULL
+    ) AS told (number)
+    WHERE NOT EXISTS (SELECT FROM migrations_app_auditevent AS event WHERE event.id = told.number)
+    ORDER BY 1, 2
+"""

@@ -40,7 +40,7 @@ def caller_of(request: HttpRequest) -> tuple[Actor, ApiToken]:
     user = RoleBackend().get_user(token.account_id) if token and token.state(timezone.now()) == "live" else None
     if token is None or user is None:
         raise _failed(token, address_of(request))
-    return Actor.signed_in(user), token
+    return Actor.signed_in(user, via=f"token {token.pk}"), token
 
 
 def keep_use(token: ApiToken) -> None:

@@ -74,6 +74,7 @@ KIND_WORDS = {
     AuditKind.JOURNAL_NOT_OURS: "Unknown line in the journal of pins",
     AuditKind.ACCOUNT_ADDED: "Account added",
     AuditKind.ACCOUNT_ROLE_SET: "Role given",
+    AuditKind.ACCOUNT_PASSWORD_SET: "Password set",
     AuditKind.ACCOUNT_DEACTIVATED: "Account deactivated",
     AuditKind.TOKEN_ADDED: "Token added",
     AuditKind.TOKEN_REVOKED: "Token revoked",

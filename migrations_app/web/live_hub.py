@@ -301,9 +301,7 @@ def may_still_listen(tickets: Collection[Ticket]) -> set[tuple[str, int, str]]:
         alive = set(sessions.values_list("session_key", flat=True))
         app, _, codename = Permission.VIEW_PLAN.partition(".")
         granted = Q(groups__permissions__codename=codename, groups__permissions__content_type__app_label=app)
-        accounts = User.objects.filter(
-            Q(is_superuser=True) | granted, pk__in={ticket.account for ticket in tickets}, is_active=True
-        )
+        accounts = User.objects.filter(granted, pk__in={ticket.account for ticket in tickets}, is_active=True)
         marks = {account.pk: account.get_session_auth_hash() for account in accounts.distinct()}
     finally:
         connection.close()

@@ -2,8 +2,10 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
 
-from migrations_app.actions.accounts import add_account, deactivate, roles_of, set_role
+import manage
+from migrations_app.actions.accounts import add_account, deactivate, roles_of, set_password, set_role
 from migrations_app.choices import AuditKind
 from migrations_app.errors import Invalid, NotFound, NotPermitted
 from migrations_app.models import AuditEvent
@@ -51,6 +53,34 @@ def test_a_role_replaces_the_one_before_and_twice_is_a_no_op(people, shell):
     events = AuditEvent.objects.count()
     assert not set_role(name="support", role=Role.APPROVER, actor=shell)
     assert AuditEvent.objects.count() == events
+
+
+def test_a_password_is_set_with_an_event_that_does_not_tell_it(people, shell):
+    other = "another password, long enough"
+    set_password(name="support", password=other, actor=people[Role.ADMINISTRATOR], reason="forgotten")
+    assert User.objects.get(username="support").check_password(other)
+    event = AuditEvent.objects.get(kind=AuditKind.ACCOUNT_PASSWORD_SET)
+    assert (event.actor, event.subject, event.reason) == ("administrator", "account support", "forgotten")
+    assert other not in str(event.__dict__)
+    with pytest.raises(Invalid, match="12 characters"):
+        set_password(name="support", password="short", actor=shell)
+    with pytest.raises(NotPermitted):
+        set_password(name="support", password=PASSWORD, actor=people[Role.SUPPORT])
+    assert User.objects.get(username="support").check_password(other)
+
+
+def test_no_account_is_a_superuser_whoever_makes_it(people):
+    with pytest.raises(IntegrityError, match="nobody_is_superuser"), transaction.atomic():
+        User.objects.create_superuser("root")
+    with pytest.raises(IntegrityError, match="nobody_is_superuser"), transaction.atomic():
+        User.objects.filter(username="support").update(is_superuser=True)
+
+
+@pytest.mark.parametrize("name", ["createsuperuser", "changepassword"])
+def test_what_django_has_for_accounts_leaves_no_event_and_names_what_does(name, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["manage.py", name, "anna"])
+    with pytest.raises(SystemExit, match=r"Use: manage\.py account (add|password) NAME"):
+        manage.main()
 
 
 def test_a_deactivated_account_may_nothing(people, shell):

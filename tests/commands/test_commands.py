@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from io import StringIO
 
@@ -256,7 +257,16 @@ def test_the_audit_log_is_listed_and_verified(plan, shell):
     assert [row["kind"] for row in as_json("audit", "list", "--kind", "plan.loaded")] == ["plan.loaded"]
     status, out, _ = run("audit", "verify")
     assert status == 0
-    assert out.endswith("events, the chain is intact.\n")
+    head = AuditEvent.objects.latest("id").digest
+    assert out.endswith(f" events, the chain is intact. Its head: {head}\n")
+    assert run("week", "rollback", "1", "--reason", "ho\nt \x1b[2J\u202e", "--actor", "anna")[0] == 0
+    assert re.search(r"anna +shell +shell \S+ +week 1 +ho\?t \?\[2J\?\n", run("audit", "list")[1])
+    status, out, _ = run("audit", "list", "--limit", "1", "--json")
+    assert "ho\\nt \\u001b[2J\\u202e" in out
+    assert (json.loads(out)[0]["reason"], json.loads(out)[0]["actor_kind"]) == ("ho\nt \x1b[2J\u202e", "shell")
+    assert as_json("audit", "verify", "--head", head.upper())["intact"]
+    status, _, err = run("audit", "verify", "--head", "0" * 64)
+    assert (status, err.splitlines()[1]) == (1, f"  - the event of the digest {'0' * 64}")
 
 
 def test_ready_names_what_does_not_answer(plan):

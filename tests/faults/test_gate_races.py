@@ -412,7 +412,7 @@ def test_nothing_is_enabled_through_a_gate_that_was_closed_before(course: Course
             assert closed is not None
             race.refused += 1
         offsets.won(enabled=enabled is not None)
-    assert check_chain().broken_at is None
+    assert check_chain().broken_at is None  # what `turn_off` did stands in no event
     # Both orders were seen, so these were races.
     assert min(race.enabled, race.refused) >= RACES // 20, race
 
@@ -446,5 +446,5 @@ def test_nothing_is_enabled_on_a_sign_off_that_has_expired(course: Course, pair:
             refused = AuditEvent.objects.get(pk__gt=mark, kind=AuditKind.ENABLE_REFUSED)
             assert refused.at >= expires_at
             seen["refused"] += 1
-    assert check_chain().broken_at is None
+    assert check_chain().broken_at is None  # what `turn_off` did stands in no event
     assert min(seen["enabled"], seen["refused"]) >= RACES // 20, seen

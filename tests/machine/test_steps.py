@@ -531,7 +531,7 @@ class Traffic(RuleBasedStateMachine):
     @invariant()
     def the_audit_log_is_whole_and_every_rise_is_a_persons(self) -> None:
         """By an open gate; and after a rollback no step goes up by itself before a person has begun anew."""
-        assert check_chain().broken_at is None
+        assert check_chain().intact
         weights, begun, keys = dict.fromkeys(SERVICE, 0), dict.fromkeys(SERVICE, False), Counter()
         for event in AuditEvent.objects.order_by("pk"):
             if event.request_key:

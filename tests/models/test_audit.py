@@ -5,8 +5,9 @@ from django.db import ProgrammingError, connection, transaction
 
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
-from migrations_app.models import AuditEvent
-from migrations_app.models.audit import check_chain
+from migrations_app.models import AuditEvent, Plan, ReasonAsked
+from migrations_app.models.audit import GENESIS, check_chain
+from tests.factories import put_behind
 
 
 @pytest.fixture
@@ -39,6 +40,7 @@ def test_an_untouched_log_is_intact(three_events):
         "after = '{\"weight\": 9}'",
         "at = at + interval '1 second'",
         "kind = 'flag.x'",
+        "via = 'token 7'",
     ],
 )
 def test_an_altered_event_shows(three_events, change):
@@ -51,6 +53,29 @@ def test_a_missing_event_shows(three_events):
     newest, victim, _ = three_events
     as_superuser("DELETE FROM migrations_app_auditevent WHERE id = %s", victim.pk)
     assert check_chain().broken_at == newest.pk
+
+
+def test_a_missing_end_shows_by_what_other_tables_tell_also_after_the_next_event(three_events, plan, shell):
+    assert (check_chain().intact, check_chain().head) == (True, three_events[0].digest)
+    put_behind(1)
+    generation = Plan.objects.get().generation
+    asked = AuditEvent.objects.latest("id")
+    ReasonAsked.objects.create(event=asked)
+    assert check_chain().intact
+    as_superuser("DELETE FROM migrations_app_auditevent WHERE id = %s", asked.pk)
+    missing = (f"event {asked.pk}", f"the event of generation {generation}")
+    assert (check_chain().broken_at, check_chain().missing) == (None, missing)
+    with transaction.atomic():
+        record(AuditKind.SIGNED_IN, actor=shell, subject="account x")
+    assert (check_chain().intact, check_chain().missing) == (False, missing)
+
+
+def test_an_event_of_before_there_was_a_via_keeps_its_digest(noon):
+    event = AuditEvent(at=noon, kind="flag.enabled", actor="anna", actor_kind="account", subject="X")
+    event.previous_digest = GENESIS
+    assert event.content_digest() == "5a2db77a50b2c958490c30c9efb74bf76eadd514400a92c72db57c8033bf395b"
+    event.via = "token 7"
+    assert event.content_digest() != "5a2db77a50b2c958490c30c9efb74bf76eadd514400a92c72db57c8033bf395b"
 
 
 def test_the_log_cannot_be_emptied(three_events):

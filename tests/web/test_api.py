@@ -109,10 +109,11 @@ def test_a_share_is_moved_and_confirmed_by_the_gateway(manager, people):
     assert told["generation"] == Plan.objects.get().generation
     event = AuditEvent.objects.get(pk=told["event"])
     assert (event.actor, event.reason, event.after) == ("release-manager", "first quarter", {RAG: 25})
+    assert event.via == f"token {ApiToken.objects.get(account__username='release-manager').pk}"
     assert (
         weights() == {RAG: 25} == {key: weight for key, weight in memory_gateway().observe().weights.items() if weight}
     )
-    assert check_chain().broken_at is None
+    assert check_chain().intact
 
 
 def test_a_closed_gate_refuses_whichever_way_it_is_asked(manager):

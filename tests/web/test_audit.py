@@ -4,11 +4,12 @@ import re
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from migrations_app.actor import SYSTEM, Actor
 from migrations_app.audit import record
 from migrations_app.choices import ActorKind, AuditKind
-from migrations_app.models import AuditEvent
+from migrations_app.models import AuditEvent, Confirmation, Gateway
 from migrations_app.roles import Role
 from migrations_app.web.audit import KIND_WORDS
 from tests.factories import memory_gateway, tick_all
@@ -50,6 +51,10 @@ def test_the_filter_lives_in_the_address(manager, people):
     content = response.content.decode()
     assert "?kind=gateway.drift_corrected&amp;actor=anna&amp;week=2&amp;before=" in content
     assert '<option value="2" selected>' in content
+    make(1, actor=Actor("anna", ActorKind.ACCOUNT, via="token 7"))
+    newest = AuditEvent.objects.latest("id").pk
+    assert "by anna via token 7" in text_of(manager.get("/audit/"))
+    assert "anna account, via token 7" in text_of(manager.get(f"/audit/{newest}/"))
     assert "No event fits this filter." in text_of(manager.get("/audit/", {"actor": "nobody"}))
 
 
@@ -84,6 +89,11 @@ def test_the_chain_is_walked_only_when_asked(manager):
     assert "chain intact" not in text_of(manager.get("/audit/"))
     total = AuditEvent.objects.count()
     assert f"{total} events, chain intact." in text_of(manager.get("/audit/?check=chain"))
+    Confirmation.objects.create(
+        gateway=Gateway.objects.get(), generation=99, confirmed_at=timezone.now(), milliseconds=1
+    )
+    said = text_of(manager.get("/audit/?check=chain"))
+    assert f"{total} events follow from one another, but these are missing: the event of generation 99." in said
 
 
 def test_a_broken_chain_is_loud(manager):

@@ -112,8 +112,8 @@ def test_the_live_part_has_the_refusals_and_no_form(manager, rejected):
     assert 'id="gateway-all" hx-swap-oob="true"' in part.content.decode()
 
 
-def test_without_a_plan_it_says_so(db, django_user_model, client):
-    client.force_login(django_user_model.objects.create_superuser("first"))
+def test_without_a_plan_it_says_so(people, client):
+    client.force_login(people[Role.VIEWER].account)
     assert "No plan is loaded yet" in text_of(client.get("/gateway/"))
 
 

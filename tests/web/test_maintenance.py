@@ -186,8 +186,8 @@ def test_an_open_page_learns_that_one_was_planned_or_ended_or_that_time_did_it(m
     assert 'data-stream="/live?topic=plan&amp;topic=gateway"' in manager.get(PAGE).content.decode()
 
 
-def test_without_a_plan_the_page_says_so_and_nothing_breaks(db, django_user_model, client):
-    client.force_login(django_user_model.objects.create_superuser("root"))
+def test_without_a_plan_the_page_says_so_and_nothing_breaks(people, client):
+    client.force_login(people[Role.RELEASE_MANAGER].account)
     assert "Nothing is planned." in text_of(client.get(PAGE))
     assert client.get(LIVE, headers=HTMX).status_code == 200
     refused = client.post(PAGE, VALID, headers=HTMX)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client, RequestFactory
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
+from migrations_app.roles import Role
 from migrations_app.web import metrics
 from migrations_app.web.shared_reading import SharedReading
 
@@ -102,9 +102,9 @@ def test_a_token_is_compared_in_constant_time(settings, monkeypatch: pytest.Monk
 
 
 @pytest.mark.django_db
-def test_a_session_opens_nothing():
+def test_a_session_opens_nothing(people):
     client = Client()
-    client.force_login(User.objects.create_superuser("root"))
+    client.force_login(people[Role.ADMINISTRATOR].account)
     response = client.get("/metrics", REMOTE_ADDR="203.0.113.9")
     assert response.status_code == 403
 

@@ -23,6 +23,7 @@ from migrations_app.models import (
 from migrations_app.models.audit import MOVES as MOVING_KINDS
 from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.loop import reconcile_all
+from migrations_app.roles import Role
 from migrations_app.web import overview, overview_rows
 from migrations_app.web.past import MOVES
 from tests.factories import make_healthy, memory_gateway, put_behind, tick_all, tracseq
@@ -288,8 +289,8 @@ def test_it_is_shown_a_page_at_a_time_and_pages_keep_the_filter(manager, monkeyp
     assert everything == ["monolith", *keys_in_order()]
 
 
-def test_without_a_plan_it_says_so(db, django_user_model, client):
-    client.force_login(django_user_model.objects.create_superuser("first"))
+def test_without_a_plan_it_says_so(people, client):
+    client.force_login(people[Role.VIEWER].account)
     assert "No plan is loaded yet" in text_of(client.get("/services/"))
 
 

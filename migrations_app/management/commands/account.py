@@ -1,4 +1,4 @@
-"""`manage.py account list|add NAME|role NAME ROLE|deactivate NAME`."""
+"""`manage.py account list|add NAME ROLE|role NAME ROLE|password NAME|deactivate NAME`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from django.contrib.auth.models import User
 
-from migrations_app.actions.accounts import add_account, deactivate, roles_of, set_role
+from migrations_app.actions.accounts import add_account, deactivate, roles_of, set_password, set_role
 from migrations_app.management.base import ActionCommand, Options
 from migrations_app.roles import Role
 
@@ -15,7 +15,7 @@ ROLES = [role.value.replace(" ", "-") for role in Role]
 
 
 class Command(ActionCommand):
-    help = "List accounts, add one with a role, change its role, deactivate it."
+    help = "List accounts, add one with a role, change its role or its password, deactivate it."
 
     def add_verbs(self) -> None:
         self.verb("list", self.list, "all accounts with their roles")
@@ -25,6 +25,8 @@ class Command(ActionCommand):
         parser = self.verb("role", self.role, "give an account another role")
         parser.add_argument("name", metavar="NAME")
         parser.add_argument("role", metavar="ROLE", choices=ROLES, help=", ".join(ROLES))
+        parser = self.verb("password", self.password, "give an account another password; asked for as by add")
+        parser.add_argument("name", metavar="NAME")
         parser = self.verb("deactivate", self.deactivate, "let an account sign in no more")
         parser.add_argument("name", metavar="NAME")
 
@@ -32,7 +34,7 @@ class Command(ActionCommand):
         rows = [
             {
                 "name": user.username,
-                "roles": ["superuser"] if user.is_superuser else roles_of(user),
+                "roles": roles_of(user),
                 "active": user.is_active,
                 "last_sign_in": user.last_login,
             }
@@ -42,8 +44,7 @@ class Command(ActionCommand):
         self.table(options, rows, ["name", "roles", "active", "last_sign_in"], empty)
 
     def add(self, options: Options) -> None:
-        password = getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-        role = Role(options["role"].replace("-", " "))
+        password, role = _asked_for(), Role(options["role"].replace("-", " "))
         add_account(
             name=options["name"], password=password, role=role, actor=self.actor(options), reason=options["reason"]
         )
@@ -54,6 +55,10 @@ class Command(ActionCommand):
         changed = set_role(name=options["name"], role=role, actor=self.actor(options), reason=options["reason"])
         self.said(options, changed, f"{options['name']} is {role.value}")
 
+    def password(self, options: Options) -> None:
+        set_password(name=options["name"], password=_asked_for(), actor=self.actor(options), reason=options["reason"])
+        self.said(options, True, f"{options['name']} has another password")
+
     def deactivate(self, options: Options) -> None:
         changed = deactivate(name=options["name"], actor=self.actor(options), reason=options["reason"])
         self.said(options, changed, f"{options['name']} can sign in no more")
@@ -63,3 +68,7 @@ class Command(ActionCommand):
             self.emit({"changed": changed})
         else:
             self.stdout.write(f"{what}.{'' if changed else ' Nothing had to change.'}")
+
+
+def _asked_for() -> str:
+    return getpass.getpass("Password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")

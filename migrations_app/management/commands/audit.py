@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from migrations_app.actions.reasons import give_reason
-from migrations_app.management.base import ActionCommand, Options, text
+from migrations_app.management.base import ActionCommand, Options, one_line, text
 from migrations_app.models import AuditEvent
 from migrations_app.models.audit import check_chain
 from migrations_app.models.gateways import verified_at
@@ -19,7 +19,12 @@ class Command(ActionCommand):
         parser.add_argument("--limit", type=int, default=50, help="how many at most (default: 50)")
         parser.add_argument("--week", type=int, help="of this week only")
         parser.add_argument("--kind", default="", help="of this kind only, as week.enabled")
-        self.verb("verify", self.verify, "walk the chain; exit status 1 when an event was altered or is missing")
+        parser = self.verb(
+            "verify", self.verify, "walk the chain; exit status 1 when an event was altered or is missing"
+        )
+        parser.add_argument(
+            "--head", default="", metavar="DIGEST", help="one that was printed before must be in it still"
+        )
         parser = self.verb("reason", self.reason, "say why, of a rollback that was made without a reason")
         parser.add_argument("event", type=int, metavar="EVENT", help="number of the rollback's event")
         parser.add_argument("text", metavar="TEXT", type=text, help="why; kept in the audit log")
@@ -41,6 +46,7 @@ class Command(ActionCommand):
                 "kind": event.kind,
                 "actor": event.actor,
                 "actor_kind": event.actor_kind,
+                "via": event.via,
                 "subject": event.subject,
                 "week": event.week_number,
                 "before": event.before,
@@ -52,19 +58,29 @@ class Command(ActionCommand):
             }
             for event in chosen
         ]
-        self.table(options, rows, ["id", "at", "kind", "actor", "subject", "reason"], "The audit log is empty.")
+        columns = ["id", "at", "kind", "actor", "actor_kind", "via", "subject", "reason"]
+        self.table(options, rows, columns, "The audit log is empty.")
 
     def reason(self, options: Options) -> None:
         change = give_reason(event=options["event"], reason=options["text"], actor=self.actor(options))
         self.finish(options, change, f"The reason is kept with event {options['event']}", moves_traffic=False)
 
     def verify(self, options: Options) -> None:
-        check = check_chain()
+        check, kept = check_chain(), options["head"].strip().lower()
+        missing = list(check.missing)
+        if kept and check.broken_at is None and not AuditEvent.objects.filter(digest=kept).exists():
+            missing.append(f"the event of the digest {kept}")
+        intact = check.broken_at is None and not missing
         if options["json"]:
-            self.emit({"events": check.rows, "intact": check.broken_at is None, "broken_at": check.broken_at})
+            found = {"broken_at": check.broken_at, "missing": missing, "head": check.head}
+            self.emit({"events": check.rows, "intact": intact} | found)
+        elif intact:
+            self.say(f"{check.rows} events, the chain is intact. Its head: {check.head}")
         elif check.broken_at is None:
-            self.stdout.write(f"{check.rows} events, the chain is intact.")
+            self.stderr.write(one_line(f"{check.rows} events follow from one another, but not all are there. Missing:"))
+            for one in missing:
+                self.stderr.write(one_line(f"  - {one}"))
         else:
             self.stderr.write(f"The chain is broken at event {check.broken_at}: it, or the one before it, was altered.")
-        if check.broken_at is not None:
+        if not intact:
             sys.exit(1)

@@ -19,7 +19,7 @@ from migrations_app.actions.flags import roll_back_flag
 from migrations_app.actions.weeks import roll_back_week
 from migrations_app.actor import Actor
 from migrations_app.errors import ActionError, Busy, NotPermitted
-from migrations_app.management.base import Exit, text
+from migrations_app.management.base import Exit, one_line, text
 from migrations_app.reconcile.adapters import Known, known_gateways
 from migrations_app.reconcile.desired import name_of
 from migrations_app.reconcile.panic import Panicked, flags_known, flags_of_week, panic
@@ -68,13 +68,13 @@ class Command(BaseCommand):
                 break
         if isinstance(asked.error, ActionError) and not isinstance(asked.error, Busy):
             status = Exit.REFUSED if isinstance(asked.error, NotPermitted) else Exit.USAGE
-            raise CommandError(f"{asked.error} With --pin nobody is asked.", returncode=status)
+            raise CommandError(one_line(f"{asked.error} With --pin nobody is asked."), returncode=status)
         if asked.error is not None:
             return f"The database does not do it: {str(asked.error).strip().partition(chr(10))[0]}".rstrip(".") + "."
         if asked.change is None or asked.outcome is None:
             return "The database gave no answer."
         nothing = "" if asked.change.changed else " Nothing had to change."
-        self.stdout.write(f"{_what(flags, week)} rolled back.{nothing} {asked.outcome.sentence()}")
+        self.stdout.write(one_line(f"{_what(flags, week)} rolled back.{nothing} {asked.outcome.sentence()}"))
         if not asked.outcome.confirmed:
             sys.exit(Exit.UNCONFIRMED)
         return None

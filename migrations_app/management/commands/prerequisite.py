@@ -68,9 +68,9 @@ class Command(ActionCommand):
             self.emit(_result(result))
         else:
             says = CheckState(result.state).label.lower()
-            self.stdout.write(f"Prerequisite {options['id']} is {says}: {result.value} (limit: {result.limit}).")
+            self.say(f"Prerequisite {options['id']} is {says}: {result.value} (limit: {result.limit}).")
             if result.act and not held:
-                self.stdout.write(result.act)
+                self.say(result.act)
         if not held:
             sys.exit(Exit.REFUSED)
 

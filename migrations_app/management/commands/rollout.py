@@ -76,7 +76,7 @@ class Command(ActionCommand):
         ]
         if not options["json"]:
             because = f": {rollout.paused_because}" if rollout.paused_because else ""
-            self.stdout.write(f"{rollout.flag.key} is at {rollout.place}, {rollout.state}{because}")
+            self.say(f"{rollout.flag.key} is at {rollout.place}, {rollout.state}{because}")
         self.table(options, lines, ["line", "held", "value", "limit"], "")
 
     def start(self, options: Options) -> None:

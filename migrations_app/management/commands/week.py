@@ -87,7 +87,7 @@ class Command(ActionCommand):
             self.emit(_as_json(week, start, done, flags))
             return
         for line in _told(week, start, done, flags, now):
-            self.stdout.write(line)
+            self.say(line)
 
     def enable(self, options: Options) -> None:
         change = enable_week(
