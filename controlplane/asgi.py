@@ -14,9 +14,10 @@ warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume sy
 django = get_asgi_application()
 
 from migrations_app.actions import hints  # noqa: E402  # needs the settings that were loaded above
+from migrations_app.web.bodies import with_bounded_bodies  # noqa: E402
 from migrations_app.web.live import with_streams  # noqa: E402
 
-application = with_streams(django)
+application = with_bounded_bodies(with_streams(django))
 
 hints.start()
 # What is loaded now stays: to look through it again takes a page or a click tens of milliseconds.

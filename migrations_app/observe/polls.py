@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 
-from migrations_app.gates.checks.json_values import NOTHING, equal, found_at, shown
+from migrations_app.gates.checks.json_values import NOTHING, equal, found_at, shown, told
 from migrations_app.gates.checks.printable import printable
 from migrations_app.observe.networks import Networks
 from migrations_app.observe.wire import BODY_LIMIT, AnswerTooLong, Doing, Progress, Wire
@@ -285,7 +285,7 @@ def judge(target: Target, status: int, body: bytes, encoding: str = "") -> str:
         if found is NOTHING:
             return f"the answer has no {place}, expected {shown(wanted)}"
         if not equal(found, wanted):
-            return f"{place} is {shown(found)}, expected {shown(wanted)}"
+            return f"{place} is {told(found)}, expected {shown(wanted)}"
     return ""
 
 

@@ -135,18 +135,23 @@ def _prometheus(document: Any) -> Found:
             return None, f"the query gives {many}"
         result = found_at(document, "data.result.0.value")
     elif kind != "scalar":
-        return None, f"the query gives {shown(kind) if isinstance(kind, str) else 'nothing'}, not a number"
+        return None, f"the query gives {f'a {kind}' if kind in ('matrix', 'string') else 'nothing'}, not a number"
     return _number(found_at({"value": result}, "value.1"), "its value")
 
 
 def _number(found: Any, where: str) -> Found:
-    """A number, or text that is one, as Prometheus has it. What is not finite is none."""
+    """A number, or text that is one, as Prometheus has it. What is not finite is none.
+
+    No other text is told: every viewer reads why there is no number, and an answer may hold anything.
+    """
     if isinstance(found, bool) or not isinstance(found, int | float | str):
         return None, f"{where} is {'missing' if found is NOTHING else shown(found)}, not a number"
     try:
         value = float(found)
-    except (ValueError, OverflowError):
-        value = math.nan
+    except ValueError:
+        return None, f"{where} is text, not a number"
+    except OverflowError:
+        return None, f"{where} is too large a number"
     if not math.isfinite(value):
         return None, printable(f"{where} is {shown(found)}, not a number", LONGEST_ERROR)
     return value, ""

@@ -16,13 +16,12 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django_htmx.http import HTMX_STOP_POLLING, HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from migrations_app.actions.evidence import MOST_BYTES
 from migrations_app.roles import Permission, who_may
 
+from .bodies import is_too_large
 from .errors import too_large
 from .problems import is_api
 
-LARGEST_BODY = MOST_BYTES + 256 * 1024  # bytes: one file, and the words around it
 P = ParamSpec("P")
 
 
@@ -74,11 +73,8 @@ class SignInRequired(LoginRequiredMiddleware):
     """
 
     def process_request(self, request: HttpRequest) -> HttpResponse | None:
-        """Refuse a body that is larger than any form of ours, before anything reads it."""
-        if is_api(request):
-            return None  # it has a limit of its own, and answers in JSON
-        length = request.META.get("CONTENT_LENGTH") or "0"
-        return too_large(request) if not length.isdecimal() or int(length) > LARGEST_BODY else None
+        """Refuse a body that is larger than any of ours. More than that is not stored of it either (web/bodies.py)."""
+        return too_large(request) if is_too_large(request) else None
 
     def process_view(
         self, request: HttpRequest, view_func: Callable[..., Any], view_args: Any, view_kwargs: Any

@@ -1,6 +1,6 @@
-"""Signing in. Every sign-in is an audit event; of those that failed, one a minute for each name and address.
+"""Signing in. Every sign-in is an audit event; of those that failed, one a minute for each name and source.
 
-Its `failures` counts this one and those since the event before it.
+Its `failures` counts this one and those since the event before it (web/throttle.py).
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ class SignIn(LoginView):
     redirect_authenticated_user = True
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        name, address = request.POST.get("username", ""), address_of(request)
-        if wait := throttle.wait_for(name, address):
+        if wait := throttle.wait_for(self._name, address_of(request)):
             # The password is not even looked at: the answer must not tell whether it was right.
-            context = self.get_context_data(form=AuthenticationForm(request), wait=wait, typed=name)
-            response = self.render_to_response(context, status=HTTPStatus.TOO_MANY_REQUESTS)
-            response["Retry-After"] = str(wait)
-            return response
+            return self._too_many(wait)
         return super().post(request, *args, **kwargs)
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         user, address = form.get_user(), address_of(self.request)
-        throttle.succeeded(self.request.POST.get("username", ""), address)
+        if (wait := throttle.wait_of(address)) and not throttle.is_known(user):
+            self._count()  # as if the password were wrong
+            return self._too_many(wait)
+        throttle.succeeded(self._name, address)
         with transaction.atomic():
             response: HttpResponse = super().form_valid(form)
             record(
@@ -49,22 +48,41 @@ class SignIn(LoginView):
         return response
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
-        name, address = self.request.POST.get("username", ""), address_of(self.request)
-        throttle.failed(name, address)
+        wait = throttle.wait_of(address_of(self.request))
+        self._count()
+        if wait:
+            return self._too_many(wait)
+        response = self.render_to_response(self.get_context_data(form=form, typed=self._name))
+        response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+        return response
+
+    @property
+    def _name(self) -> str:
+        """As it was typed."""
+        return self.request.POST.get("username", "")
+
+    def _count(self) -> None:
+        """Count a failure, and tell the audit log of it when it is time to."""
+        address = address_of(self.request)
+        throttle.failed(self._name, address)
         # A name that is no account is not kept: people type passwords into the wrong field.
-        account = throttle.plain(name)
+        account = throttle.plain(self._name)
         known = "\x00" not in account and User.objects.filter(username=account).exists()
         subject = f"account {account}" if known else "an unknown account"
-        if failures := throttle.to_tell(subject, address):
+        if counted := throttle.to_tell(subject, address):
             with transaction.atomic():
                 record(
                     AuditKind.SIGN_IN_FAILED,
                     actor=SYSTEM,
                     subject=subject,
-                    after={"address": address, "failures": failures},
+                    after={"address": address, **counted},
                 )
-        response = self.render_to_response(self.get_context_data(form=form, typed=name))
-        response.status_code = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def _too_many(self, wait: int) -> HttpResponse:
+        """`wait`: seconds. The same for every name: which of them are accounts is nobody's to learn here."""
+        context = self.get_context_data(form=AuthenticationForm(self.request), wait=wait, typed=self._name)
+        response = self.render_to_response(context, status=HTTPStatus.TOO_MANY_REQUESTS)
+        response["Retry-After"] = str(wait)
         return response
 
 

@@ -26,7 +26,7 @@ from migrations_app.actions.everything import roll_back_everything
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, GateClosed, Invalid, NotFound, NotPermitted
+from migrations_app.errors import ActionError, Busy, GateClosed, Invalid, NotFound, NotPermitted, Pinned
 from migrations_app.roles import Permission
 
 from .api_auth import caller_of, keep_use
@@ -34,7 +34,6 @@ from .api_state import blocking, state
 from .notices import status_of
 from .problems import API, Problem
 
-LARGEST_BODY = 16 * 1024  # bytes; a thousand characters of a reason, however they are written, and the rest
 KEY = "Idempotency-Key"
 JSON = "application/json"
 
@@ -106,7 +105,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST",
-        "flags/<str:key>/weight",
+        "flags/<slug:key>/weight",
         "api-flag-weight",
         Permission.ENABLE,
         "Send `weight` per cent of a service to the new side. Up needs the gate open, down does not; 0 rolls back.",
@@ -121,7 +120,7 @@ ENDPOINTS = (
     ),
     Endpoint(
         "POST",
-        "flags/<str:key>/rollback",
+        "flags/<slug:key>/rollback",
         "api-flag-rollback",
         Permission.ROLL_BACK,
         "Move one service back to the monolith. No gate, no reason needed.",
@@ -188,9 +187,9 @@ def _view(endpoints: tuple[Endpoint, ...]) -> Callable[..., HttpResponse]:
 def _answer(request: HttpRequest, endpoints: tuple[Endpoint, ...], at: dict[str, Any]) -> HttpResponse:
     """Raises Problem."""
     actor, token = caller_of(request)
-    endpoint = _endpoint(request, endpoints)
-    asked = Asked(actor, at, _body(request, endpoint), _request_key(request)) if endpoint.act else None
     try:
+        endpoint = _endpoint(request, endpoints)
+        asked = Asked(actor, at, _body(request, endpoint), _request_key(request)) if endpoint.act else None
         if endpoint.act is None or asked is None:
             actor.require(endpoint.wants, "see the plan")
             told = state()
@@ -221,13 +220,8 @@ def _endpoint(request: HttpRequest, endpoints: tuple[Endpoint, ...]) -> Endpoint
 
 
 def _body(request: HttpRequest, endpoint: Endpoint) -> Body:
-    """An empty body is an empty object. Raises Problem: 413, 415, 422."""
-    length = request.META.get("CONTENT_LENGTH") or "0"
-    too_long = not length.isdecimal() or int(length) > LARGEST_BODY
-    raw = b"" if too_long else request.read(LARGEST_BODY + 1)
-    if too_long or len(raw) > LARGEST_BODY:
-        detail = f"A body may have {LARGEST_BODY // 1024} kB. Nothing was done."
-        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "That is too large", detail)
+    """An empty body is an empty object. Raises Problem: 415, 422."""
+    raw = request.body
     if raw.strip() and request.content_type != JSON:
         raise Problem(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -283,7 +277,9 @@ def problem_of(refusal: ActionError) -> Problem:
     if isinstance(refusal, Invalid):
         more = {"errors": [{"field": refusal.field, "detail": said}]} if refusal.field else {}
         return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid", "The request makes no sense", said, **more)
-    return Problem(status_of(refusal), "stale", "Things have changed since", said)
+    pinned = isinstance(refusal, Pinned)
+    kind, title = ("pinned", "Held on the old side") if pinned else ("stale", "Things have changed since")
+    return Problem(status_of(refusal), kind, title, said)
 
 
 def _result(change: Change) -> dict[str, Any]:

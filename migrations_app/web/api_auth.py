@@ -52,20 +52,20 @@ def keep_use(token: ApiToken) -> None:
 
 
 def _failed(token: ApiToken | None, address: str) -> Problem:
-    if wait := throttle.wait_for(WRONG, address):
+    if wait := max(throttle.wait_for(WRONG, address), throttle.wait_of(address)):
         title, detail = "Too many wrong tokens", f"Too many wrong tokens came from {address}. Wait {wait} s."
         problem = Problem(HTTPStatus.TOO_MANY_REQUESTS, "too-many-wrong-tokens", title, detail)
         problem.headers["Retry-After"] = str(wait)
         return problem
     throttle.failed(WRONG, address)
     subject = f"token {token.pk} of account {token.account.get_username()}" if token else "an unknown token"
-    if failures := throttle.to_tell(subject, address):
+    if counted := throttle.to_tell(subject, address):
         with transaction.atomic():
             record(
                 AuditKind.SIGN_IN_FAILED,
                 actor=SYSTEM,
                 subject=subject,
-                after={"address": address, "failures": failures},
+                after={"address": address, **counted},
             )
     # Whether it was revoked, has expired or never was is for the audit log.
     return _unknown("This token opens nothing: it is unknown, revoked or expired, or its account is not active.")

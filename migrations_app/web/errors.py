@@ -9,11 +9,18 @@ from django.template.loader import render_to_string
 
 from migrations_app.actions.evidence import MOST_BYTES
 
+from .bodies import LARGEST_OF_API
 from .problems import Problem, is_api
 
 _FOR_SCRIPTS = {
     HTTPStatus.NOT_FOUND: "The API has no such address. docs/api.md lists them.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"A body may have {LARGEST_OF_API // 1024} kB. Nothing was done.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "It is not known whether this was carried out. Ask for the state first.",
+}
+_KINDS = {
+    HTTPStatus.NOT_FOUND: "not-found",
+    HTTPStatus.FORBIDDEN: "not-permitted",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
 }
 # On the pages of an error: a rollback is confirmed, or it is said how to do it without this page.
 ROLLBACK_BY_HAND = (
@@ -34,7 +41,7 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def too_large(request: HttpRequest) -> HttpResponse:
     text = f"A file may have {MOST_BYTES // 1024**2} MB. Nothing was done; go back, and link to it instead."
-    return _tell(request, HTTPStatus.UNPROCESSABLE_ENTITY, "That is too large", text)
+    return _tell(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is too large", text)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -58,8 +65,7 @@ def _tell(request: HttpRequest, status: HTTPStatus, title: str, text: str) -> Ht
     For the API a problem.
     """
     if is_api(request):
-        kind = {HTTPStatus.NOT_FOUND: "not-found", HTTPStatus.FORBIDDEN: "not-permitted"}.get(status, "fault")
-        return Problem(status, kind, title, _FOR_SCRIPTS.get(status, text)).response()
+        return Problem(status, _KINDS.get(status, "fault"), title, _FOR_SCRIPTS.get(status, text)).response()
     context = {"title": title, "text": text, "status": status.value}
     if request.headers.get("HX-Request") != "true":
         return HttpResponse(render_to_string("error.html", context), status=status)

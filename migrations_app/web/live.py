@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -25,18 +25,13 @@ from migrations_app.live import Topic
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
+from .asgi import Application, Message, Receive, Scope, Send
 from .live_hub import Hub, Refused, Stream, Ticket, Wanted, event
 
 TICKETS = "switchyard.tickets"  # where in the ASGI scope the view leaves its ticket
 ASK_AGAIN = 20  # seconds, where there are no streams
 UNTOLD = frozenset({Topic.ACCOUNT, Topic.LOOK})
 MOST_TOPICS = 20
-
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 @require_safe

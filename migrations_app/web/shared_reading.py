@@ -9,10 +9,13 @@ from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+ERROR_KEPT = 1.0  # seconds
 
 
 class SharedReading(Generic[T]):
     """Calls `read` in a thread of its own, and gives its outcome to everybody who asks until it is `keep` seconds old.
+
+    An error is kept for ERROR_KEPT at most.
 
     One that has not ended after `patience` seconds is given up, and another may begin: what it waits for may be gone
     for good. At most `most` of them are there at a time.
@@ -38,7 +41,8 @@ class SharedReading(Generic[T]):
     def _is_old(self, outcome: Future[T]) -> bool:
         now = time.monotonic()
         if outcome.done():
-            return now - self._ended >= self._keep
+            keep = self._keep if outcome.exception() is None else min(self._keep, ERROR_KEPT)
+            return now - self._ended >= keep
         return now - self._begun >= self._patience and self._running < self._most
 
     def _run(self, outcome: Future[T]) -> None:

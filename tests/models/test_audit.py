@@ -2,11 +2,12 @@
 
 import pytest
 from django.db import ProgrammingError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind
-from migrations_app.models import AuditEvent, Plan, ReasonAsked
-from migrations_app.models.audit import GENESIS, check_chain
+from migrations_app.models import AuditEvent, Plan, ReasonAsked, audit
+from migrations_app.models.audit import GENESIS, ChainCheck, check_chain
 from tests.factories import put_behind
 
 
@@ -43,10 +44,21 @@ def test_an_untouched_log_is_intact(three_events):
         "via = 'token 7'",
     ],
 )
-def test_an_altered_event_shows(three_events, change):
+def test_an_altered_event_shows(three_events, monkeypatch, change):
+    monkeypatch.setattr(audit, "PART", 2)
     victim = three_events[1]
     as_superuser(f"UPDATE migrations_app_auditevent SET {change} WHERE id = %s", victim.pk)
     assert check_chain().broken_at == victim.pk
+
+
+@pytest.mark.parametrize("part", [1, 2, 1000])
+def test_it_is_walked_in_parts_to_the_same_end(three_events, monkeypatch, part):
+    monkeypatch.setattr(audit, "PART", part)
+    total = AuditEvent.objects.count()
+    assert check_chain(leaves_room=True) == ChainCheck(total, None, head=three_events[0].digest)
+    with CaptureQueriesContext(connection) as asked:
+        check_chain()
+    assert len(asked) == total // part + 1
 
 
 def test_a_missing_event_shows(three_events):

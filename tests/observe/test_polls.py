@@ -82,6 +82,7 @@ def test_the_expected_statuses_are_numbers_and_classes(expected, status, error):
         ("status", "ok", {"status": "ok"}, ""),
         ("checks.0.up", True, {"checks": [{"up": True}]}, ""),
         ("status", "ok", {"status": "degraded"}, 'status is "degraded", expected "ok"'),
+        ("status", "ok", {"status": "key=3f9a"}, 'status is other text, expected "ok"'),
         ("up", True, {"up": 1}, "up is 1, expected true"),
         ("up", True, {"down": 1}, "the answer has no up, expected true"),
         ("up", True, {"up": {"a": 1}}, "up is an object, expected true"),

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.test import Client
@@ -75,13 +76,14 @@ def test_a_name_is_counted_as_signing_in_reads_it(plan, people, password):
         assert sign_in(Client(), name, password).status_code == 429
 
 
-def exhaust(address):
-    for number in range(100):
-        assert sign_in(Client(REMOTE_ADDR=address), f"name-{number}", "wrong").status_code == 422
+def exhaust(address, limit=throttle.SOURCE_LIMIT):
+    for number in range(limit):
+        throttle.failed(f"name-{number}", address)
 
 
 def test_guessing_through_many_names_from_one_address_is_slowed_too(plan, people):
-    exhaust("10.0.0.1")
+    for number in range(100):
+        assert sign_in(Client(REMOTE_ADDR="10.0.0.1"), f"name-{number}", "wrong").status_code == 422
     assert sign_in(Client(REMOTE_ADDR="10.0.0.1"), "another", "wrong").status_code == 429
     assert sign_in(Client(REMOTE_ADDR="10.0.0.2"), "another", "wrong").status_code == 422
 
@@ -100,9 +102,77 @@ def test_no_name_is_spared_the_limit_of_name_and_address(plan, people, password)
     assert sign_in(Client(), "approver", password).status_code == 302
     exhaust("127.0.0.1")
     for _ in range(10):
-        assert sign_in(Client(), "approver", "wrong").status_code == 422
+        assert sign_in(Client(), "approver", "wrong").status_code == 429
     assert sign_in(Client(), "approver", password).status_code == 429
     assert sign_in(Client(REMOTE_ADDR="10.0.0.2"), "approver", password).status_code == 302
+
+
+def test_past_the_limit_of_the_source_the_answer_does_not_tell_which_names_are_accounts(plan, people, password):
+    assert sign_in(Client(), "approver", password).status_code == 302
+    with time_machine.travel("2026-11-24T12:00:00Z", tick=False):
+        exhaust("10.0.0.1")
+        tries = [("approver", "wrong"), ("support", "wrong"), ("support", password), ("nobody", "wrong")]
+        answers = [sign_in(Client(REMOTE_ADDR="10.0.0.1"), *one) for one in tries]
+        assert {(answer.status_code, answer["Retry-After"]) for answer in answers} == {(429, "300")}
+        told = {text_of(answer) for answer in answers}
+        assert len(told) == 1, told
+        # Each of these was counted, the right password too: what comes of ten tries tells nothing either.
+        for _ in range(throttle.LIMIT - 2):
+            sign_in(Client(REMOTE_ADDR="10.0.0.1"), "support", password)
+        assert throttle.wait_for("support", "10.0.0.1") == throttle.WINDOW
+
+
+def test_past_the_last_limit_of_a_source_no_password_is_looked_at(plan, people, password):
+    assert sign_in(Client(), "approver", password).status_code == 302
+    exhaust("10.0.0.1", throttle.LAST_LIMIT)
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.1"), "approver", password).status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="10.0.0.2"), "approver", password).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("address", "counted_as"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+        ("testclient", "testclient"),
+    ],
+)
+def test_what_an_address_is_counted_as(address, counted_as):
+    assert throttle.source(address) == counted_as
+
+
+def test_another_address_of_the_same_network_is_no_way_round_the_limits(plan, people, password):
+    for number in range(throttle.LIMIT):
+        assert sign_in(Client(REMOTE_ADDR=f"2001:db8::{number}"), "approver", "wrong").status_code == 422
+    assert sign_in(Client(REMOTE_ADDR="2001:db8::abcd"), "approver", password).status_code == 429
+    assert sign_in(Client(REMOTE_ADDR="2001:db8:0:1::"), "approver", password).status_code == 302
+    (event,) = AuditEvent.objects.filter(kind=AuditKind.SIGN_IN_FAILED)
+    assert event.after == {"address": "2001:db8::0", "failures": 1}
+
+
+def test_failures_from_everywhere_are_ten_events_a_minute_and_all_are_counted(plan, people):
+    def told():
+        events = AuditEvent.objects.filter(kind=AuditKind.SIGN_IN_FAILED, subject="an unknown account").order_by("id")
+        return [event.after for event in events]
+
+    with time_machine.travel("2026-11-24T12:00:00Z", tick=False) as clock:
+        for number in range(15):
+            sign_in(Client(REMOTE_ADDR=f"10.0.0.{number}"), f"nobody-{number}", "wrong")
+        assert told() == [{"address": f"10.0.0.{number}", "failures": 1} for number in range(10)]
+        sign_in(Client(REMOTE_ADDR="10.0.0.20"), "approver", "wrong")
+        assert AuditEvent.objects.first().subject == "account approver"
+        clock.shift(60)
+        for number in (30, 31):
+            sign_in(Client(REMOTE_ADDR=f"10.0.0.{number}"), "nobody", "wrong")
+        assert told()[10:] == [
+            {"address": "10.0.0.30", "failures": 1, "elsewhere": 5},
+            {"address": "10.0.0.31", "failures": 1},
+        ]
 
 
 def test_a_deactivated_account_is_not_spared_the_limit_of_the_address(plan, people, password):

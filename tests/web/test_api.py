@@ -17,9 +17,11 @@ from migrations_app.choices import AuditKind
 from migrations_app.errors import Busy
 from migrations_app.models import ApiToken, AuditEvent, Flag, Plan
 from migrations_app.models.audit import check_chain
+from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from migrations_app.web import api, throttle
 from migrations_app.web.api_docs import DOCS, markdown, with_table, write
+from migrations_app.web.bodies import LARGEST_OF_API
 from tests.factories import memory_gateway, put_behind, tick_all
 
 RAG = "USE_RAG_SERVICE"
@@ -126,6 +128,14 @@ def test_a_closed_gate_refuses_whichever_way_it_is_asked(manager):
     assert not AuditEvent.objects.filter(kind__in=[AuditKind.WEEK_ENABLED, AuditKind.FLAG_WEIGHT_SET]).exists()
 
 
+def test_a_pin_is_told_apart_from_a_change_of_somebody_else(manager, people):
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    memory_gateway().pin([RAG], by="somebody")
+    reconcile_all()
+    told = problem(manager.post(f"flags/{RAG}/weight", {"weight": 25}), 409, "pinned")
+    assert "pinned" in told["detail"]
+
+
 def test_a_week_is_enabled_and_rolled_back_with_what_rests_on_it(manager, people):
     put_behind(1)
     tick_all(2, people[Role.RELEASE_MANAGER])
@@ -220,6 +230,8 @@ def test_what_is_not_there_is_a_problem_too(manager):
     problem(manager.post("weeks/99/rollback"), 404, "not-found")
     problem(manager.post("nothing"), 404, "not-found")
     problem(Client().get("/api/weeks/x/enable"), 404, "not-found")
+    problem(manager.post("flags/a%00b/rollback"), 404, "not-found")
+    problem(manager.post(f"weeks/{10**30}/rollback"), 404, "not-found")
 
 
 def test_other_methods_are_told_which_it_takes(manager):
@@ -238,7 +250,7 @@ def test_a_body_that_is_not_json_or_too_large_is_refused(manager):
     put_behind(1)
     for wrong in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"):
         problem(manager.post("rollback", b"reason=x", content_type=wrong), 415, "not-json")
-    problem(manager.post("rollback", b" " * (api.LARGEST_BODY + 1)), 413, "too-large")
+    problem(manager.post("rollback", b" " * (LARGEST_OF_API + 1)), 413, "too-large")
     problem(manager.post("rollback", b" " * (8 * 1024 * 1024)), 413, "too-large")
     assert weights()
     assert manager.post("rollback", {"reason": "€" * 1000}, content_type="application/json; charset=utf-8").json()[
@@ -280,11 +292,24 @@ def test_a_token_that_is_revoked_expired_or_of_no_active_account_opens_nothing(p
     assert f"token {revoked.pk} of account release-manager" in set(events.values_list("subject", flat=True))
 
 
-def test_its_use_is_kept_to_the_minute(manager):
+def test_its_use_is_kept_to_the_minute(manager, scripts):
+    def used():
+        return ApiToken.objects.get(account__username="release-manager").last_used_at
+
     manager.get("state")
-    used = ApiToken.objects.get(account__username="release-manager").last_used_at
-    assert (used.second, used.microsecond) == (0, 0)
-    assert timezone.now() - used < timedelta(minutes=2)
+    assert (used().second, used().microsecond) == (0, 0)
+    assert timezone.now() - used() < timedelta(minutes=2)
+    # What is refused as it stands is a use of the token too.
+    refused = {
+        405: lambda: manager.call("PUT", "rollback"),
+        415: lambda: manager.post("rollback", b"x", content_type="text/plain"),
+        422: lambda: manager.post("rollback", b"{"),
+        403: lambda: scripts[Role.VIEWER].post("rollback"),
+    }
+    for status, call in refused.items():
+        ApiToken.objects.update(last_used_at=None)
+        assert call().status_code == status
+        assert ApiToken.objects.filter(last_used_at__isnull=False).count() == 1
 
 
 def test_many_wrong_tokens_are_slowed_and_a_right_one_is_not(manager):

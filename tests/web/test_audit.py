@@ -1,18 +1,23 @@
 """The audit log page: filters in the address, pages by key, verification, the chain."""
 
 import re
+import threading
 
 import pytest
 from django.db import connection, transaction
+from django.test import Client
 from django.utils import timezone
 
 from migrations_app.actor import SYSTEM, Actor
 from migrations_app.audit import record
 from migrations_app.choices import ActorKind, AuditKind
-from migrations_app.models import AuditEvent, Confirmation, Gateway
+from migrations_app.models import AuditEvent
+from migrations_app.models.audit import ChainCheck
 from migrations_app.roles import Role
+from migrations_app.web import audit
 from migrations_app.web.audit import KIND_WORDS
-from tests.factories import memory_gateway, tick_all
+from migrations_app.web.shared_reading import SharedReading
+from tests.factories import make_people, memory_gateway, tick_all
 from tests.web.conftest import lines_of, text_of
 
 
@@ -84,26 +89,42 @@ def test_a_later_confirmation_verifies_what_it_overtook(manager, people):
     assert "Verified on the gateway" in text_of(manager.get("/audit/?kind=week.enabled"))
 
 
-def test_the_chain_is_walked_only_when_asked(manager):
+@pytest.mark.django_db(transaction=True)
+def test_the_chain_is_walked_when_asked_once_for_all_who_ask_and_nobody_waits_long(monkeypatch):
+    walks, go_on = [], threading.Event()
+
+    def walk():
+        walks.append(1)
+        assert go_on.wait(20)
+        return audit._walk()
+
+    def page():
+        return text_of(auditor.get("/audit/?check=chain"))
+
+    monkeypatch.setattr(audit, "_chain", SharedReading(walk, keep=audit.WALK_KEPT, patience=20, most=1))
+    monkeypatch.setattr(audit, "WALK_WITHIN", 0.01)
+    auditor = Client()
+    auditor.force_login(make_people()[Role.RELEASE_MANAGER].account)
     make(7)
-    assert "chain intact" not in text_of(manager.get("/audit/"))
-    total = AuditEvent.objects.count()
-    assert f"{total} events, chain intact." in text_of(manager.get("/audit/?check=chain"))
-    Confirmation.objects.create(
-        gateway=Gateway.objects.get(), generation=99, confirmed_at=timezone.now(), milliseconds=1
-    )
-    said = text_of(manager.get("/audit/?check=chain"))
-    assert f"{total} events follow from one another, but these are missing: the event of generation 99." in said
-
-
-def test_a_broken_chain_is_loud(manager):
-    make(5)
+    assert "chain" not in text_of(auditor.get("/audit/")).replace("Check the chain", "")
+    assert walks == []
+    assert ["The chain is being checked." in page() for _ in range(3)] == [True] * 3
+    go_on.set()
+    monkeypatch.setattr(audit, "WALK_WITHIN", 20)
+    assert "7 events, chain intact." in page()
+    make(1)
+    assert "7 events, chain intact." in page()  # as it was found then: the page tells when
+    assert walks == [1]
+    found = audit.Walk(ChainCheck(8, None, ("the event of generation 99",)), timezone.now())
+    monkeypatch.setattr(audit, "_chain", SharedReading(lambda: found, keep=0))
+    assert "8 events follow from one another, but these are missing: the event of generation 99." in page()
     victim = AuditEvent.objects.order_by("-id")[2]
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE migrations_app_auditevent DISABLE TRIGGER audit_rows_stay")
         cursor.execute("UPDATE migrations_app_auditevent SET actor = 'forged' WHERE id = %s", [victim.pk])
         cursor.execute("ALTER TABLE migrations_app_auditevent ENABLE TRIGGER audit_rows_stay")
-    assert f"The chain breaks at event {victim.pk}." in text_of(manager.get("/audit/?check=chain"))
+    monkeypatch.setattr(audit, "_chain", SharedReading(walk, keep=0))
+    assert f"The chain breaks at event {victim.pk}." in page()
 
 
 def test_an_event_shows_the_gate_as_it_was(manager, people):

@@ -104,7 +104,7 @@ def test_a_body_of_50_megabytes_is_refused_before_it_is_read(manager, line, head
         headers=headers,
         **{"CONTENT_LENGTH": str(50 * 2**20), "wsgi.input": body},
     )
-    assert response.status_code == 422
+    assert response.status_code == 413
     assert "A file may have 5 MB. Nothing was done" in text_of(response)
     assert response.get("HX-Retarget") == ("#notices" if headers else None)
     assert body.taken == 0

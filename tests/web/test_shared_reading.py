@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from migrations_app.web import shared_reading
 from migrations_app.web.shared_reading import SharedReading
 
 
@@ -52,6 +53,23 @@ def test_after_that_it_is_made_anew(slow: Slow):
     slow.go_on.set()
     reading = SharedReading(slow, keep=0)
     assert [reading.ask().result(20) for _ in range(3)] == [1, 2, 3]
+
+
+def test_an_error_is_not_kept_for_long(monkeypatch):
+    monkeypatch.setattr(shared_reading, "ERROR_KEPT", 0.0)
+    outcomes = iter([ZeroDivisionError(), ZeroDivisionError(), 3, 4])
+
+    def read() -> int:
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    reading = SharedReading(read, keep=60)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            reading.ask().result(20)
+    assert [reading.ask().result(20) for _ in range(2)] == [3, 3]
 
 
 def test_nobody_waits_longer_than_they_want_to(slow: Slow):

@@ -14,7 +14,7 @@ from migrations_app.gates.seen import Finding
 from migrations_app.models import Service
 
 from .asker import Answer, Asker, NoJson, url_of_monolith, url_of_service
-from .json_values import NOTHING, equal, found_at, shown
+from .json_values import NOTHING, equal, found_at, shown, told
 from .probe import Scene
 
 
@@ -64,7 +64,8 @@ def _judge(asked: EndpointAnswers, answer: Answer) -> tuple[str, bool]:
         return f"{value}, and no JSON", False
     if found is NOTHING:
         return f"{value}, without {asked.json_value.path}", False
-    return f"{value}, {asked.json_value.path} is {shown(found)}", holds and equal(found, _wanted(asked))
+    as_wanted = equal(found, _wanted(asked))
+    return f"{value}, {asked.json_value.path} is {(shown if as_wanted else told)(found)}", holds and as_wanted
 
 
 def _wanted(asked: EndpointAnswers) -> Any:

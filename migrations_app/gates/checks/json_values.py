@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from .printable import printable
 
+WORD = r"[A-Za-z][A-Za-z _-]{0,19}"  # what states are called: ok, degraded, shutting down
 NOTHING = object()  # what stands at a place that the answer does not have
 
 
@@ -32,3 +34,8 @@ def shown(value: Any) -> str:
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     return printable(json.dumps(value, ensure_ascii=False))
+
+
+def told(value: Any) -> str:
+    """As `shown`, of what somebody has answered: whoever sees the plan reads it, and text may be a secret of theirs."""
+    return "other text" if isinstance(value, str) and not re.fullmatch(WORD, value) else shown(value)

@@ -87,7 +87,11 @@ def test_a_service_that_the_plan_lacks_is_unknown(plan):
 
 
 BODY = json.dumps(
-    {"state": {"ok": True, "count": 3, "none": None, "list": [{"name": "a"}, 2.0], "1": "one"}, "text": "up"}
+    {
+        "state": {"ok": True, "count": 3, "none": None, "list": [{"name": "a"}, 2.0], "1": "one"},
+        "text": "up",
+        "version": "1.2.3",
+    }
 ).encode()
 
 
@@ -96,6 +100,8 @@ BODY = json.dumps(
     [
         ("text", "up", True, '"up"'),
         ("text", "down", False, '"up"'),
+        ("version", "1.2.3", True, '"1.2.3"'),
+        ("version", "1.2.4", False, "other text"),
         ("state.ok", True, True, "true"),
         ("state.ok", 1, False, "true"),
         ("state.count", 3, True, "3"),
