@@ -85,17 +85,18 @@ def shift(
     reason: str = "",
     seen: int | None = None,
     request_key: UUID | None = None,
-    up: bool = False,
+    asked_at: int | None = None,
 ) -> Change:
     """Carry a move out in one transaction, at one new generation, with one audit event.
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
     the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), Pinned, and
-    GateClosed, which is an audit event too. `up`: it may be meant to go up, and then no rollback is undone by it: when
-    one of its flags is rolled back after it was asked for, and before its turn, it is Stale.
+    GateClosed, which is an audit event too.
+
+    `asked_at` is the `newest_generation` when it was asked for, of what may be meant to go up: no rollback is undone by
+    it. When one of its flags was rolled back since, or any of a week that moves as a whole, it is Stale.
     """
-    asked_at = _newest_generation() if up else None
 
     def attempt(fresh_since: datetime | None) -> Change:
         return _attempt(find, fresh_since, asked_at, actor=actor, reason=reason, seen=seen, request_key=request_key)
@@ -124,7 +125,7 @@ def _attempt(
             return no_change(plan, earlier, move.kind, move.subject, move.title)
         verdict, now = None, timezone.now()
         if rising := [flag.key for flag in flags if flag.weight < move.weight]:
-            refuse_rolled_back(flags, asked_at, plan)
+            _refuse_rolled_back(move, flags, asked_at, plan)
             _refuse_pinned(rising, gateways)
             verdict = _passed(move, fresh_since, earlier, now, actor=actor, reason=reason, seen=seen)
         plan.generation = next_generation(plan, gateways)
@@ -244,11 +245,12 @@ def refuse_stale(week: Week, seen: int | None) -> None:
         raise Stale(f"Week {week.number} has changed since this page was loaded. Nothing was done; look again.")
 
 
-def refuse_rolled_back(flags: Iterable[Flag], asked_at: int | None, plan: Plan) -> None:
+def _refuse_rolled_back(move: Move, flags: Iterable[Flag], asked_at: int | None, plan: Plan) -> None:
     """A rollback since `asked_at`, the generation at which a change upwards was asked for, wins. Raises Stale."""
     if asked_at is None or asked_at == plan.generation:
         return
-    keys = [flag.key for flag in flags]
+    whole = None if move.part_of_week else move.week
+    keys = list(Flag.objects.filter(week=whole).values_list("key", flat=True)) if whole else [one.key for one in flags]
     kinds = [kind.value for kind in ROLLBACKS]
     since = AuditEvent.objects.filter(generation__gt=asked_at, kind__in=kinds, after__has_any_keys=keys)
     if (by := since.order_by("-generation").values_list("actor", flat=True).first()) is not None:
@@ -284,8 +286,9 @@ def _several(move: Move, flags: Iterable[Flag]) -> dict[str, list[int]]:
     return {"weeks": [week.number for week in move.weeks(flags)]} if move.others else {}
 
 
-def _newest_generation() -> int | None:
-    return Plan.objects.values_list("generation", flat=True).first()
+def newest_generation() -> int:
+    """That of the plan now; 0 when none is loaded."""
+    return Plan.objects.values_list("generation", flat=True).first() or 0
 
 
 def spend_approval(week: Week, flags: list[str], weight: int, at: datetime) -> None:

@@ -14,7 +14,7 @@ from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
-from .change import Change, Move, shift
+from .change import Change, Move, newest_generation, shift
 from .no_return import told_before
 
 
@@ -43,7 +43,8 @@ def set_weight(
     def find() -> Move:
         return told_before(_move(key, kind, weight), past_no_return=past_no_return)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
+    asked_at = newest_generation()
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def roll_back_flag(

@@ -19,7 +19,18 @@ from migrations_app.models import AuditEvent, Flag, Rollout
 from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.roles import Permission
 
-from .change import Change, Move, event_of_click, grow_version, lock_plan, no_change, refuse_spent, refuse_stale, shift
+from .change import (
+    Change,
+    Move,
+    event_of_click,
+    grow_version,
+    lock_plan,
+    newest_generation,
+    no_change,
+    refuse_spent,
+    refuse_stale,
+    shift,
+)
 from .flags import roll_back_flag
 from .no_return import insist, passed_by, told_of
 from .refusals import clipped
@@ -120,7 +131,8 @@ def start_rollout(
         told = _told(position, begin.steps) | told_of(passed)
         return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
+    asked_at = newest_generation()
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def step_to(
@@ -140,6 +152,7 @@ def step_to(
     `at`: only from this step; when another was taken meanwhile, Stale. `judged`: only while it is as it was found then,
     and runs. `stay`: it is paused there. Raises NotPermitted, NotFound, Invalid, Stale, GateClosed.
     """
+    asked_at = newest_generation()
     down = position < _under_way(key).position
     actor.require(Permission.ROLL_BACK if down else Permission.ENABLE, _STEP)
 
@@ -166,7 +179,7 @@ def step_to(
         # What was started with its week goes on as the week may: by its approval, with all of its services healthy.
         return replace(move, part_of_week=not row.whole_week)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def step_back(

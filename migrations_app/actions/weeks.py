@@ -26,6 +26,7 @@ from .change import (
     Move,
     event_of_click,
     lock_plan,
+    newest_generation,
     no_change,
     refuse_spent,
     refuse_stale,
@@ -60,7 +61,8 @@ def enable_week(
     def find() -> Move:
         return told_before(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
+    asked_at = newest_generation()
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def roll_back_week(
