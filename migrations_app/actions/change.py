@@ -30,6 +30,7 @@ from migrations_app.roles import Permission
 
 from .fresh import refuse_old_checks, with_fresh_checks
 from .hints import ask_to_reconcile
+from .no_return import insist, passed_by, told_of
 
 NO_PLAN = "No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml"
 
@@ -55,6 +56,7 @@ class Move:
     `week` is the one whose gate what goes up needs, and which the audit event names. What only goes down may have flags
     of `others` too, or of these alone; they stand in the order in which the event tells those that moved, `week` last.
     `told` is what the audit event has beside the weights. `carry` writes what belongs to the move, before the weights.
+    `past_no_return`: whoever asks says that they know the points of no return that it passes.
     """
 
     kind: AuditKind
@@ -67,6 +69,7 @@ class Move:
     others: tuple[Week, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
     carry: Callable[[AuditEvent], None] | None = None
+    past_no_return: bool = False
 
     def weeks(self, flags: Iterable[Flag]) -> list[Week]:
         """Those of some of its flags."""
@@ -91,8 +94,8 @@ def shift(
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
-    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), Pinned, and
-    GateClosed, which is an audit event too.
+    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason, or a
+    point of no return without `past_no_return`), Pinned, and GateClosed, which is an audit event too.
 
     `asked_at` is the `newest_generation` when it was asked for, of what may be meant to go up: no rollback is undone by
     it. When one of its flags was rolled back since, or any of a week that moves as a whole, it is Stale.
@@ -138,7 +141,10 @@ def _attempt(
             week_number=move.week.number if move.week else None,
             reason=reason,
             before={flag.key: before[flag.key] for flag in flags},
-            after={flag.key: move.weight for flag in flags} | dict(move.told) | _several(move, flags),
+            after={flag.key: move.weight for flag in flags}
+            | dict(move.told)
+            | told_of(passed_by(flags, move.weight))
+            | _several(move, flags),
             verdict=verdict,
             generation=plan.generation,
             # A rollback that is pressed again on an old page is meant again: it is a change of its own.
@@ -169,10 +175,10 @@ def _refuse_pinned(flags: list[str], gateways: list[Gateway]) -> None:
         for flag in flags:
             if pin := gateway.pin_of(flag):
                 how = f"Nothing was done. Lift the pin first: manage.py pin lift {flag}"
-                raise Pinned(f"{flag} is {told_of(pin)}. {how}")
+                raise Pinned(f"{flag} is {words_of(pin)}. {how}")
 
 
-def told_of(pin: Pin) -> str:
+def words_of(pin: Pin) -> str:
     """`pinned to the old side by anna since 2026-11-22 03:12 UTC: why`, as far as anybody knows."""
     by = f" by {pin.by}" if pin.by else ""
     since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
@@ -202,6 +208,7 @@ def _passed(
     if not verdict.open:
         raise GateClosed(verdict, move.subject)
     require_reason(move.week, reason)
+    insist(passed_by(move.flags, move.weight), past_no_return=move.past_no_return)
     return verdict
 
 

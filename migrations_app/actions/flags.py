@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,6 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .change import Change, Move, newest_generation, shift
-from .no_return import told_before
 
 
 def set_weight(
@@ -41,7 +41,7 @@ def set_weight(
     kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
 
     def find() -> Move:
-        return told_before(_move(key, kind, weight), past_no_return=past_no_return)
+        return replace(_move(key, kind, weight), past_no_return=past_no_return)
 
     asked_at = newest_generation()
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)

@@ -32,7 +32,6 @@ from .change import (
     shift,
 )
 from .flags import roll_back_flag
-from .no_return import insist, passed_by, told_of
 from .refusals import clipped
 from .week_approvals import use_approval_of_week
 
@@ -122,14 +121,12 @@ def start_rollout(
         if position == len(begin.steps):
             raise Invalid(f"{flag.service.title} is all on the new side already.")
         weight = begin.steps[position].weight
-        passed = passed_by([flag], weight)
 
         def carry(event: AuditEvent) -> None:
-            insist(passed, past_no_return=past_no_return)
             Rollout.objects.bulk_create([begin.row(event, actor, reason)])
 
-        told = _told(position, begin.steps) | told_of(passed)
-        return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
+        move = _move(flag, AuditKind.ROLLOUT_STARTED, weight, _told(position, begin.steps), carry)
+        return replace(move, past_no_return=past_no_return)
 
     asked_at = newest_generation()
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)

@@ -16,7 +16,6 @@ from migrations_app.models import AuditEvent, Flag, Rollout, Week
 from migrations_app.roles import Permission
 
 from .change import Change, Move, event_of_click, lock_plan, newest_generation, refuse_spent, refuse_stale, shift
-from .no_return import insist, passed_by, told_of
 from .rollouts import Beginning, beginning_of, pause_rollout, resume_rollout
 from .week_approvals import use_approval_of_week
 from .weeks import find_week, roll_back_week
@@ -112,17 +111,23 @@ def _find(
         flags = tuple(row.flag for row in rows.select_related("flag__service"))
         if not flags:
             raise Stale(f"The rollouts of week {number} have changed meanwhile. Nothing was done; look again.")
-    passed = passed_by(flags, weight)
 
     def carry(event: AuditEvent) -> None:
-        insist(passed, past_no_return=past_no_return)
         Rollout.objects.bulk_create([one.row(event, actor, reason, whole_week=True) for one in chosen])
         use_approval_of_week(week, {flag.key: weight for flag in flags}, event.at)
 
     steps = {one.flag.key: [step.weight for step in one.steps] for one in chosen}
-    told = {"rollout": {"week": number, "steps": steps}} | told_of(passed)
-    kind, subject = AuditKind.ROLLOUT_STARTED, f"week {number}"
-    return Move(kind, subject, f"Week {number}", week, flags, weight, part_of_week=False, told=told, carry=carry)
+    return Move(
+        AuditKind.ROLLOUT_STARTED,
+        f"week {number}",
+        f"Week {number}",
+        week,
+        flags,
+        weight,
+        told={"rollout": {"week": number, "steps": steps}},
+        carry=carry,
+        past_no_return=past_no_return,
+    )
 
 
 def _startable(week: Week, asked_at: int) -> list[Beginning]:

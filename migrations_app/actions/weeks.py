@@ -37,7 +37,6 @@ from .change import (
 )
 from .dependents import weeks_resting_on
 from .fresh import refuse_old_checks, with_fresh_checks
-from .no_return import told_before
 
 
 def enable_week(
@@ -59,7 +58,7 @@ def enable_week(
         return _start(number, actor=actor, reason=reason, seen=seen, request_key=request_key)
 
     def find() -> Move:
-        return told_before(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
+        return replace(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
 
     asked_at = newest_generation()
     return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
