@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import reduce
-from operator import or_
 from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, transaction
-from django.db.models import Case, F, Q, When
-from django.db.models.functions import Coalesce
+from django.db.models import F
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
 from migrations_app.audit import record
-from migrations_app.choices import AuditKind, Phase, Risk, WeekStatus
+from migrations_app.choices import AuditKind, Phase, Risk
 from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Pinned, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
-from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Pin
-from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, Plan, ReasonAsked, Week
+from migrations_app.gateways.base import MONOLITH_WEIGHT
+from migrations_app.models import AuditEvent, Flag, Gateway, Plan, ReasonAsked, Week
 from migrations_app.models.audit import ROLLBACKS
 from migrations_app.models.gateways import next_generation, still_on
 from migrations_app.roles import Permission
@@ -31,6 +28,8 @@ from migrations_app.roles import Permission
 from .fresh import refuse_old_checks, with_fresh_checks
 from .hints import ask_to_reconcile
 from .no_return import insist, passed_by, told_of
+from .spent_approvals import end_approvals, spend_approval
+from .week_status import set_status
 
 NO_PLAN = "No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml"
 
@@ -175,14 +174,7 @@ def _refuse_pinned(flags: list[str], gateways: list[Gateway]) -> None:
         for flag in flags:
             if pin := gateway.pin_of(flag):
                 how = f"Nothing was done. Lift the pin first: manage.py pin lift {flag}"
-                raise Pinned(f"{flag} is {words_of(pin)}. {how}")
-
-
-def words_of(pin: Pin) -> str:
-    """`pinned to the old side by anna since 2026-11-22 03:12 UTC: why`, as far as anybody knows."""
-    by = f" by {pin.by}" if pin.by else ""
-    since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
-    return f"pinned to the old side{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
+                raise Pinned(f"{flag} is pinned to the old side {pin.words()}. {how}")
 
 
 def _passed(
@@ -296,40 +288,3 @@ def _several(move: Move, flags: Iterable[Flag]) -> dict[str, list[int]]:
 def newest_generation() -> int:
     """That of the plan now; 0 when none is loaded."""
     return Plan.objects.values_list("generation", flat=True).first() or 0
-
-
-def spend_approval(week: Week, flags: list[str], weight: int, at: datetime) -> None:
-    """An approval is for one way up to its weight: used by each step, spent by the last one."""
-    rows = ApprovalRequest.objects.filter(
-        week=week, flags=sorted(flags), weight__gte=weight, closed_at__isnull=True, spent_at__isnull=True
-    )
-    rows.update(used_at=Coalesce("used_at", at), spent_at=Case(When(weight=weight, then=at)))
-
-
-def end_approvals(week: Week, flags: list[str], at: datetime) -> None:
-    """What was approved and has been rolled back on its way is to be approved anew."""
-    ours = reduce(or_, (Q(flags__contains=[key]) for key in flags))
-    ApprovalRequest.objects.filter(
-        ours, week=week, used_at__isnull=False, closed_at__isnull=True, spent_at__isnull=True
-    ).update(closed_at=at, closed_because="rolled back")
-
-
-def set_status(week: Week, at: datetime) -> None:
-    """In progress while some of the week is on, soaking from `at` once all is, rolled back once nothing is."""
-    weights = list(Flag.objects.filter(week=week).values_list("weight", flat=True))
-    if all(weight == SERVICE_WEIGHT for weight in weights):
-        week.status, week.soak_started_at = WeekStatus.SOAKING, at
-    else:
-        on = any(weight > MONOLITH_WEIGHT for weight in weights)
-        week.status = WeekStatus.IN_PROGRESS if on else WeekStatus.ROLLED_BACK
-        week.soak_started_at = None
-    week.soak_stopped_because = ""
-    week.done_at, week.done_by = None, ""
-    week.started_at = week.started_at or at
-    week.version += 1
-    week.save(
-        update_fields=[
-            *("status", "started_at", "soak_started_at", "soak_stopped_because"),
-            *("done_at", "done_by", "version"),
-        ]
-    )

@@ -33,7 +33,7 @@ from .change import (
 )
 from .flags import roll_back_flag
 from .refusals import clipped
-from .week_approvals import use_approval_of_week
+from .spent_approvals import use_approval_of_week
 
 _STEP = "move traffic to the new side in steps"
 _BECAUSE = 300  # characters, of Rollout.paused_because

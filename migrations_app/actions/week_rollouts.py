@@ -17,7 +17,7 @@ from migrations_app.roles import Permission
 
 from .change import Change, Move, event_of_click, lock_plan, newest_generation, refuse_spent, refuse_stale, shift
 from .rollouts import Beginning, beginning_of, pause_rollout, resume_rollout
-from .week_approvals import use_approval_of_week
+from .spent_approvals import use_approval_of_week
 from .weeks import find_week, roll_back_week
 
 

@@ -31,12 +31,12 @@ from .change import (
     refuse_spent,
     refuse_stale,
     require_reason,
-    set_status,
     shift,
-    spend_approval,
 )
 from .dependents import weeks_resting_on
 from .fresh import refuse_old_checks, with_fresh_checks
+from .spent_approvals import spend_approval
+from .week_status import set_status
 
 
 def enable_week(
