@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class ActionError(Exception):
-    """The root: the action changed nothing, and says why."""
+    """The root: the action changed nothing (but for Partly), and says why."""
 
 
 class NotPermitted(ActionError):
@@ -52,6 +52,10 @@ class GateClosed(ActionError):
     def __init__(self, verdict: Verdict, subject: str = "") -> None:
         super().__init__(verdict.sentence())
         self.verdict, self.subject = verdict, subject
+
+
+class Partly(ActionError):
+    """A part of what was asked for was done, and stays; the rest was refused: why, and by what, is the `__cause__`."""
 
 
 class PlanConflict(ActionError):

@@ -18,13 +18,14 @@ from django.utils import timezone
 
 from migrations_app.actions import advance, pins, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
-from migrations_app.models import Gateway
+from migrations_app.models import Gateway, Rollout
 from migrations_app.observe import checks, downtime, partitions, poller, queries, rollups, route_traffic, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
 POLL_LOCK = 0x5357_504F
 TRAFFIC_LOCK = 0x5357_5452
+STEP_LOCK = 0x5357_5354
 CHECK_LOCK = 0x5357_434B
 QUERY_LOCK = 0x5357_5155
 DELETED_AT_ONCE = 10_000  # rows
@@ -71,7 +72,8 @@ def run_checks() -> None:
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
 def read_traffic() -> None:
     """Read the gateways' counters once, and act on them. That one is away is the reconcile loop's to tell."""
-    acted = []
+    acted: list[str] = []
+    ready: list[Rollout] = []
     with _alone(TRAFFIC_LOCK) as alone:
         if alone:
             try:
@@ -80,9 +82,20 @@ def read_traffic() -> None:
             except Unreachable:
                 downtime.count_downtime(away=True)
             route_traffic.read_once()
-            acted = [*triggers.watch_triggers(), *advance.advance_rollouts()]
+            fired = triggers.watch_triggers()
+            failed, ready = advance.look_at_rollouts()
+            acted = [*fired, *failed]
+    _bring_to_gateways(acted)
+    if ready:
+        # A gate may wait for its checks: meanwhile others read the counters, and move back what does not do well.
+        with _alone(STEP_LOCK) as alone:
+            acted = advance.go_on(ready) if alone else []
+        _bring_to_gateways(acted)
+
+
+def _bring_to_gateways(acted: list[str]) -> None:
+    """Nobody sends a hint from here: without this a rollback waits for beat, up to a second, and for another worker."""
     if acted:
-        # Nobody sends a hint from here: without this a rollback waits for beat, up to a second, and for another worker.
         loop.reconcile_all(leave_late=True)
 
 

@@ -9,8 +9,8 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.utils import timezone
 
-from migrations_app.actions.change import set_status
 from migrations_app.actions.prerequisites import tick
+from migrations_app.actions.week_status import set_status
 from migrations_app.actor import SYSTEM, Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Health, Phase, PrerequisiteKind

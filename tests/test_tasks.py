@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from migrations_app import tasks
 from migrations_app.actions.flags import set_weight
+from migrations_app.actions.rollouts import start_rollout
 from migrations_app.choices import CheckState, Health
 from migrations_app.gates.checks import PROBES
 from migrations_app.gates.seen import Finding
@@ -112,6 +113,29 @@ def test_polls_that_were_written_have_the_soaks_watched(plan, monkeypatch):
     monkeypatch.setattr("migrations_app.observe.poller.run", run)
     tasks.poll_health()
     assert Week.objects.get(number=1).soak_started_at is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_gate_of_a_step_waits_for_its_checks_others_may_read_the_traffic(monkeypatch, shell):
+    load_tracseq(adapter="memory", by_hand=True)
+    make_healthy()
+    Service.objects.filter(key="storage").update(rollout={"steps": [{"weight": 10, "hold": "0s"}, {"weight": 100}]})
+    tick_all(1, shell)
+    start_rollout(key="USE_STORAGE_SERVICE", actor=shell)
+    loop.reconcile_all()
+    free = []
+
+    def probe(*_):
+        with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": None}) as other:
+            free.extend(other.execute("SELECT pg_try_advisory_lock(%s)", [tasks.TRAFFIC_LOCK]).fetchone())
+        return Finding(CheckState.HELD, "yes", "yes")
+
+    monkeypatch.setitem(PROBES, "probe", probe)
+    week = Week.objects.get(number=1)
+    Prerequisite.objects.create(week=week, key="probe", title="Probe", kind="automatic", check_name="probe")
+    tasks.read_traffic()
+    assert free == [True]
+    assert memory_gateway().observe().weights["USE_STORAGE_SERVICE"] == 100
 
 
 def test_what_a_trigger_has_rolled_back_is_at_the_gateway_at_once(plan, shell):

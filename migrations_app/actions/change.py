@@ -5,31 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import reduce
-from operator import or_
 from typing import Any
 from uuid import UUID
 
 from django.db import OperationalError, transaction
-from django.db.models import Case, F, Q, When
-from django.db.models.functions import Coalesce
+from django.db.models import F
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
 from migrations_app.actor import Actor
 from migrations_app.audit import record
-from migrations_app.choices import AuditKind, Phase, Risk, WeekStatus
+from migrations_app.choices import AuditKind, Phase, Risk
 from migrations_app.errors import Busy, GateClosed, Invalid, NotFound, Pinned, Stale
 from migrations_app.gates.load import verdicts
 from migrations_app.gates.verdict import Verdict
-from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Pin
-from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, Plan, ReasonAsked, Week
+from migrations_app.gateways.base import MONOLITH_WEIGHT
+from migrations_app.models import AuditEvent, Flag, Gateway, Plan, ReasonAsked, Week
 from migrations_app.models.audit import ROLLBACKS
 from migrations_app.models.gateways import next_generation, still_on
 from migrations_app.roles import Permission
 
 from .fresh import refuse_old_checks, with_fresh_checks
 from .hints import ask_to_reconcile
+from .no_return import insist, passed_by, told_of
+from .spent_approvals import end_approvals, spend_approval
+from .week_status import set_status
 
 NO_PLAN = "No plan is loaded. Load one with: manage.py plan load plans/tracseq-phase2.yaml"
 
@@ -55,6 +55,7 @@ class Move:
     `week` is the one whose gate what goes up needs, and which the audit event names. What only goes down may have flags
     of `others` too, or of these alone; they stand in the order in which the event tells those that moved, `week` last.
     `told` is what the audit event has beside the weights. `carry` writes what belongs to the move, before the weights.
+    `past_no_return`: whoever asks says that they know the points of no return that it passes.
     """
 
     kind: AuditKind
@@ -67,6 +68,7 @@ class Move:
     others: tuple[Week, ...] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
     carry: Callable[[AuditEvent], None] | None = None
+    past_no_return: bool = False
 
     def weeks(self, flags: Iterable[Flag]) -> list[Week]:
         """Those of some of its flags."""
@@ -85,17 +87,18 @@ def shift(
     reason: str = "",
     seen: int | None = None,
     request_key: UUID | None = None,
-    up: bool = False,
+    asked_at: int | None = None,
 ) -> Change:
     """Carry a move out in one transaction, at one new generation, with one audit event.
 
     Whatever goes up needs the gate of its week open, a page that is not stale and a click that is not spent; what only
     goes down, a rollback, needs none of them. Flags that already have the weight are left alone. `find` is called with
-    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason), Pinned, and
-    GateClosed, which is an audit event too. `up`: it may be meant to go up, and then no rollback is undone by it: when
-    one of its flags is rolled back after it was asked for, and before its turn, it is Stale.
+    the plan locked. Raises NotFound, Busy, Stale, NotPermitted, Invalid (a high risk without a reason, or a
+    point of no return without `past_no_return`), Pinned, and GateClosed, which is an audit event too.
+
+    `asked_at` is the `newest_generation` when it was asked for, of what may be meant to go up: no rollback is undone by
+    it. When one of its flags was rolled back since, or any of a week that moves as a whole, it is Stale.
     """
-    asked_at = _newest_generation() if up else None
 
     def attempt(fresh_since: datetime | None) -> Change:
         return _attempt(find, fresh_since, asked_at, actor=actor, reason=reason, seen=seen, request_key=request_key)
@@ -124,7 +127,7 @@ def _attempt(
             return no_change(plan, earlier, move.kind, move.subject, move.title)
         verdict, now = None, timezone.now()
         if rising := [flag.key for flag in flags if flag.weight < move.weight]:
-            refuse_rolled_back(flags, asked_at, plan)
+            _refuse_rolled_back(move, flags, asked_at, plan)
             _refuse_pinned(rising, gateways)
             verdict = _passed(move, fresh_since, earlier, now, actor=actor, reason=reason, seen=seen)
         plan.generation = next_generation(plan, gateways)
@@ -137,7 +140,10 @@ def _attempt(
             week_number=move.week.number if move.week else None,
             reason=reason,
             before={flag.key: before[flag.key] for flag in flags},
-            after={flag.key: move.weight for flag in flags} | dict(move.told) | _several(move, flags),
+            after={flag.key: move.weight for flag in flags}
+            | dict(move.told)
+            | told_of(passed_by(flags, move.weight))
+            | _several(move, flags),
             verdict=verdict,
             generation=plan.generation,
             # A rollback that is pressed again on an old page is meant again: it is a change of its own.
@@ -168,14 +174,7 @@ def _refuse_pinned(flags: list[str], gateways: list[Gateway]) -> None:
         for flag in flags:
             if pin := gateway.pin_of(flag):
                 how = f"Nothing was done. Lift the pin first: manage.py pin lift {flag}"
-                raise Pinned(f"{flag} is {told_of(pin)}. {how}")
-
-
-def told_of(pin: Pin) -> str:
-    """`pinned to the old side by anna since 2026-11-22 03:12 UTC: why`, as far as anybody knows."""
-    by = f" by {pin.by}" if pin.by else ""
-    since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
-    return f"pinned to the old side{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
+                raise Pinned(f"{flag} is pinned to the old side {pin.words()}. {how}")
 
 
 def _passed(
@@ -201,6 +200,7 @@ def _passed(
     if not verdict.open:
         raise GateClosed(verdict, move.subject)
     require_reason(move.week, reason)
+    insist(passed_by(move.flags, move.weight), past_no_return=move.past_no_return)
     return verdict
 
 
@@ -244,11 +244,12 @@ def refuse_stale(week: Week, seen: int | None) -> None:
         raise Stale(f"Week {week.number} has changed since this page was loaded. Nothing was done; look again.")
 
 
-def refuse_rolled_back(flags: Iterable[Flag], asked_at: int | None, plan: Plan) -> None:
+def _refuse_rolled_back(move: Move, flags: Iterable[Flag], asked_at: int | None, plan: Plan) -> None:
     """A rollback since `asked_at`, the generation at which a change upwards was asked for, wins. Raises Stale."""
     if asked_at is None or asked_at == plan.generation:
         return
-    keys = [flag.key for flag in flags]
+    whole = None if move.part_of_week else move.week
+    keys = list(Flag.objects.filter(week=whole).values_list("key", flat=True)) if whole else [one.key for one in flags]
     kinds = [kind.value for kind in ROLLBACKS]
     since = AuditEvent.objects.filter(generation__gt=asked_at, kind__in=kinds, after__has_any_keys=keys)
     if (by := since.order_by("-generation").values_list("actor", flat=True).first()) is not None:
@@ -284,42 +285,6 @@ def _several(move: Move, flags: Iterable[Flag]) -> dict[str, list[int]]:
     return {"weeks": [week.number for week in move.weeks(flags)]} if move.others else {}
 
 
-def _newest_generation() -> int | None:
-    return Plan.objects.values_list("generation", flat=True).first()
-
-
-def spend_approval(week: Week, flags: list[str], weight: int, at: datetime) -> None:
-    """An approval is for one way up to its weight: used by each step, spent by the last one."""
-    rows = ApprovalRequest.objects.filter(
-        week=week, flags=sorted(flags), weight__gte=weight, closed_at__isnull=True, spent_at__isnull=True
-    )
-    rows.update(used_at=Coalesce("used_at", at), spent_at=Case(When(weight=weight, then=at)))
-
-
-def end_approvals(week: Week, flags: list[str], at: datetime) -> None:
-    """What was approved and has been rolled back on its way is to be approved anew."""
-    ours = reduce(or_, (Q(flags__contains=[key]) for key in flags))
-    ApprovalRequest.objects.filter(
-        ours, week=week, used_at__isnull=False, closed_at__isnull=True, spent_at__isnull=True
-    ).update(closed_at=at, closed_because="rolled back")
-
-
-def set_status(week: Week, at: datetime) -> None:
-    """In progress while some of the week is on, soaking from `at` once all is, rolled back once nothing is."""
-    weights = list(Flag.objects.filter(week=week).values_list("weight", flat=True))
-    if all(weight == SERVICE_WEIGHT for weight in weights):
-        week.status, week.soak_started_at = WeekStatus.SOAKING, at
-    else:
-        on = any(weight > MONOLITH_WEIGHT for weight in weights)
-        week.status = WeekStatus.IN_PROGRESS if on else WeekStatus.ROLLED_BACK
-        week.soak_started_at = None
-    week.soak_stopped_because = ""
-    week.done_at, week.done_by = None, ""
-    week.started_at = week.started_at or at
-    week.version += 1
-    week.save(
-        update_fields=[
-            *("status", "started_at", "soak_started_at", "soak_stopped_because"),
-            *("done_at", "done_by", "version"),
-        ]
-    )
+def newest_generation() -> int:
+    """That of the plan now; 0 when none is loaded."""
+    return Plan.objects.values_list("generation", flat=True).first() or 0

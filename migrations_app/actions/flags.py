@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -14,8 +15,7 @@ from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
-from .change import Change, Move, shift
-from .no_return import told_before
+from .change import Change, Move, newest_generation, shift
 
 
 def set_weight(
@@ -41,9 +41,10 @@ def set_weight(
     kind = AuditKind.FLAG_ENABLED if weight == SERVICE_WEIGHT else AuditKind.FLAG_WEIGHT_SET
 
     def find() -> Move:
-        return told_before(_move(key, kind, weight), past_no_return=past_no_return)
+        return replace(_move(key, kind, weight), past_no_return=past_no_return)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
+    asked_at = newest_generation()
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def roll_back_flag(

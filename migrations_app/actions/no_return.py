@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from migrations_app.errors import Invalid
 from migrations_app.gateways.base import MONOLITH_WEIGHT
 from migrations_app.models import Flag
-
-from .change import Move
-
-
-def told_before(move: Move, *, past_no_return: bool) -> Move:
-    """The move with what its audit event has of points of no return; it raises Invalid, past its gate, unless told."""
-    passed = passed_by(move.flags, move.weight)
-    if not passed:
-        return move
-    return replace(move, told=told_of(passed), carry=lambda _event: insist(passed, past_no_return=past_no_return))
 
 
 def passed_by(flags: Iterable[Flag], weight: int) -> list[Flag]:

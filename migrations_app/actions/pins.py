@@ -26,7 +26,7 @@ from migrations_app.reconcile.loop import Pass
 from migrations_app.reconcile.pins import as_stored
 from migrations_app.roles import Permission
 
-from .change import Change, lock_plan, told_of
+from .change import Change, lock_plan
 from .flags import roll_back_flag
 from .refusals import clipped, refusals_recorded
 
@@ -174,7 +174,8 @@ def _record(gateway: Gateway, line: str, key: UUID) -> Entry | None:
 def _roll_back(key: str, pin: Pin) -> bool:
     """So that lifting the pin sends nothing back to the new side: only a person turns it on again."""
     told = {"pinned by": pin.by, "pinned at": pin.at.isoformat() if pin.at else None}
-    return roll_back_flag(key=key, actor=SYSTEM, reason=f"It is {told_of(pin)}.", told=told).changed
+    reason = f"It is pinned to the old side {pin.words()}."
+    return roll_back_flag(key=key, actor=SYSTEM, reason=reason, told=told).changed
 
 
 def _subject(gateway: Gateway, flags: Collection[str]) -> str:

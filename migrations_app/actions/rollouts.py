@@ -19,11 +19,21 @@ from migrations_app.models import AuditEvent, Flag, Rollout
 from migrations_app.planfile.rollout import RolloutPart
 from migrations_app.roles import Permission
 
-from .change import Change, Move, event_of_click, grow_version, lock_plan, no_change, refuse_spent, refuse_stale, shift
+from .change import (
+    Change,
+    Move,
+    event_of_click,
+    grow_version,
+    lock_plan,
+    newest_generation,
+    no_change,
+    refuse_spent,
+    refuse_stale,
+    shift,
+)
 from .flags import roll_back_flag
-from .no_return import insist, passed_by, told_of
 from .refusals import clipped
-from .week_approvals import use_approval_of_week
+from .spent_approvals import use_approval_of_week
 
 _STEP = "move traffic to the new side in steps"
 _BECAUSE = 300  # characters, of Rollout.paused_because
@@ -111,16 +121,15 @@ def start_rollout(
         if position == len(begin.steps):
             raise Invalid(f"{flag.service.title} is all on the new side already.")
         weight = begin.steps[position].weight
-        passed = passed_by([flag], weight)
 
         def carry(event: AuditEvent) -> None:
-            insist(passed, past_no_return=past_no_return)
             Rollout.objects.bulk_create([begin.row(event, actor, reason)])
 
-        told = _told(position, begin.steps) | told_of(passed)
-        return _move(flag, AuditKind.ROLLOUT_STARTED, weight, told, carry)
+        move = _move(flag, AuditKind.ROLLOUT_STARTED, weight, _told(position, begin.steps), carry)
+        return replace(move, past_no_return=past_no_return)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
+    asked_at = newest_generation()
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def step_to(
@@ -130,21 +139,24 @@ def step_to(
     actor: Actor,
     reason: str = "",
     at: int | None = None,
+    judged: Rollout | None = None,
     stay: bool = False,
     seen: int | None = None,
     request_key: UUID | None = None,
 ) -> Change:
     """Go to a step (an index from 0) of the rollout that is under way; up through the gate, down without one.
 
-    `at`: only from this step; when another was taken meanwhile, Stale. `stay`: it is paused there. Raises NotPermitted,
-    NotFound, Invalid, Stale, GateClosed.
+    `at`: only from this step; when another was taken meanwhile, Stale. `judged`: only while it is as it was found then,
+    and runs. `stay`: it is paused there. Raises NotPermitted, NotFound, Invalid, Stale, GateClosed.
     """
+    asked_at = newest_generation()
     down = position < _under_way(key).position
     actor.require(Permission.ROLL_BACK if down else Permission.ENABLE, _STEP)
 
     def find() -> Move:
         row = _under_way(key)
         _refuse_moved(row, at)
+        _refuse_changed(row, judged)
         if position > row.position:
             actor.require(Permission.ENABLE, _STEP)
         steps = steps_of(row)
@@ -164,7 +176,7 @@ def step_to(
         # What was started with its week goes on as the week may: by its approval, with all of its services healthy.
         return replace(move, part_of_week=not row.whole_week)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key)
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def step_back(
@@ -194,19 +206,22 @@ def pause_rollout(
     reason: str = "",
     at: int | None = None,
     measured_at: int | None = None,
+    judged: Rollout | None = None,
     seen: int | None = None,
     request_key: UUID | None = None,
 ) -> Change:
     """Stay at the weight that it has. Whoever may roll back may pause. Paused already: nothing changes.
 
     `at`: only at this step. `measured_at`: only at this generation of the flag, at which what is the reason for it was
-    measured; another step of the rollout, and another rollout, are other traffic. Raises NotPermitted, NotFound, Stale.
+    measured; another step of the rollout, and another rollout, are other traffic. `judged`: as for `step_to`. Raises
+    NotPermitted, NotFound, Stale.
     """
     actor.require(Permission.ROLL_BACK, "pause a rollout")
     because = because or f"{actor.name} paused it"
     with transaction.atomic():
         plan = lock_plan()
         row = _under_way(key)
+        _refuse_changed(row, judged)
         if measured_at is not None and row.flag.generation != measured_at:
             raise Stale(f"{key} was moved since it was measured. Nothing was done.")
         earlier, title = event_of_click(request_key), row.flag.service.title
@@ -252,13 +267,15 @@ def abort_rollout(*, key: str, actor: Actor, reason: str = "", request_key: UUID
     return roll_back_flag(key=key, actor=actor, reason=reason, request_key=request_key)
 
 
-def finish_rollout(*, key: str, at: int) -> Change:
-    """Every step was taken and has held: the rollout is over, its flag stays where it is. Raises NotFound, Stale."""
+def finish_rollout(*, judged: Rollout) -> Change:
+    """Every step was taken and has held: the rollout is over, its flag stays where it is.
+
+    Only while it is as it was `judged`. Raises NotFound, Stale.
+    """
     with transaction.atomic():
         plan = lock_plan()
-        row = _under_way(key)
-        if row.position != at or not row.last or row.state != RolloutState.RUNNING:
-            raise Stale("The rollout has changed meanwhile.")
+        row = _under_way(judged.flag.key)
+        _refuse_changed(row, judged)
         event = _state_event(row, AuditKind.ROLLOUT_FINISHED, RolloutState.FINISHED, actor=SYSTEM)
         Rollout.objects.filter(pk=row.pk).update(state=RolloutState.FINISHED, ended_at=event.at)
         return Change(row.flag.service.title, plan.generation, changed=True, event=event)
@@ -293,6 +310,15 @@ def _told(position: int, steps: Sequence[Step], *, paused: bool = False) -> dict
 def _refuse_moved(row: Rollout, at: int | None) -> None:
     if at is not None and row.position != at:
         raise Stale(f"The rollout is at {row.place} now. Nothing was done; look again.")
+
+
+def _refuse_changed(row: Rollout, judged: Rollout | None) -> None:
+    """A hold that has passed is not that of another rollout, another step, or one that was paused since."""
+    if judged is None:
+        return
+    as_judged = judged.pk, judged.generation, judged.since, RolloutState.RUNNING
+    if (row.pk, row.generation, row.since, row.state) != as_judged:
+        raise Stale(f"The rollout of {row.flag.key} was changed since it was judged. Nothing was done.")
 
 
 def _move(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid5
 
 from django.db import transaction
 
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind, RolloutState
-from migrations_app.errors import Invalid, NotFound
+from migrations_app.errors import ActionError, Invalid, NotFound, Partly, Stale
 from migrations_app.models import AuditEvent, Flag, Rollout, Week
 from migrations_app.roles import Permission
 
-from .change import Change, Move, event_of_click, lock_plan, refuse_spent, refuse_stale, shift
-from .no_return import insist, passed_by, told_of
+from .change import Change, Move, event_of_click, lock_plan, newest_generation, refuse_spent, refuse_stale, shift
 from .rollouts import Beginning, beginning_of, pause_rollout, resume_rollout
-from .week_approvals import use_approval_of_week
+from .spent_approvals import use_approval_of_week
 from .weeks import find_week, roll_back_week
 
 
@@ -34,30 +34,36 @@ def start_week_rollout(
 
     Services whose first step is to the same weight move in one transaction, at one generation, with one audit event.
     Where first steps differ the lowest goes first, each weight a change of its own: what a later one is refused for is
-    told, and the earlier ones go on. Each service then takes its own steps, and each step is judged as the week is: by
-    the approval of the whole week, with all of its services healthy.
+    told as Partly, and the earlier ones go on. A rollback of any service of the week stops those that are left, and the
+    same click that comes again begins them. Each service then takes its own steps, and each step is judged as the week
+    is: by the approval of the whole week, with all of its services healthy.
 
-    Raises NotPermitted, NotFound, Stale, GateClosed, and Invalid: nothing is there to start, a high risk without a
-    reason, or a point of no return without `past_no_return`.
+    Raises NotPermitted, NotFound, Stale, Busy, Pinned, GateClosed, Partly, and Invalid: nothing is there to start, a
+    high risk without a reason, or a point of no return without `past_no_return`.
     """
     actor.require(Permission.ENABLE, "move traffic to the new side in steps")
-    if earlier := _earlier(number, request_key):
+    week, earlier = find_week(number), _earlier(number, request_key)
+    asked_at = newest_generation() if earlier is None else (earlier.generation or 0) - 1
+    weights = sorted({_first(one) for one in _startable(week, asked_at)})
+    if earlier and not weights:
         return Change(f"Week {number}", earlier.generation or 0, changed=False, event=earlier)
-    weights = sorted({_first(one) for one in _startable(find_week(number))})
     if not weights:
         raise Invalid(f"Nothing of week {number} is there to start: what is not all on is in a rollout already.")
+    begun = earlier is not None
     changes: list[Change] = []
     for weight in weights:
-        key = request_key if not changes else request_key and uuid5(request_key, str(weight))
-        find = partial(_find, number, weight, actor, reason, key, past_no_return=past_no_return)
+        key = uuid5(request_key, str(weight)) if begun and request_key else request_key
+        click: dict[str, Any] = {"actor": actor, "reason": reason, "request_key": key}
+        find = partial(_find, number, weight, asked_at, past_no_return=past_no_return, **click)
         try:
             # The first change makes the page stale by itself.
-            found = shift(find, actor=actor, reason=reason, seen=None if changes else seen, request_key=key, up=True)
-        except Invalid as refusal:
-            if not changes:
+            changes.append(shift(find, seen=None if begun else seen, asked_at=asked_at, **click))
+        except ActionError as refusal:
+            if not begun:
                 raise
-            raise Invalid(f"Some of week {number} is under way; the rest is not: {refusal}") from refusal
-        changes.append(found)
+            why = str(refusal).replace("Nothing was done", "Nothing more was done")
+            raise Partly(f"Some of week {number} is under way; the rest is not. {why}") from refusal
+        begun = True
     return Change(f"Week {number}", changes[-1].generation, any(one.changed for one in changes), changes[-1].event)
 
 
@@ -86,34 +92,52 @@ def abort_week_rollout(*, number: int, actor: Actor, reason: str = "", request_k
 
 
 def _find(
-    number: int, weight: int, actor: Actor, reason: str, request_key: UUID | None, *, past_no_return: bool
+    number: int,
+    weight: int,
+    asked_at: int,
+    *,
+    actor: Actor,
+    reason: str,
+    request_key: UUID | None,
+    past_no_return: bool,
 ) -> Move:
     """The move of those that begin at `weight`; of those that this very click has begun, when it comes again."""
     week = find_week(number)
-    chosen = [one for one in _startable(week) if _first(one) == weight]
+    chosen = [one for one in _startable(week, asked_at) if _first(one) == weight]
     flags = tuple(one.flag for one in chosen)
     if not chosen:
         earlier = _earlier(number, request_key)
         rows = Rollout.objects.filter(flag__week=week, generation=(earlier and earlier.generation) or 0)
         flags = tuple(row.flag for row in rows.select_related("flag__service"))
         if not flags:
-            raise Invalid(f"The rollouts of week {number} have changed meanwhile. Nothing was done; look again.")
-    passed = passed_by(flags, weight)
+            raise Stale(f"The rollouts of week {number} have changed meanwhile. Nothing was done; look again.")
 
     def carry(event: AuditEvent) -> None:
-        insist(passed, past_no_return=past_no_return)
         Rollout.objects.bulk_create([one.row(event, actor, reason, whole_week=True) for one in chosen])
         use_approval_of_week(week, {flag.key: weight for flag in flags}, event.at)
 
     steps = {one.flag.key: [step.weight for step in one.steps] for one in chosen}
-    told = {"rollout": {"week": number, "steps": steps}} | told_of(passed)
-    kind, subject = AuditKind.ROLLOUT_STARTED, f"week {number}"
-    return Move(kind, subject, f"Week {number}", week, flags, weight, part_of_week=False, told=told, carry=carry)
+    return Move(
+        AuditKind.ROLLOUT_STARTED,
+        f"week {number}",
+        f"Week {number}",
+        week,
+        flags,
+        weight,
+        told={"rollout": {"week": number, "steps": steps}},
+        carry=carry,
+        past_no_return=past_no_return,
+    )
 
 
-def _startable(week: Week) -> list[Beginning]:
+def _startable(week: Week, asked_at: int) -> list[Beginning]:
+    """What nobody has moved since it was asked for, this very click neither."""
     under_way = Rollout.objects.filter(ended_at__isnull=True).values("flag")
-    flags = Flag.objects.filter(week=week).exclude(pk__in=under_way).select_related("service", "week")
+    flags = (
+        Flag.objects.filter(week=week, generation__lte=asked_at)
+        .exclude(pk__in=under_way)
+        .select_related("service", "week")
+    )
     found = [beginning_of(flag) for flag in flags]
     return [one for one in found if one.position < len(one.steps)]
 

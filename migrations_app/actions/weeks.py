@@ -26,17 +26,17 @@ from .change import (
     Move,
     event_of_click,
     lock_plan,
+    newest_generation,
     no_change,
     refuse_spent,
     refuse_stale,
     require_reason,
-    set_status,
     shift,
-    spend_approval,
 )
 from .dependents import weeks_resting_on
 from .fresh import refuse_old_checks, with_fresh_checks
-from .no_return import told_before
+from .spent_approvals import spend_approval
+from .week_status import set_status
 
 
 def enable_week(
@@ -58,9 +58,10 @@ def enable_week(
         return _start(number, actor=actor, reason=reason, seen=seen, request_key=request_key)
 
     def find() -> Move:
-        return told_before(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
+        return replace(_move(number, AuditKind.WEEK_ENABLED, SERVICE_WEIGHT), past_no_return=past_no_return)
 
-    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, up=True)
+    asked_at = newest_generation()
+    return shift(find, actor=actor, reason=reason, seen=seen, request_key=request_key, asked_at=asked_at)
 
 
 def roll_back_week(

@@ -15,9 +15,10 @@ ENOUGH = 20  # requests: fewer tell nothing of a share of errors, or of a percen
 class SeenStep:
     """What is known of the step that a rollout is at.
 
-    `since` is when every gateway had confirmed its weight, None before. `requests`, `errors` and `p95` (milliseconds,
-    None when not known) are those of the new side from then on. `error_rate` (per cent) and `p95_limit` (milliseconds,
-    None for none) are the rollout's limits; `hold` is as long as it really takes.
+    `since` is when every gateway had confirmed its weight, None before; `away` are the keys of those that do not run it
+    now. `requests`, `errors` and `p95` (milliseconds, None when not known) are those of the new side since the first
+    gateway had confirmed it: what is wrong there needs no word of the others. `error_rate` (per cent) and `p95_limit`
+    (milliseconds, None for none) are the rollout's limits; `hold` is as long as it really takes.
     """
 
     now: datetime
@@ -32,6 +33,7 @@ class SeenStep:
     p95_limit: float | None
     health: Health
     health_error: str
+    away: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ def judge_step(seen: SeenStep) -> StepVerdict:
 
 def _applied(seen: SeenStep) -> StepLine:
     value = f"since {in_words(seen.now - seen.since)}" if seen.since else "not confirmed yet"
-    return StepLine("Applied", seen.since is not None, value, f"{seen.weight} % on every gateway")
+    if seen.away and seen.since:
+        value = f"not run now by {', '.join(seen.away)}"
+    return StepLine("Applied", seen.since is not None and not seen.away, value, f"{seen.weight} % on every gateway")
 
 
 def _held(seen: SeenStep) -> StepLine:

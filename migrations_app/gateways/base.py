@@ -180,6 +180,11 @@ class Pin:
     at: datetime | None = None
     why: str = ""
 
+    def words(self) -> str:
+        """`by anna since 2026-11-22 03:12 UTC: why`, as far as anybody knows."""
+        since = f" since {self.at:%Y-%m-%d %H:%M} UTC" if self.at else ""
+        return f"by {self.by or 'somebody'}{since}{f': {self.why}' if self.why else ''}".rstrip(".")
+
 
 def with_pins(table: RoutingTable, pinned: Collection[str]) -> RoutingTable:
     """The table with these flags on the old side, reads and writes. Pure; flags that it has not got are passed over."""

@@ -17,7 +17,7 @@ from django.db import OperationalError
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Pinned
+from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Partly, Pinned
 from migrations_app.gates.checks.printable import printable
 
 Options = Mapping[str, Any]
@@ -29,7 +29,7 @@ class Exit(IntEnum):
     DONE = 0  # applied, and confirmed by the gateway
     AWAY = 1  # the database does not answer, or is busy; nothing was changed
     USAGE = 2  # the request makes no sense, or names what does not exist
-    REFUSED = 3  # by a gate or a pin, or for want of a permission; nothing was changed
+    REFUSED = 3  # by a gate or a pin, or for want of a permission; nothing was changed, or a part, which is told then
     UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
 
 
@@ -133,12 +133,12 @@ class ActionCommand(BaseCommand):
                 self.stdout.write(text.rstrip())
 
     def _refuse(self, refusal: ActionError, options: Options) -> None:
-        status = Exit.REFUSED if isinstance(refusal, GateClosed | NotPermitted | Pinned) else Exit.USAGE
+        status = Exit.REFUSED if isinstance(refusal, GateClosed | NotPermitted | Partly | Pinned) else Exit.USAGE
         if isinstance(refusal, Busy):
             status = Exit.AWAY
         if options["json"]:
             verdict = refusal.verdict.as_json() if isinstance(refusal, GateClosed) else None
-            self.emit({"changed": False, "error": str(refusal), "verdict": verdict})
+            self.emit({"changed": isinstance(refusal, Partly), "error": str(refusal), "verdict": verdict})
         if isinstance(refusal, GateClosed) and not options["json"]:
             self.stderr.write(f"Refused: the gate of week {refusal.verdict.week} is closed.")
             for line in refusal.verdict.blocking:

@@ -157,3 +157,26 @@ def verified_at(generations: Collection[int]) -> dict[int, datetime]:
             [list(set(generations))],
         )
         return dict(cursor.fetchall())
+
+
+def begun_at(generations: Collection[int]) -> dict[int, datetime]:
+    """Generation -> when the first gateway had confirmed it or a later one. One that none has confirmed is not in it.
+
+    As `verified_at`, for what some of them may run already.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT wanted.generation, min(first.confirmed_at)
+            FROM unnest(%s::bigint[]) AS wanted (generation)
+            JOIN migrations_app_gateway AS gateway ON gateway.since_generation <= wanted.generation
+            JOIN LATERAL (
+                SELECT confirmed_at FROM migrations_app_confirmation
+                WHERE gateway_id = gateway.id AND generation >= wanted.generation
+                ORDER BY generation LIMIT 1
+            ) AS first ON true
+            GROUP BY wanted.generation
+            """,
+            [list(set(generations))],
+        )
+        return dict(cursor.fetchall())

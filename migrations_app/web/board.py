@@ -204,6 +204,11 @@ class WeekRow:
         return any(one.step is None and one.row.weight < SERVICE_WEIGHT for one in self.services)
 
     @cached_property
+    def pinned(self) -> list[ServiceRow]:
+        """Services of it that a gateway holds on the old side: to enable all of it would be refused."""
+        return [one for one in self.services if one.row.weight < SERVICE_WEIGHT and one.pinned]
+
+    @cached_property
     def downtime(self) -> Downtime:
         return Downtime.of(self.week, self.now)
 

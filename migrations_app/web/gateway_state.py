@@ -117,11 +117,9 @@ def flag_state(flag: Flag, gateways: list[Gateway], now: datetime | None = None)
 
 
 def _pinned(pin: Pin, runs: int | None, error: str) -> str:
-    by = f"By {pin.by or 'somebody'}"
-    since = f" since {pin.at:%Y-%m-%d %H:%M} UTC" if pin.at else ""
-    said = f"{by}{since}{f': {pin.why}' if pin.why else ''}".rstrip(".")
+    said = pin.words()
     still = "" if runs in {MONOLITH_WEIGHT, None} else f" The gateway still runs {runs} %."
-    return f"{said}.{still}{f' {error}' if error else ''}"
+    return f"{said[:1].upper()}{said[1:]}.{still}{f' {error}' if error else ''}"
 
 
 def _applied(flag: Flag, gateways: list[Gateway], runs: int | None, now: datetime) -> FlagState:

@@ -14,7 +14,17 @@ from django.http.response import HttpResponseBase, HttpResponseRedirectBase
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.choices import Phase
-from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, NotPermitted, Pinned, PlanConflict, Stale
+from migrations_app.errors import (
+    ActionError,
+    Busy,
+    GateClosed,
+    NotFound,
+    NotPermitted,
+    Partly,
+    Pinned,
+    PlanConflict,
+    Stale,
+)
 from migrations_app.gates.verdict import Line, LineKind, Verdict
 
 from .access import WebRequest
@@ -27,6 +37,7 @@ _STATUS: dict[type[ActionError], HTTPStatus] = {
     GateClosed: HTTPStatus.CONFLICT,
     PlanConflict: HTTPStatus.CONFLICT,
     Pinned: HTTPStatus.CONFLICT,
+    Partly: HTTPStatus.CONFLICT,
     Busy: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -135,7 +146,8 @@ def phase_of(verdict: Verdict) -> Phase:
 
 def declined(refusal: ActionError) -> Notice:
     """What a refused action answers."""
-    title = "The plan is busy." if isinstance(refusal, Busy) else "Nothing was done"
+    titles = {Busy: "The plan is busy.", Partly: "Only a part was done"}
+    title = titles.get(type(refusal), "Nothing was done")
     return Notice(title, str(refusal), loud=True, status=status_of(refusal))
 
 

@@ -8,15 +8,25 @@ import pytest
 from django.utils import timezone
 
 from migrations_app.actions import advance
-from migrations_app.actions.advance import advance_rollouts, judge
+from migrations_app.actions.advance import go_on, judge, look_at_rollouts
 from migrations_app.actions.freezes import add_freeze
-from migrations_app.actions.rollouts import abort_rollout, pause_rollout, start_rollout, under_way
+from migrations_app.actions.rollouts import (
+    abort_rollout,
+    finish_rollout,
+    pause_rollout,
+    resume_rollout,
+    start_rollout,
+    under_way,
+)
+from migrations_app.actor import SYSTEM
 from migrations_app.choices import ActorKind, AuditKind, Health, RolloutState
+from migrations_app.errors import Stale
 from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
 from migrations_app.models import AuditEvent, Flag, Rollout, Service, TrafficSample
+from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
-from tests.factories import make_healthy, tick_all
+from tests.factories import make_healthy, memory_gateway, on_gateways, tick_all, tracseq
 
 KEY = "USE_STORAGE_SERVICE"
 STEPS = [{"weight": 10, "hold": "10m", "requests": 100}, {"weight": 100, "hold": "1m"}]
@@ -31,6 +41,11 @@ def started(plan, shell, request):
     start_rollout(key=KEY, actor=shell, reason="a quiet morning")
     reconcile_all()
     return under_way(KEY)
+
+
+def advance_rollouts(now: datetime | None = None) -> list[str]:
+    failed, ready = look_at_rollouts(now)
+    return [*failed, *go_on(ready)]
 
 
 def weight() -> int:
@@ -186,6 +201,72 @@ def test_the_time_scale_shortens_the_hold(plan, shell, time_machine):
     assert advance_rollouts() == []
     later(time_machine, seconds=2)
     assert advance_rollouts() == [KEY]
+
+
+def test_what_somebody_did_after_the_look_is_not_overtaken(started, shell, time_machine):
+    """Its gate may take seconds to be judged, and the plan is not locked meanwhile."""
+    serve(100)
+    later(time_machine, minutes=10)
+    failed, ready = look_at_rollouts()
+    assert (failed, ready) == ([], [started])
+
+    def nothing_comes_of_it() -> None:
+        before = last_event()
+        assert go_on(ready) == []
+        with pytest.raises(Stale):
+            pause_rollout(key=KEY, actor=SYSTEM, judged=started)
+        with pytest.raises(Stale):
+            finish_rollout(judged=started)
+        assert (weight(), last_event()) == (10, before)
+
+    pause_rollout(key=KEY, actor=shell)
+    nothing_comes_of_it()
+    resume_rollout(key=KEY, actor=shell)
+    nothing_comes_of_it()
+    abort_rollout(key=KEY, actor=shell)
+    start_rollout(key=KEY, actor=shell)
+    nothing_comes_of_it()
+
+
+def test_one_that_cannot_be_read_does_not_stop_the_others(started, shell, time_machine, caplog):
+    other = "USE_RAG_SERVICE"
+    Service.objects.filter(key="rag").update(rollout={"steps": [{"weight": 10, "hold": "1m"}, {"weight": 100}]})
+    start_rollout(key=other, actor=shell)
+    reconcile_all()
+    Rollout.objects.filter(pk=started.pk).update(steps=[{"weight": 10, "minutes": 5}])
+    later(time_machine, minutes=10)
+    assert advance_rollouts() == [other]
+    assert f"the rollout of {KEY} cannot be read" in caplog.text
+
+
+def test_of_several_gateways_all_must_run_a_step_that_goes_up_and_one_is_enough_to_fail_it(plan, shell, time_machine):
+    load_plan(on_gateways(tracseq(adapter="memory", by_hand=True), "second"), actor=shell)
+    reconcile_all()
+    second = memory_gateway("second")
+    Service.objects.filter(key="storage").update(rollout={"steps": STEPS})
+    tick_all(1, shell)
+    second.answers = False
+    start_rollout(key=KEY, actor=shell)
+    reconcile_all()
+    serve(100)
+    later(time_machine, minutes=10)
+    assert advance_rollouts() == []  # the second one has never confirmed it
+    second.answers = True
+    reconcile_all()
+    later(time_machine, minutes=10)
+    second.answers = False
+    reconcile_all()
+    assert advance_rollouts() == []
+    assert judge(under_way(KEY), timezone.now()).lines[0].value == "not run now by second"
+    second.answers = True
+    reconcile_all()
+    assert advance_rollouts() == [KEY]
+    second.answers = False
+    reconcile_all()
+    assert advance_rollouts() == []
+    serve(40, errors=30)
+    assert advance_rollouts() == [KEY]
+    assert (weight(), last_event().kind) == (0, AuditKind.FLAG_ROLLED_BACK)
 
 
 def test_a_failure_of_an_earlier_step_does_not_roll_back_what_came_after(started, shell, monkeypatch):

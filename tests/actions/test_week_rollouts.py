@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from uuid import uuid4
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from migrations_app.actions.flags import set_weight
+from migrations_app.actions import week_rollouts
+from migrations_app.actions.change import shift
+from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actions.rollouts import start_rollout, step_to
 from migrations_app.actions.week_rollouts import (
     abort_week_rollout,
@@ -16,9 +19,10 @@ from migrations_app.actions.week_rollouts import (
     resume_week_rollout,
     start_week_rollout,
 )
+from migrations_app.actions.weeks import roll_back_week
 from migrations_app.choices import AuditKind, Health, RolloutState, WeekStatus
-from migrations_app.errors import GateClosed, Invalid, NotFound, NotPermitted, Stale
-from migrations_app.models import ApprovalRequest, AuditEvent, Flag, HealthState, Rollout, Service, Week
+from migrations_app.errors import GateClosed, Invalid, NotFound, NotPermitted, Partly, Pinned, Stale
+from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Gateway, HealthState, Rollout, Service, Week
 from migrations_app.roles import Role
 from tests.factories import approve, put_behind, tick_all
 
@@ -79,6 +83,47 @@ def test_first_steps_that_differ_are_a_change_each_the_lowest_first(ready, shell
     assert [event.after.get("USE_RAG_SERVICE") for event in events] == [None, 10]
     assert change.event == events[1]
     assert start_week_rollout(number=1, actor=shell, request_key=click).changed is False
+
+
+def test_a_rollback_of_the_week_between_two_changes_wins(ready, shell, monkeypatch):
+    Service.objects.filter(key="rag").update(rollout={"template": "halves"})
+
+    def and_then_somebody_rolls_back(*args, **told):
+        change = shift(*args, **told)
+        roll_back_flag(key="USE_NOTIFICATION_SERVICE", actor=shell)
+        return change
+
+    monkeypatch.setattr(week_rollouts, "shift", and_then_somebody_rolls_back)
+    click = uuid4()
+    for _ in range(2):  # the same click again undoes it neither
+        with pytest.raises(Partly, match="has rolled this back"):
+            start_week_rollout(number=1, actor=shell, request_key=click)
+        assert weights() == {"USE_NOTIFICATION_SERVICE": 0, "USE_STORAGE_SERVICE": 1, "USE_RAG_SERVICE": 0}
+
+
+def test_what_refuses_a_later_change_says_that_some_is_done_and_the_same_click_does_the_rest(ready, shell):
+    Service.objects.filter(key="rag").update(rollout={"template": "halves"})
+    pin = {"flag": "USE_RAG_SERVICE", "by": "anna", "at": None, "why": ""}
+    Gateway.objects.update(pins=[pin])
+    out = io.StringIO()
+    with pytest.raises(CommandError) as refused:
+        call_command("rollout", "start", "--week", "1", "--json", stdout=out)
+    assert refused.value.returncode == 3
+    assert json.loads(out.getvalue())["changed"] is True
+    roll_back_week(number=1, actor=shell)
+    click, seen = uuid4(), Week.objects.get(number=1).version
+    with pytest.raises(Partly) as partly:
+        start_week_rollout(number=1, actor=shell, seen=seen, request_key=click)
+    assert str(partly.value) == (
+        "Some of week 1 is under way; the rest is not. USE_RAG_SERVICE is pinned to the old side by anna. "
+        "Nothing more was done. Lift the pin first: manage.py pin lift USE_RAG_SERVICE"
+    )
+    assert isinstance(partly.value.__cause__, Pinned)
+    step_to(key="USE_STORAGE_SERVICE", position=1, actor=shell)
+    Gateway.objects.update(pins=[])
+    assert start_week_rollout(number=1, actor=shell, seen=seen, request_key=click).changed
+    assert weights() == {"USE_NOTIFICATION_SERVICE": 1, "USE_STORAGE_SERVICE": 5, "USE_RAG_SERVICE": 10}
+    assert start_week_rollout(number=1, actor=shell, seen=seen, request_key=click).changed is False
 
 
 def test_the_same_click_again_changes_nothing(ready, shell):

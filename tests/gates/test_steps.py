@@ -47,6 +47,7 @@ def test_at_every_limit_it_is_ready():
     ("values", "line"),
     [
         ({"since": None}, "Applied"),
+        ({"away": ("gw-2", "gw-3")}, "Applied"),
         ({"since": NOW - timedelta(minutes=9, seconds=59)}, "Time"),
         ({"since": NOW + timedelta(minutes=1)}, "Time"),  # a clock that was put back
         ({"requests": 99, "errors": 4}, "Requests"),

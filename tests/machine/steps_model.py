@@ -467,10 +467,13 @@ class Steps:
     # -- what goes on by itself -----------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Once a second: read, watch the triggers, see to the rollouts, and bring it to the gateway."""
+        """Once a second: read, watch the triggers, move rollouts back, then on; and bring both to the gateway."""
         self.read_traffic()
-        acted = [*self._watch(), *self._advance()]
-        if acted:
+        fired = self._watch()
+        failed, ready = self._look_at_rollouts()
+        if fired or failed:
+            self.reconcile()
+        if [row for row in ready if self._go_on(row)]:
             self.reconcile()
 
     def _watch(self) -> list[str]:
@@ -540,20 +543,25 @@ class Steps:
         self.commit()
         return True
 
-    def _advance(self) -> list[str]:
-        return [
-            row["flag"] for row in list(self.rollouts) if row["state"] in {"running", "paused"} and self._go_on(row)
-        ]
+    def _look_at_rollouts(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """Flags whose step has failed, which is seen to at once; and the rollouts that may go on."""
+        moved, may_go_on = [], []
+        for row in [row for row in self.rollouts if row["state"] in {"running", "paused"}]:
+            failed, ready = self._judge_step(row)
+            if failed and self._fail(row):
+                moved.append(row["flag"])
+            if ready and row["state"] == "running":
+                may_go_on.append(row)
+        return moved, may_go_on
+
+    def _fail(self, row: dict[str, Any]) -> bool:
+        flag = row["flag"]
+        if flag in PAUSES:
+            return self.pause(flag, SYSTEM, None, row["position"]) == "done"
+        return self.roll_back_flag(flag, SYSTEM, None, measured=row["generation"]) == "done"
 
     def _go_on(self, row: dict[str, Any]) -> bool:
         flag, at = row["flag"], row["position"]
-        failed, ready = self._judge_step(row)
-        if failed and flag in PAUSES:
-            return self.pause(flag, SYSTEM, None, at) == "done"
-        if failed:
-            return self.roll_back_flag(flag, SYSTEM, None, measured=row["generation"]) == "done"
-        if row["state"] != "running" or not ready:
-            return False
         if at + 1 == len(STEPS[flag]):
             return self._to_state(flag, "finished", SYSTEM, None, at) == "done"
         came = self.step_to(flag, at + 1, SYSTEM, None, at)
@@ -573,6 +581,8 @@ class Steps:
         failed |= enough and row["flag"] in P95 and new.mostly_fast is False
         failed |= self.well(service) is False
         waited = since is not None and self.now - since >= hold and new.requests >= wanted
+        runs = self.seen.generation is not None and self.seen.generation >= row["generation"]
+        waited &= runs and self.seen.weights[row["flag"]] == self.flags[row["flag"]]["weight"]
         return failed, waited and not failed and self.well(service) is True
 
     # -- the gateway ----------------------------------------------------------------------------------------------

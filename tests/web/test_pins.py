@@ -41,15 +41,25 @@ def test_pages_tell_by_whom_it_is_pinned_since_when_and_why_and_not_that_it_is_a
     assert "ot applied" not in said
 
 
-@pytest.mark.parametrize("page", ["/weeks/1/", "/services/rag/"])
-def test_what_would_be_refused_is_not_offered(manager, pinned, page):
+@pytest.mark.parametrize(
+    ("page", "offers"),
+    [
+        ("/weeks/1/", [("flag-enable", KEY), ("week-enable", 1), ("week-rollout-start", 1)]),
+        ("/services/rag/", [("flag-enable", KEY), ("rollout-start", KEY)]),
+    ],
+)
+def test_what_would_be_refused_is_not_offered(manager, pinned, page, offers):
     settle_passes(reconcile_all())
     reconcile_all()
-    action = reverse("flag-enable", args=[KEY])
-    assert action not in manager.get(page).content.decode()
+    actions = [f'action="{reverse(name, args=[what])}"' for name, what in offers]
+    html = manager.get(page).content.decode()
+    assert not [action for action in actions if action in html]
+    assert "the pin is lifted" in html
     pinned.lift([KEY], by="ben")
     reconcile_all()
-    assert action in manager.get(page).content.decode()
+    html = manager.get(page).content.decode()
+    assert [action for action in actions if action in html] == actions
+    assert "the pin is lifted" not in html
 
 
 def test_the_timeline_asks_for_it_and_names_the_flag(manager, pinned):

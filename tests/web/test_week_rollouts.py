@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from migrations_app.actions.rollouts import pause_rollout, start_rollout
 from migrations_app.actions.week_rollouts import start_week_rollout
 from migrations_app.choices import RolloutState
-from migrations_app.models import Flag, Rollout, Service
+from migrations_app.models import Flag, Gateway, Rollout, Service
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
 from tests.factories import approve, put_behind, tick_all
@@ -70,6 +70,18 @@ def test_a_closed_gate_is_told_with_what_is_in_the_way(manager):
     assert answer.status_code == 409
     assert "No step was taken: " in text_of(answer)
     assert weights() == [0, 0, 0]
+
+
+def test_what_is_done_in_part_is_told_as_that(ready):
+    Service.objects.filter(key="rag").update(rollout={"template": "halves"})
+    data = fields(ready.get(PAGE), f"{AT}/start/")
+    Gateway.objects.update(pins=[{"flag": "USE_RAG_SERVICE", "by": "", "at": None, "why": ""}])
+    answer = ready.post(f"{AT}/start/", data, headers=HTMX)
+    assert (answer.status_code, weights()) == (409, [0, 1, 1])
+    said = text_of(answer)
+    assert "Only a part was done" in said
+    assert "Some of week 1 is under way; the rest is not." in said
+    assert "Nothing was done" not in said
 
 
 def test_pause_and_resume_are_for_all_of_it(started):
