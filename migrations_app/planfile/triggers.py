@@ -6,6 +6,7 @@ came since the last change of its weight.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -238,6 +239,11 @@ def rows(triggers: Sequence[AnyTrigger]) -> list[dict[str, Any]]:
 def from_rows(stored: bytes | str) -> tuple[AnyTrigger, ...]:
     """From their JSON. Raises pydantic.ValidationError."""
     return _STORED.validate_json(stored)
+
+
+def rule_of(trigger: AnyTrigger) -> str:
+    """Changes with whatever it says: what was measured, told and done by another rule is not by this one."""
+    return hashlib.sha256(trigger.model_dump_json().encode()).hexdigest()
 
 
 def counted_by(triggers: Iterable[AnyTrigger]) -> list[Counted]:
