@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import JSONField, Q, Value
 
 from migrations_app.choices import Breach
+from migrations_app.durations import in_words
 
+from .downtime import longest_reading
 from .services import Flag
 from .weeks import Week
 
@@ -96,3 +100,9 @@ class QueryAnswer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.error or self.value}"
+
+
+def not_looked_at(judged_at: datetime, now: datetime) -> str:
+    """`not looked at for 40 s`, when nobody looks any more; "" while somebody does, once a second."""
+    age = now - judged_at
+    return f"not looked at for {in_words(age)}" if age > longest_reading() else ""
