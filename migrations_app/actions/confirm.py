@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import OperationalError
@@ -12,12 +11,12 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
+from migrations_app.models.gateways import SEEN_FOR
 from migrations_app.reconcile.loop import reconcile_all
 
 FIRST_POLL = 0.02  # seconds; no worker is quicker, and looking earlier only takes the processor from it
 POLL = 0.006  # seconds between later looks at the observed generation
 _LATE = "it did not answer in time."
-FRESH = timedelta(seconds=5)  # the loop looks every second; what was seen longer ago is asked anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +72,8 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
 
     Workers have `head_start` seconds (default settings.WORKER_HEAD_START) before this process reconciles by itself, so
     a change is confirmed with Redis stopped, Redis hung, or every worker dead. `event` gives the moment of the commit.
-    What was seen longer than FRESH ago, or beside an error of the gateway, confirms nothing. A database that goes away
-    meanwhile does not either: the change itself is committed.
+    What was seen longer than SEEN_FOR ago, or beside an error of the gateway, confirms nothing. A database that goes
+    away meanwhile does not either: the change itself is committed.
     """
     try:
         return _confirm(generation, event, settings.WORKER_HEAD_START if head_start is None else head_start)
@@ -95,7 +94,7 @@ def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Ou
     while True:
         # Few columns only: this is asked often, on the processors that the worker and the gateway need now.
         gateways = list(Gateway.objects.values_list("key", "observed_generation", "error", "observed_at", "pins"))
-        oldest = timezone.now() - FRESH
+        oldest = timezone.now() - SEEN_FOR
         answers = tuple(
             Answer(key, error or _LATE if error or (observed or 0) < generation or not at or at < oldest else "")
             for key, observed, error, at, _pins in gateways

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from migrations_app.choices import Breach
 from migrations_app.durations import in_words
-from migrations_app.gates.checks.no_degradation import percentile
+from migrations_app.gates.percentile import percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,18 @@ class Measured:
         """Milliseconds; None when nothing was answered."""
         return percentile(tuple(self.latency), 0.95) if sum(self.latency) else None
 
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.requests, self.p95)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How quickly so many requests were answered: `p95` in milliseconds, None when none was."""
+
+    requests: int = 0
+    p95: float | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -37,20 +49,39 @@ class Judged:
         return f"{self.value} (limit: {self.limit})"
 
 
-def judge_health(failed_in_a_row: int, polls: int, *, failures: int, last_error: str) -> Judged:
-    """`failed_in_a_row` of the last `polls` since the weight was changed."""
+@dataclass(frozen=True, slots=True)
+class Polls:
+    """The last polls of a service since the weight was changed.
+
+    The newest, `age` ago, was `healthy`, None when it could not tell; `failed` in a row, up to that one, have failed.
+    A poll tells something for `trusted_for`.
+    """
+
+    healthy: bool | None
+    error: str
+    failed: int
+    age: timedelta
+    trusted_for: timedelta
+
+
+def judge_health(polls: Polls | None, *, failures: int) -> Judged:
+    """`polls` is None when there was none since the weight was changed."""
     limit = f"fewer than {failures} failed polls in a row"
-    if failed_in_a_row >= failures:
-        return Judged(Breach.BREACHED, f"{failed_in_a_row} failed polls in a row, the last one: {last_error}", limit)
-    if not polls:
+    if polls is None:
         return Judged(Breach.NO_DATA, "no poll since the weight was changed", limit)
-    return Judged(Breach.OK, f"{failed_in_a_row} failed polls in a row", limit)
+    if polls.age > polls.trusted_for:
+        return Judged(Breach.NO_DATA, f"not polled for {in_words(polls.age)}", limit)
+    if polls.healthy is None:
+        return Judged(Breach.NO_DATA, f"the last poll could not tell: {polls.error}", limit)
+    if polls.failed >= failures:
+        return Judged(Breach.BREACHED, f"{polls.failed} failed polls in a row, the last one: {polls.error}", limit)
+    return Judged(Breach.OK, f"{polls.failed} failed polls in a row", limit)
 
 
 def judge_failover(why: str | None) -> Judged:
-    """`why` the gateway lets the monolith answer, "" while it does not, None when the gateway was not seen lately."""
+    """`why` the gateway lets the monolith answer, "" while it does not, None when no gateway that answers can tell."""
     if why is None:
-        return Judged(Breach.NO_DATA, "the gateway was not seen lately", "no failover")
+        return Judged(Breach.NO_DATA, "a gateway has not answered lately", "no failover")
     if why:
         return Judged(Breach.BREACHED, f"the monolith answers in its place: {why}", "no failover")
     return Judged(Breach.OK, "the service answers by itself", "no failover")
@@ -68,6 +99,7 @@ def judge_errors(new: Measured, *, above: float, window: timedelta, requests: in
 def judge_latency(
     new: Measured,
     old: Measured,
+    before: Pace,
     *,
     above: float | None,
     times: float | None,
@@ -75,7 +107,10 @@ def judge_latency(
     requests: int,
     slower_ms: float = 0.0,
 ) -> Judged:
-    """A monolith with too few requests, or one whose p95 is 0, is no baseline: then `above` alone is judged.
+    """`old` is the monolith in the same window, `before` as it was before the weight was changed.
+
+    The one stands in for the other when that has too few requests, as at 100 %. Without both, or with a p95 of 0,
+    `above` alone is judged.
 
     `times` counts only where the new side is slower by more than `slower_ms`.
     """
@@ -91,13 +126,15 @@ def judge_latency(
         found = replace(found, state=Breach.BREACHED)
     if times is None:
         return found
-    baseline = old.p95
-    if old.requests < requests or not baseline:
+    compared = next((one for one in (old.pace, before) if one.requests >= requests and one.p95), None)
+    if compared is None or not compared.p95:
         told = f"{found.value}; the monolith has too few requests to compare with: {old.requests}"
         nothing = above is None
         return replace(found, state=Breach.NO_DATA if nothing else found.state, value=told)
-    told = f"{found.value}, {p95 / baseline:.1f} times the monolith's {baseline:.0f} ms"
-    slower = p95 > max(times * baseline, baseline + slower_ms)
+    told = f"{found.value}, {p95 / compared.p95:.1f} times the monolith's {compared.p95:.0f} ms"
+    if compared is before:
+        told += " before the weight was changed"
+    slower = p95 > max(times * compared.p95, compared.p95 + slower_ms)
     return replace(found, state=Breach.BREACHED if slower else found.state, value=told)
 
 
@@ -116,7 +153,7 @@ class Share:
 def judge_answers(
     new: Share, before: Share, *, codes: str, above: float | None, times: float | None, window: timedelta, requests: int
 ) -> Judged:
-    """`before` is the baseline: with too few requests it is none, and then `above` alone is judged.
+    """`before` is the baseline, of the old side: with too few requests it is none, and then `above` alone is judged.
 
     Where none of them counted it is taken as one of them: nothing can be so many times nothing, and a single failed
     sign-in must not move everybody back.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection, models
 from django.db.models import JSONField, Q, Value
@@ -14,6 +14,8 @@ from migrations_app.gateways.pins import moment_of
 
 from .plans import Plan
 from .services import Flag
+
+SEEN_FOR = timedelta(seconds=5)  # the loop looks every second; what was seen longer ago says nothing of now
 
 
 class Gateway(models.Model):
@@ -57,6 +59,11 @@ class Gateway(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    def answers_at(self, now: datetime) -> bool:
+        """Whether it has answered lately. One that does not is looked at every second all the same."""
+        seen = self.observed_at is not None and now - self.observed_at <= SEEN_FOR
+        return seen and self.observed_generation is not None
 
     def pin_of(self, flag: str) -> Pin | None:
         """What holds the flag of this key on the old side at this gateway, if anything does."""
@@ -160,16 +167,16 @@ def verified_at(generations: Collection[int]) -> dict[int, datetime]:
 
 
 def begun_at(generations: Collection[int]) -> dict[int, datetime]:
-    """Generation -> when the first gateway had confirmed it or a later one. One that none has confirmed is not in it.
+    """Generation -> when the first gateway had confirmed it or a later one. One not confirmed by any is not in it.
 
-    As `verified_at`, for what some of them may run already.
+    From then on traffic goes by it, whatever the other gateways do. It costs what `verified_at` does.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT wanted.generation, min(first.confirmed_at)
             FROM unnest(%s::bigint[]) AS wanted (generation)
-            JOIN migrations_app_gateway AS gateway ON gateway.since_generation <= wanted.generation
+            CROSS JOIN migrations_app_gateway AS gateway
             JOIN LATERAL (
                 SELECT confirmed_at FROM migrations_app_confirmation
                 WHERE gateway_id = gateway.id AND generation >= wanted.generation

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import JSONField, Q, Value
 
 from migrations_app.choices import Breach
+from migrations_app.durations import in_words
 
+from .downtime import longest_reading
 from .services import Flag
 from .weeks import Week
 
@@ -15,10 +19,15 @@ from .weeks import Week
 class TriggerState(models.Model):
     """The last look at one trigger of a flag (Service.triggers) or of a week that has traffic on the new side.
 
-    `generation` is that of the weight that it was judged at, of a week the newest, and `fired_for` the one that it last
-    fired for: it fires once for each change of the weight, so that nothing is told or done twice for the same traffic.
-    `baseline`, requests and how many of them counted, is what came in the window before that change, for a trigger that
-    compares with it.
+    `generation` is that of the weight that it was judged at, of a week the newest, and `rule` is what the trigger said
+    then (planfile.triggers.rule_of): what was found by another rule counts for nothing.
+
+    `fired_as` is what was done for the weight `fired_for` by the rule `fired_rule`, such as `no_data tell` and
+    `breached rollback`: each of them once, so that nothing is told or done twice for the same traffic, and what only
+    told something can still act.
+
+    `baseline` is what the old side did in the window before a change of the weight, for a trigger that compares with
+    it: requests, and how many of them counted or, of response times, their p95 in microseconds.
     """
 
     flag = models.ForeignKey(Flag, null=True, on_delete=models.CASCADE, related_name="trigger_states")
@@ -30,7 +39,10 @@ class TriggerState(models.Model):
     generation = models.PositiveBigIntegerField()
     judged_at = models.DateTimeField()
     since = models.DateTimeField(help_text="When the state began.")
+    rule = models.CharField(max_length=64, db_default="", default="")
     fired_for = models.PositiveBigIntegerField(null=True)
+    fired_rule = models.CharField(max_length=64, db_default="", default="")
+    fired_as = models.JSONField(default=list, db_default=Value([], JSONField()), help_text="Strings.")
     fired_at = models.DateTimeField(null=True)
     fired_value = models.CharField(max_length=500, blank=True)
     baseline = ArrayField(models.BigIntegerField(), size=2, null=True)
@@ -49,6 +61,10 @@ class TriggerState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.state}"
+
+    def done(self, generation: int, rule: str) -> list[str]:
+        """What was done for this weight by this rule."""
+        return self.fired_as if (self.fired_for, self.fired_rule) == (generation, rule) else []
 
 
 class QueryAnswer(models.Model):
@@ -84,3 +100,9 @@ class QueryAnswer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.error or self.value}"
+
+
+def not_looked_at(judged_at: datetime, now: datetime) -> str:
+    """`not looked at for 40 s`, when nobody looks any more; "" while somebody does, once a second."""
+    age = now - judged_at
+    return f"not looked at for {in_words(age)}" if age > longest_reading() else ""

@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from migrations_app.choices import Health
-from migrations_app.gates.checks.no_degradation import percentile
+from migrations_app.gates.percentile import percentile
 from migrations_app.gateways.base import NO_LATENCY, Side
 from migrations_app.models import HealthChange
 from migrations_app.models.health import trusted_for

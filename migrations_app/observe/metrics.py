@@ -34,6 +34,7 @@ from migrations_app.models import (
     Week,
 )
 from migrations_app.models.health import LATE_BOUNDS, MONOLITH_TARGET, NO_LATENESS
+from migrations_app.models.triggers import not_looked_at
 
 from .audit_counts import AuditCounts, AuditReading
 
@@ -58,14 +59,15 @@ def read(audit: AuditCounts, now: datetime | None = None) -> list[Metric]:
     As many queries for 500 services as for 10, and none whose cost grows with the history.
     """
     now, begun = now or timezone.now(), time.perf_counter()
-    flags = list(Flag.objects.order_by("key").values("key", "weight", "generation", "service__key", "week__number"))
+    columns = ("key", "weight", "generation", "changed_at", "service__key", "week__number")
+    flags = list(Flag.objects.order_by("key").values(*columns, "service__triggers", "week__triggers"))
     weeks = snapshots(Phase.START, now=now)
     families = [
         *_gateways(_plans(), flags),
         *_targets({flag["service__key"] for flag in flags} | {MONOLITH_TARGET}, _health(weeks)),
         *_lateness(),
         *_weeks(weeks, now),
-        *_triggers(flags),
+        *_triggers(flags, now),
         *_downtime(now),
         *_traffic(),
         *_audit(audit.read()),
@@ -140,22 +142,33 @@ def _health(weeks: Mapping[int, Snapshot]) -> Mapping[str, SeenService]:
     return next(iter(weeks.values())).health if weeks else {}
 
 
-def _triggers(flags: Rows) -> Iterator[Metric]:
-    """Of those that are watched now: what is off, or was moved since, is left out."""
-    newest: dict[str, int] = {}
+def _triggers(flags: Rows, now: datetime) -> Iterator[Metric]:
+    """Of what is on. One that was not looked at lately, or not since its weight was changed, is unknown."""
+    subject = ["subject", "trigger"]
+    breached = gauge("trigger_breached", "1 while what the trigger watches is past its limit.", labels=subject)
+    unknown = gauge("trigger_unknown", "1 while nobody can tell.", labels=subject)
+    told = "When the trigger was last looked at; if not since its weight was changed, when that was."
+    looked = gauge("trigger_judged_timestamp_seconds", told, labels=subject)
+    states = {
+        (f"week {state.week.number}" if state.week else state.flag.key if state.flag else "", state.key): state
+        for state in TriggerState.objects.select_related("flag", "week")
+    }
+    on: dict[str, list[Mapping[str, Any]]] = {}
     for flag in flags:
         for name in (flag["key"], f"week {flag['week__number']}") if flag["weight"] else ():
-            newest[name] = max(newest.get(name, 0), flag["generation"])
-    breached = gauge(
-        "trigger_breached", "1 while what the trigger watches is past its limit.", labels=["subject", "trigger"]
-    )
-    unknown = gauge("trigger_unknown", "1 while nobody can tell.", labels=["subject", "trigger"])
-    for state in TriggerState.objects.select_related("flag", "week").order_by("flag__key", "week__number", "key"):
-        name = state.flag.key if state.flag else f"week {state.week.number}" if state.week else ""
-        if state.generation == newest.get(name):
-            breached.add_metric((name, state.key), state.state == Breach.BREACHED)
-            unknown.add_metric((name, state.key), state.state == Breach.NO_DATA)
-    yield from (breached, unknown)
+            on.setdefault(name, []).append(flag)
+    for name, rows in on.items():
+        newest = max(rows, key=lambda row: row["generation"])
+        for trigger in newest["service__triggers" if name == newest["key"] else "week__triggers"]:
+            label = name, str(trigger.get("key", ""))
+            state = states.get(label)
+            current = state if state and state.generation == newest["generation"] else None
+            found = current.state if current and not not_looked_at(current.judged_at, now) else Breach.NO_DATA
+            breached.add_metric(label, found == Breach.BREACHED)
+            unknown.add_metric(label, found == Breach.NO_DATA)
+            if at := current.judged_at if current else newest["changed_at"]:
+                looked.add_metric(label, at.timestamp())
+    yield from (breached, unknown, looked)
 
 
 def _targets(of_plan: set[str], health: Mapping[str, SeenService]) -> Iterator[Metric]:

@@ -14,7 +14,7 @@ import math
 import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -25,10 +25,10 @@ from migrations_app.gates.checks.printable import printable
 from migrations_app.models import QueryAnswer
 from migrations_app.observe.networks import Networks
 from migrations_app.observe.polls import LONGEST_ERROR, Line, Lines, Target, body_as_json
-from migrations_app.observe.watched import watched
+from migrations_app.observe.watched import Key, watched
 from migrations_app.planfile.triggers import QueryTrigger
 
-Key = tuple[int | None, int | None, str]  # primary key of a flag or of a week, and the trigger's own
+MISSED = 3  # intervals: an answer that is older is none
 MOST_LOOKUPS = 8  # questions to the name server at once
 Found = tuple[float | None, str]
 
@@ -43,8 +43,7 @@ def ask_queries(now: datetime | None = None) -> int:
     """Ask for each trigger whose flag, or one of whose week, is on; the number of answers stored."""
     asked: dict[Key, QueryTrigger] = {}
     for subject in watched():
-        flag, week = (None, subject.week.pk) if subject.week else (subject.flags[0].pk, None)
-        asked |= {(flag, week, one.key): one for one in subject.triggers if isinstance(one, QueryTrigger)}
+        asked |= {subject.key_of(one): one for one in subject.triggers if isinstance(one, QueryTrigger)}
     if not asked:
         return 0
     answers = asyncio.run(_ask_all(list(asked.values())))
@@ -64,10 +63,12 @@ def ask_queries(now: datetime | None = None) -> int:
 
 
 def _row(key: Key, trigger: QueryTrigger, before: QueryAnswer | None, found: Found, at: datetime) -> QueryAnswer:
+    """Past its limit since the first of the answers that were, each of them soon after the one before."""
     (value, error), asked, since = found, asked_of(trigger), None
     if value is not None and trigger.past(value):
-        unbroken = before is not None and before.asked == asked and before.past_since
-        since = unbroken or at
+        soon = timedelta(seconds=MISSED * settings.QUERY_INTERVAL)
+        unbroken = before is not None and before.asked == asked and abs(at - before.at) <= soon and before.past_since
+        since = min(unbroken or at, at)
     flag, week, name = key
     return QueryAnswer(
         flag_id=flag, week_id=week, key=name, asked=asked, at=at, value=value, error=error, past_since=since

@@ -23,7 +23,6 @@ from migrations_app.models import (
     Route,
     Service,
     SignOff,
-    TriggerState,
     Week,
 )
 from migrations_app.models import Plan as PlanRow
@@ -149,14 +148,8 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
     }
     if found is not None and grow:
         values["version"] = found.version + 1
-    if "triggers" in _save(target, values) and found is not None:
-        _forget_baselines(week=target)
+    _save(target, values)
     return target
-
-
-def _forget_baselines(**of: Any) -> None:
-    """They were of other statuses, of another route or window; they are read anew, while that time is still kept."""
-    TriggerState.objects.filter(**of).update(baseline=None)
 
 
 def _service(
@@ -183,11 +176,8 @@ def _service(
         "new_side_only": service.new_side_only,
         "position": position,
     }
-    changed = set(_save(target, values))
-    if {"host", "port", "health_path", "health"} & changed:
+    if {"host", "port", "health_path", "health"} & set(_save(target, values)):
         _forget_health(service.key, POLLED_OTHERWISE)
-    if "triggers" in changed and found is not None:
-        _forget_baselines(flag__service=target)
     return target
 
 

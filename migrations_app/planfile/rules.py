@@ -197,6 +197,7 @@ def _flags(document: _Document) -> Iterator[tuple[Loc, str]]:
 
 def _failover(document: _Document) -> Iterator[tuple[Loc, str]]:
     """What the monolith cannot serve does not fail over to it, and no trigger waits for that."""
+    never_of: dict[str | None, str] = {}
     for loc, service in document.services:
         told, past = service.get("failover"), service.text("point_of_no_return")
         if past is not None and told is not None and told.value is True:
@@ -208,12 +209,20 @@ def _failover(document: _Document) -> Iterator[tuple[Loc, str]]:
         alone = service.get("new_side_only")
         if alone is not None and alone.value is True:
             never = "the monolith never had it"
-        for where, trigger in _items(service, "triggers", loc):
-            if never and trigger.text("when") == "failover":
-                yield (
-                    [*where, "when"],
-                    f"failover never comes about: {never}, so the monolith never answers in its place",
-                )
+        never_of[service.text("flag")] = never
+        if never:
+            why = f"failover never comes about: {never}, so the monolith never answers in its place"
+            yield from _waits_for_failover(service, loc, why)
+    for loc, week in document.weeks:
+        flags = [flag for _, flag in _texts(week, "flags", loc)]
+        if flags and all(never_of.get(flag) for flag in flags):
+            yield from _waits_for_failover(week, loc, "failover never comes about: no service of the week fails over")
+
+
+def _waits_for_failover(node: Node, loc: Loc, why: str) -> Iterator[tuple[Loc, str]]:
+    for where, trigger in _items(node, "triggers", loc):
+        if trigger.text("when") == "failover":
+            yield [*where, "when"], why
 
 
 def _weeks(document: _Document) -> Iterator[tuple[Loc, str]]:

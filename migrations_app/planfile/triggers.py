@@ -6,6 +6,7 @@ came since the last change of its weight.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -91,7 +92,11 @@ Url = Annotated[
 
 
 class TriggerPart(Part):
-    """What all triggers have. `on_no_data`: what is done when a whole window tells nothing."""
+    """What all triggers have. `on_no_data`: what is done when a whole window tells nothing.
+
+    Each thing is done once for a change of the weight, and anew once the plan has the trigger otherwise. So what only
+    told that nobody can tell still acts when it is breached.
+    """
 
     key: Annotated[Name, Field(description="Unique within its service, such as errors.")]
     do: Annotated[ActWord, Field(description="pause: the rollout; tell: an audit event alone.")] = "rollback"
@@ -99,7 +104,7 @@ class TriggerPart(Part):
 
 
 class HealthTrigger(TriggerPart):
-    """The service has failed so many polls in a row."""
+    """The service has failed so many polls in a row. Polls that are old, or could not tell, tell nothing."""
 
     when: Literal["health"]
     failures: Annotated[int, Field(ge=1, le=100)] = 3
@@ -118,7 +123,8 @@ class ErrorTrigger(TriggerPart):
 class LatencyTrigger(TriggerPart):
     """The new side's p95 is above a limit, or so many times the monolith's in the same window.
 
-    With both, either is enough. `times` alone tells nothing while the monolith has too few requests to compare with.
+    With both, either is enough. A monolith with too few requests in it, as at 100 %, is taken as it was in the window
+    before the last change of weight at which it had enough; `times` alone tells nothing when it never had.
     Within `slower_ms` of the monolith's it counts for nothing: three times two milliseconds is what nobody feels.
     """
 
@@ -142,8 +148,9 @@ class LatencyTrigger(TriggerPart):
 class AnswersTrigger(TriggerPart):
     """Too many of the answers of one route have these statuses, such as those of the sign-in: 401 and 5xx.
 
-    What clients saw of the new side. `times` compares with the share that both sides together had in the window before
-    the last change of weight; none of `requests` or more then counts as one of them, and fewer are no baseline.
+    What clients saw of the new side. `times` compares with the share that the old side had in the window before the
+    last change of weight at which it had `requests` or more; none of them then counts as one. With fewer, ever, there
+    is no baseline.
     """
 
     when: Literal["answers"]
@@ -155,7 +162,7 @@ class AnswersTrigger(TriggerPart):
         AfterValidator(_codes_once),
     ] = (401, "5xx")
     above: Annotated[float | None, Field(ge=0, lt=100, description="Per cent of the route's requests.")] = None
-    times: Annotated[float | None, Field(gt=1, le=100, description="Of the share before the last change.")] = None
+    times: Annotated[float | None, Field(gt=1, le=100, description="Of the old side's share before.")] = None
     window: Window = timedelta(minutes=1)
     requests: Annotated[int, Field(ge=1, le=1_000_000, description="Fewer in the window tell nothing.")] = 20
     on_no_data: NoDataWord = "wait"
@@ -176,7 +183,7 @@ class QueryTrigger(TriggerPart):
     """A number that somebody else tells is past a limit, at every answer for so long.
 
     From the JSON of `url` at `path`, or from a query that gives one number in `prometheus`. No answer, no number and
-    more than one tell nothing.
+    more than one tell nothing; a gap between two answers breaks what was past its limit.
     """
 
     when: Literal["query"]
@@ -238,6 +245,11 @@ def rows(triggers: Sequence[AnyTrigger]) -> list[dict[str, Any]]:
 def from_rows(stored: bytes | str) -> tuple[AnyTrigger, ...]:
     """From their JSON. Raises pydantic.ValidationError."""
     return _STORED.validate_json(stored)
+
+
+def rule_of(trigger: AnyTrigger) -> str:
+    """Changes with whatever it says: what was measured, told and done by another rule is not by this one."""
+    return hashlib.sha256(trigger.model_dump_json().encode()).hexdigest()
 
 
 def counted_by(triggers: Iterable[AnyTrigger]) -> list[Counted]:

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from migrations_app.gateways.base import MONOLITH_WEIGHT, Pin
 from migrations_app.models import Flag, Gateway, Plan
+from migrations_app.models.gateways import SEEN_FOR
 
-OLD_AFTER = timedelta(seconds=5)  # the loop looks every second; older than this, nobody looks any more
 APPLYING_FOR = timedelta(seconds=5)  # how long a change may be on its way before it counts as not applied
 
 
@@ -56,7 +56,7 @@ def state_of_one(plan: Plan, row: Gateway, now: datetime) -> GatewayState:
     if row.observed_at is None:
         return say("not seen yet", "clock", "No worker has looked at the gateway yet.", loud=False)
     age = now - row.observed_at
-    if age > OLD_AFTER:
+    if age > SEEN_FOR:
         why = "The workers that look every second have stopped or cannot keep up."
         return say(f"state is {words_of(age)} old", "clock", why, loud=True)
     if row.observed_generation is None:
@@ -124,7 +124,7 @@ def _pinned(pin: Pin, runs: int | None, error: str) -> str:
 
 def _applied(flag: Flag, gateways: list[Gateway], runs: int | None, now: datetime) -> FlagState:
     """Every gateway runs it by its own word, which may be an old one."""
-    old = [row for row in gateways if row.observed_at is None or now - row.observed_at > OLD_AFTER]
+    old = [row for row in gateways if row.observed_at is None or now - row.observed_at > SEEN_FOR]
     if old:
         return _applied_when_last_seen(old, gateways, runs, now)
     if away := _failing_over(flag, gateways):

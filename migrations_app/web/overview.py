@@ -29,7 +29,7 @@ from migrations_app.templatetags.switchyard import icon
 
 from .access import WebRequest, fresh, requires
 from .context import chrome
-from .gateway_state import OLD_AFTER, GatewayState
+from .gateway_state import GatewayState
 from .overview_rows import SHAPES, Row, Target, rows_of
 
 PAGE = 50  # rows
@@ -141,7 +141,7 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
     """The monolith, then the services in the order of the plan."""
     health = {target: state for target, (state, _) in current_health(now).items()}
     failures = counted.failures()
-    seen = _seen_lately(gateways, now)
+    seen = [row for row in gateways if row.answers_at(now)]
     running = _running(seen)
     away = {key for row in seen for key in row.failing_over}
     seen_by = f"by {len(seen)} of {len(gateways)} gateways" if 0 < len(seen) < len(gateways) else ""
@@ -191,14 +191,6 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
         planned_until=planned.get(MONOLITH_TARGET),
     )
     return [old, *found]
-
-
-def _seen_lately(gateways: list[Gateway], now: datetime) -> list[Gateway]:
-    return [
-        row
-        for row in gateways
-        if row.observed_at is not None and row.observed_generation is not None and now - row.observed_at <= OLD_AFTER
-    ]
 
 
 def _running(gateways: list[Gateway]) -> dict[str, int] | None:

@@ -106,5 +106,5 @@ def panel_of(flag: Flag, plan: Plan, now: datetime) -> RolloutPanel:
         for place, step in enumerate(steps)
     )
     verdict = judge(rollout, now) if rollout else None
-    watching = rows_of_service(from_rows(json.dumps(triggers)), states, flag.generation if flag.is_on else None)
+    watching = rows_of_service(from_rows(json.dumps(triggers)), states, flag.generation if flag.is_on else None, now)
     return RolloutPanel(flag, rollout, rows, verdict, watching, route_rows(counted, samples), writes_from)

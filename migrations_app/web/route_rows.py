@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.models.functions import JSONObject
 
-from migrations_app.gates.checks.no_degradation import percentile
+from migrations_app.gates.percentile import percentile
 from migrations_app.gateways.base import NO_LATENCY, Counted, RouteTraffic, Side
 from migrations_app.models import RouteSample
 from migrations_app.models.windows import RouteSeen

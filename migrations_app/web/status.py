@@ -39,7 +39,7 @@ from migrations_app.observe.uptime import DAYS, day_of, in_per_cent
 from migrations_app.roles import Permission, who_may
 
 from .access import may
-from .gateway_state import OLD_AFTER, flag_state
+from .gateway_state import flag_state
 from .past import DAY_GRADES, DayBar
 from .status_words import STANDING_WORDS, Area, Facts, Standing, area_of, days_in_words
 
@@ -94,8 +94,8 @@ def load_status() -> Status | None:
     now = timezone.now()
     zone = ZoneInfo(plan.timezone)
     gateways = list(Gateway.objects.filter(plan=plan))
-    # What a gateway ran when it was last seen says nothing of now.
-    seen = [row for row in gateways if row.observed_at and now - row.observed_at <= OLD_AFTER]
+    # What a gateway ran when it last answered says nothing of now.
+    seen = [row for row in gateways if row.answers_at(now)]
     known = summaries(now)
     health = {target: one.state for target, one in known.items()}
     moves = moves_since(day_of(now, DAYS - 1))

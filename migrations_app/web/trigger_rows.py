@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from django.db.models.functions import JSONObject
 
 from migrations_app.choices import Breach
 from migrations_app.models import TriggerState
+from migrations_app.models.triggers import not_looked_at
 from migrations_app.planfile.triggers import AnswersTrigger, AnyTrigger, from_rows
 
 from .board import WeekRow
@@ -47,6 +48,7 @@ class StateRow:
     value: str
     limit: str
     generation: int
+    judged_at: datetime
     fired_at: datetime | None
     fired_value: str
 
@@ -78,6 +80,7 @@ def states_of(**filters: Any) -> QuerySet[TriggerState, dict[str, Any]]:
         value="value",
         limit="limit",
         generation="generation",
+        judged_at="judged_at",
         fired_at="fired_at",
         fired_value="fired_value",
     )
@@ -85,30 +88,33 @@ def states_of(**filters: Any) -> QuerySet[TriggerState, dict[str, Any]]:
 
 
 def rows_of_service(
-    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None
+    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None, now: datetime
 ) -> tuple[TriggerRow, ...]:
     """`states` as `states_of` has them, `generation` of what is watched now, None while nothing is."""
-    return _rows(triggers, states, generation, _OF_A_SERVICE)
+    return _rows(triggers, states, generation, _OF_A_SERVICE, now)
 
 
-def rows_of_week(row: WeekRow) -> tuple[TriggerRow, ...]:
+def rows_of_week(row: WeekRow, now: datetime) -> tuple[TriggerRow, ...]:
     """No query for a week without triggers."""
     if not row.week.triggers:
         return ()
     on = [one.row.generation for one in row.services if one.row.weight]
-    return _rows(
-        from_rows(json.dumps(row.week.triggers)), states_of(week=row.week.pk), max(on, default=None), _OF_A_WEEK
-    )
+    triggers, states = from_rows(json.dumps(row.week.triggers)), states_of(week=row.week.pk)
+    return _rows(triggers, states, max(on, default=None), _OF_A_WEEK, now)
 
 
 def _rows(
-    triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None, does: dict[str, str]
+    triggers: Iterable[AnyTrigger],
+    states: Iterable[Mapping[str, Any]],
+    generation: int | None,
+    does: dict[str, str],
+    now: datetime,
 ) -> tuple[TriggerRow, ...]:
     known = {state.key: state for state in map(_read, states)}
     found = []
     for trigger in triggers:
         state = known.get(trigger.key)
-        watched = state if state and state.generation == generation else None
+        watched = _now(state, now) if state and state.generation == generation else None
         fired = state if state and state.fired_at else None
         found.append(TriggerRow(_title(trigger), does[trigger.do], trigger.dry_run, watched, fired))
     return tuple(found)
@@ -116,7 +122,15 @@ def _rows(
 
 def _read(told: Mapping[str, Any]) -> StateRow:
     fired_at = datetime.fromisoformat(told["fired_at"]) if told["fired_at"] else None
-    return StateRow(**{**told, "state": Breach(told["state"]), "fired_at": fired_at})
+    judged_at = datetime.fromisoformat(told["judged_at"])
+    return StateRow(**{**told, "state": Breach(told["state"]), "judged_at": judged_at, "fired_at": fired_at})
+
+
+def _now(state: StateRow, now: datetime) -> StateRow:
+    """As it was found; unknown once nobody looks any more."""
+    if why := not_looked_at(state.judged_at, now):
+        return replace(state, state=Breach.NO_DATA, value=why)
+    return state
 
 
 def _title(trigger: AnyTrigger) -> str:

@@ -185,7 +185,7 @@ def _gates(board: Board, row: WeekRow) -> dict[str, Any]:
         "later": later,
         "later_words": weeks_in_words(later) if later else "",
         "with_later_words": weeks_in_words([*later, *([row.week.number] if row.any_on else [])]) if later else "",
-        "triggers": rows_of_week(row),
+        "triggers": rows_of_week(row, now),
         "outages": spans_of(row.downtime, titles),
         "down_by_service": by_service(row.downtime, titles),
         "criteria": [item for item in criteria if item.line.kind != LineKind.SOAK],

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from migrations_app.actions import triggers
 from migrations_app.actions.flags import roll_back_flag, set_weight
-from migrations_app.actions.rollouts import pause_rollout, start_rollout, step_to, under_way
+from migrations_app.actions.rollouts import pause_rollout, resume_rollout, start_rollout, step_to, under_way
 from migrations_app.actions.triggers import watch_triggers
 from migrations_app.choices import ActorKind, AuditKind, Breach, RolloutState
 from migrations_app.errors import Busy, Stale
@@ -21,6 +21,7 @@ from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
 from migrations_app.models import (
     AuditEvent,
     Flag,
+    Gateway,
     HealthSample,
     Plan,
     QueryAnswer,
@@ -32,10 +33,12 @@ from migrations_app.models import (
     Week,
 )
 from migrations_app.observe import route_traffic
-from migrations_app.observe.queries import ask_queries
+from migrations_app.observe.queries import ask_queries, asked_of
 from migrations_app.observe.traffic import read_once
+from migrations_app.observe.watched import watched
+from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.loop import reconcile_all
-from tests.factories import memory_gateway, put_behind, tick_all
+from tests.factories import make_healthy, memory_gateway, on_gateways, put_behind, tick_all, tracseq
 from tests.observe.web import head, serving
 
 KEY = "USE_STORAGE_SERVICE"
@@ -359,6 +362,177 @@ def test_another_rollout_than_the_one_that_was_measured_is_not_paused(plan, shel
     assert under_way(KEY).state == RolloutState.RUNNING
 
 
+# -- What was told, and what was done ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("act", "left"), [("rollback", 0), ("tell", 25)])
+def test_what_told_that_nobody_can_tell_still_fires_when_it_is_breached(on, time_machine, act, left):
+    watched_by(ERRORS | {"on_no_data": "tell", "do": act})
+    time_machine.move_to(timezone.now() + timedelta(seconds=31))
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert watch_triggers() == []
+    serve(100, errors=80)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert weight() == left
+    assert "80.00 % errors" in last_event().reason
+    assert watch_triggers() == []
+
+
+def test_a_pause_that_found_the_rollout_paused_is_not_spent(plan, shell):
+    watched_by(ERRORS | {"do": "pause"})
+    tick_all(1, shell)
+    start_rollout(key=KEY, actor=shell)
+    reconcile_all()
+    pause_rollout(key=KEY, actor=shell)
+    serve(100, errors=10)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert last_event().kind == AuditKind.TRIGGER_FIRED
+    assert watch_triggers() == []
+    resume_rollout(key=KEY, actor=shell)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert under_way(KEY).state == RolloutState.PAUSED
+    # A person who goes on all the same is not held up a second time at this weight.
+    resume_rollout(key=KEY, actor=shell)
+    assert watch_triggers() == []
+
+
+def test_a_trigger_that_the_plan_has_otherwise_since_fires_by_what_it_says_now(on):
+    watched_by(ERRORS | {"dry_run": True})
+    serve(100, errors=10)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert weight() == 25
+    watched_by(ERRORS | {"above": 20.0})
+    assert watch_triggers() == []
+    watched_by(ERRORS)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert weight() == 0
+
+
+def test_a_baseline_of_other_statuses_does_not_count(on):
+    counted(TIMES)
+    watch_triggers()
+    TriggerState.objects.update(baseline=[1000, 5])
+    watch_triggers()
+    assert TriggerState.objects.get().baseline == [1000, 5]
+    watched_by(TIMES | {"codes": ["5xx"]})
+    watch_triggers()
+    assert TriggerState.objects.get().baseline == [0, 0]
+
+
+def test_what_another_process_told_meanwhile_is_not_told_again(on, monkeypatch):
+    watched_by(ERRORS | {"do": "tell"})
+    serve(100, errors=10)
+    fire = triggers._fire
+    with monkeypatch.context() as patch:
+        patch.setattr(triggers, "_fire", lambda look: fire(look) and fire(look))
+        assert watch_triggers() == []
+    assert AuditEvent.objects.filter(kind=AuditKind.TRIGGER_FIRED).count() == 1
+
+
+def test_what_could_not_be_done_did_not_fire_and_stops_no_other(on, monkeypatch):
+    watched_by(ERRORS, {"key": "slow", "when": "latency", "above": 100, "do": "tell"})
+    serve(100, errors=50, milliseconds=500)
+
+    def broken(**_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(triggers, "roll_back_flag", broken)
+        assert watch_triggers() == [f"{KEY}/slow"]
+    found = {row.key: (row.fired_at is not None, row.fired_value) for row in TriggerState.objects.all()}
+    assert found["errors"] == (False, "")
+    assert found["slow"][0]
+    assert watch_triggers() == [f"{KEY}/errors"]
+
+
+def test_a_trigger_that_cannot_be_read_stops_no_other(on, caplog):
+    watched_by({"key": "old", "when": "moon"}, ERRORS)
+    serve(100, errors=10)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert f"a trigger of {KEY} cannot be read" in caplog.text
+
+
+# -- Several gateways, the clock, and observers that see nothing ------------------------------------------------------
+
+
+@pytest.fixture
+def on_two(plan, shell):
+    """The flag was turned on while the second of two gateways is away."""
+    load_plan(on_gateways(tracseq(adapter="memory", by_hand=True), "gw-2"), actor=shell, reason="two gateways")
+    reconcile_all()
+    Service.objects.update(triggers=[])
+    tick_all(1, shell)
+    memory_gateway("gw-2").answers = False
+    set_weight(key=KEY, weight=25, actor=shell)
+    reconcile_all()
+
+
+def test_what_one_gateway_runs_is_watched_while_another_is_away(on_two):
+    watched_by(ERRORS)
+    serve(100, errors=10)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert weight() == 0
+
+
+def test_a_gateway_that_does_not_answer_tells_of_no_failover(on_two):
+    """Neither that there is one, by what it told last, nor that there is none."""
+    watched_by({"key": "away", "when": "failover", "do": "tell"})
+    Gateway.objects.filter(key="gw-2").update(failing_over={"storage": "it takes no connections"})
+    assert watch_triggers() == []
+    assert TriggerState.objects.get().state == Breach.NO_DATA
+    Gateway.objects.filter(key="main").update(failing_over={"storage": "it takes no connections"})
+    assert watch_triggers() == [f"{KEY}/away"]
+
+
+def test_old_polls_and_polls_that_could_not_tell_are_no_good_health(on, time_machine, settings):
+    watched_by({"key": "health", "when": "health", "failures": 2})
+    seen = []
+    for healthy in (True, None, True):
+        poll(healthy)
+        watch_triggers()
+        seen.append(TriggerState.objects.get().state)
+    time_machine.move_to(timezone.now() + timedelta(seconds=settings.HEALTH_STALE_AFTER + 1))
+    watch_triggers()
+    seen.append(TriggerState.objects.get().state)
+    assert seen == [Breach.OK, Breach.NO_DATA, Breach.OK, Breach.NO_DATA]
+
+
+def test_what_is_judged_at_100_per_cent_is_compared_with_the_monolith_of_before(on, shell, time_machine):
+    watched_by({"key": "slow", "when": "latency", "times": 2.0})
+    serve(100, milliseconds=20, side=Side.MONOLITH)
+    time_machine.move_to(timezone.now() + timedelta(seconds=5))
+    set_weight(key=KEY, weight=100, actor=shell)
+    reconcile_all()
+    serve(100, milliseconds=30)
+    assert watch_triggers() == []
+    assert TriggerState.objects.get().state == Breach.OK
+    time_machine.move_to(timezone.now() + timedelta(hours=3))
+    TrafficSample.objects.all().delete()
+    serve(100, milliseconds=200)
+    assert watch_triggers() == [f"{KEY}/slow"]
+    assert "times the monolith's 20 ms before the weight was changed" in last_event().reason
+
+
+@pytest.mark.parametrize("kind", ["errors", "health", "query"])
+def test_a_clock_that_was_put_back_keeps_nothing_from_being_judged(on, time_machine, kind):
+    poll(False, False, False)  # in the future, when it is put back
+    time_machine.move_to(timezone.now() - timedelta(hours=1))
+    if kind == "errors":
+        watched_by(ERRORS)
+        serve(100, errors=10)
+    elif kind == "health":
+        watched_by({"key": "health", "when": "health", "failures": 3})
+        assert watch_triggers() == []
+        poll(False, False, False)
+    else:
+        watched_by(asks(1))
+        (trigger,) = watched()[0].triggers
+        row, now = QueryAnswer(flag=Flag.objects.get(key=KEY), key="n", asked=asked_of(trigger)), timezone.now()
+        row.value, row.at, row.past_since = 7, now, now - timedelta(seconds=12)
+        row.save()
+    assert len(watch_triggers()) == 1
+
+
 # -- Answers of one route ---------------------------------------------------------------------------------------------
 
 LOGIN = {"key": "login", "when": "answers", "route": "/api/storage/login", "method": "POST", "above": 20.0}
@@ -413,9 +587,27 @@ def test_other_statuses_methods_paths_and_the_old_side_do_not_count(all_on, shel
     assert TriggerState.objects.get().state == Breach.NO_DATA
 
 
-def test_against_the_share_before_the_last_change_of_weight(on, shell, time_machine):
-    counted({name: value for name, value in LOGIN.items() if name != "above"} | {"times": 3.0})
-    sign_in(*[200] * 190, *[401] * 10)  # on both sides: 5 %
+TIMES = {name: value for name, value in LOGIN.items() if name != "above"} | {"times": 3.0}
+
+
+def login(side: Side, requests: int, refused: int) -> None:
+    RouteSample.objects.create(
+        service=Service.objects.get(key="storage"),
+        path="/api/storage/login",
+        method="POST",
+        side=side.value,
+        read_at=timezone.now(),
+        requests=requests,
+        codes={"401": refused},
+        retries=0,
+        latency=list(NO_LATENCY),
+    )
+
+
+def test_against_the_old_sides_share_before_the_last_change_of_weight(on, shell, time_machine):
+    counted(TIMES)
+    login(Side.MONOLITH, 200, 10)
+    login(Side.SERVICE, 200, 200)  # which is nothing to compare with
     time_machine.move_to(timezone.now() + timedelta(seconds=10))
     set_weight(key=KEY, weight=100, actor=shell)
     reconcile_all()
@@ -429,6 +621,25 @@ def test_against_the_share_before_the_last_change_of_weight(on, shell, time_mach
     sign_in(*[401] * 3)
     assert watch_triggers() == [f"{KEY}/login"]
     assert "before 5.00 % of 200" in last_event().reason
+
+
+def test_along_a_rollout_the_baseline_does_not_follow_the_new_side(on, shell, time_machine):
+    """What it serves badly is no reason to let it serve so. Near 100 %, where the old side serves few, it stays."""
+    counted(TIMES)
+    found = []
+    for weight, of_old in ((50, 200), (99, 100), (100, 19)):
+        watch_triggers()
+        login(Side.MONOLITH, of_old, of_old // 20)
+        login(Side.SERVICE, 200, 28)  # 14 %, at each step
+        time_machine.move_to(timezone.now() + timedelta(seconds=30))
+        make_healthy()
+        set_weight(key=KEY, weight=weight, actor=shell)
+        reconcile_all()
+        time_machine.move_to(timezone.now() + timedelta(seconds=1))
+        watch_triggers()
+        found.append(TriggerState.objects.get().baseline)
+        time_machine.move_to(timezone.now() + timedelta(minutes=1))
+    assert found == [[200, 10], [100, 5], [100, 5]]
 
 
 # -- Numbers of others ------------------------------------------------------------------------------------------------
@@ -488,15 +699,35 @@ def test_no_number_is_no_data_and_old_answers_are_none(on, time_machine, value):
         begun = timezone.now()
         time_machine.move_to(begun + timedelta(seconds=1))
         ask_queries()
-        assert watch_triggers() == []
-        assert TriggerState.objects.get().state == Breach.NO_DATA
-        time_machine.move_to(begun + timedelta(seconds=11))
+        for seconds in (1, 6):
+            time_machine.move_to(begun + timedelta(seconds=seconds))
+            assert watch_triggers() == []
+            assert TriggerState.objects.get().state == Breach.NO_DATA
+        time_machine.move_to(begun + timedelta(seconds=12))
         assert watch_triggers() == [f"{KEY}/n"]
     assert (last_event().kind, weight()) == (AuditKind.TRIGGER_FIRED, 25)
     QueryAnswer.objects.update(value=7, error="", past_since=begun)
     time_machine.move_to(begun + timedelta(seconds=20))
     watch_triggers()
     assert TriggerState.objects.get().value == "not asked for 19 s"
+
+
+def test_one_answer_without_a_number_and_a_worker_that_was_away_are_no_silent_window(on, time_machine):
+    """Of a flag that has been on for hours."""
+    watched_by(asks(1, on_no_data="act"))
+    (trigger,), begun = watched()[0].triggers, timezone.now() + timedelta(hours=2)
+    row = QueryAnswer(flag=Flag.objects.get(key=KEY), key="n", asked=asked_of(trigger))
+    found = []
+    # Second, and what was answered then.
+    for second, value in ((0, 3), (5, None), (10, 3), (40, None), (45, None), (50, None)):
+        time_machine.move_to(begun + timedelta(seconds=second), tick=False)
+        if second == 40:
+            assert watch_triggers() == []  # nobody has asked for half a minute, or looked
+        row.at, row.value, row.error = timezone.now(), value, "" if value else "answered 503"
+        row.save()
+        found.append(watch_triggers())
+    assert found == [[], [], [], [], [], [f"{KEY}/n"]]
+    assert weight() == 0
 
 
 @pytest.mark.django_db(transaction=True)
@@ -578,7 +809,7 @@ def test_one_unhealthy_service_is_enough_for_a_week(week_on):
     assert watch_triggers() == []
     poll(False, target="rag")
     assert watch_triggers() == ["week 1/health"]
-    assert "RAG service answered 503" in last_event().reason
+    assert "RAG service: 2 failed polls in a row, the last one: answered 503" in last_event().reason
 
 
 def test_one_service_that_fails_over_is_enough_for_a_week(week_on):
@@ -626,14 +857,17 @@ def test_a_week_without_a_rollout_is_told_of_instead_of_paused(week_on):
     assert event.after[KEY] == 25
 
 
-def test_a_week_is_watched_once_all_that_is_on_is_confirmed(week_on, shell):
+def test_what_no_gateway_has_taken_yet_keeps_the_others_of_its_week_from_nothing(week_on, shell):
     week_watched_by(ERRORS)
     set_weight(key=NOTIFICATION, weight=10, actor=shell)
-    serve(100, errors=100)
+    serve(100, errors=100, service="notification")  # nobody knows whose errors these are
+    serve(90)
+    serve(10, errors=3, service="rag")
     assert watch_triggers() == []
-    reconcile_all()
-    assert watch_triggers() == []
-    assert TriggerState.objects.get().state == Breach.NO_DATA
+    assert TriggerState.objects.get().value == "3.00 % errors of 100 requests"
+    serve(10, errors=10, service="rag")
+    assert watch_triggers() == ["week 1/errors"]
+    assert weights() == {KEY: 0, RAG: 0, NOTIFICATION: 0}
 
 
 # -- What it costs ----------------------------------------------------------------------------------------------------

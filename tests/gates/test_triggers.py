@@ -9,6 +9,8 @@ import pytest
 from migrations_app.choices import Breach
 from migrations_app.gates.triggers import (
     Measured,
+    Pace,
+    Polls,
     Share,
     judge_answers,
     judge_errors,
@@ -27,17 +29,25 @@ def answered(requests: int, milliseconds: int) -> Measured:
     return Measured(requests, 0, latency)
 
 
+def polled(healthy: bool | None, failed: int, age: timedelta = timedelta(0)) -> Polls:
+    return Polls(healthy, "answered 503", failed, age, trusted_for=MINUTE)
+
+
 @pytest.mark.parametrize(
-    ("failed", "polls", "state", "value"),
+    ("polls", "state", "value"),
     [
-        (0, 0, Breach.NO_DATA, "no poll since the weight was changed"),
-        (0, 3, Breach.OK, "0 failed polls in a row"),
-        (2, 2, Breach.OK, "2 failed polls in a row"),
-        (3, 3, Breach.BREACHED, "3 failed polls in a row, the last one: answered 503"),
+        (None, Breach.NO_DATA, "no poll since the weight was changed"),
+        (polled(True, 0), Breach.OK, "0 failed polls in a row"),
+        (polled(False, 2), Breach.OK, "2 failed polls in a row"),
+        (polled(False, 3), Breach.BREACHED, "3 failed polls in a row, the last one: answered 503"),
+        (polled(False, 3, MINUTE), Breach.BREACHED, "3 failed polls in a row, the last one: answered 503"),
+        (polled(True, 0, 2 * MINUTE), Breach.NO_DATA, "not polled for 2 min"),
+        (polled(False, 3, 2 * MINUTE), Breach.NO_DATA, "not polled for 2 min"),
+        (polled(None, 0), Breach.NO_DATA, "the last poll could not tell: answered 503"),
     ],
 )
-def test_health(failed, polls, state, value):
-    found = judge_health(failed, polls, failures=3, last_error="answered 503")
+def test_health(polls, state, value):
+    found = judge_health(polls, failures=3)
     assert (found.state, found.value, found.limit) == (state, value, "fewer than 3 failed polls in a row")
 
 
@@ -80,16 +90,35 @@ def test_no_error_is_allowed_where_the_limit_is_0():
     ],
 )
 def test_latency(new, old, above, times, state):
-    assert judge_latency(new, old, above=above, times=times, window=MINUTE, requests=20).state == state
+    assert judge_latency(new, old, Pace(), above=above, times=times, window=MINUTE, requests=20).state == state
 
 
 def test_latency_tells_both_sides_and_both_limits():
-    found = judge_latency(answered(20, 150), answered(20, 50), above=500, times=2, window=MINUTE, requests=20)
+    found = judge_latency(answered(20, 150), answered(20, 50), Pace(), above=500, times=2, window=MINUTE, requests=20)
     assert found.limit == "p95 at most 500 ms and 2 times the monolith's in 1 min"
     assert found.value.startswith("p95 ")
     assert "times the monolith's" in found.value
-    found = judge_latency(answered(20, 150), answered(3, 50), above=500, times=2, window=MINUTE, requests=20)
+    found = judge_latency(answered(20, 150), answered(3, 50), Pace(), above=500, times=2, window=MINUTE, requests=20)
     assert found.value.endswith("the monolith has too few requests to compare with: 3")
+
+
+@pytest.mark.parametrize(
+    ("old", "before", "state", "value"),
+    [
+        # At 100 % the monolith serves nothing any more: what it did before stands in for it.
+        (Measured(), Pace(20, 50), Breach.BREACHED, " times the monolith's 50 ms before the weight was changed"),
+        (answered(19, 750), Pace(20, 50), Breach.BREACHED, " times the monolith's 50 ms before the weight was changed"),
+        (Measured(), Pace(20, 140), Breach.OK, " times the monolith's 140 ms before the weight was changed"),
+        # As long as it serves enough it is asked itself: all may be slower than before.
+        (answered(20, 150), Pace(20, 20), Breach.OK, "1.0 times the monolith's 148 ms"),
+        (Measured(), Pace(19, 50), Breach.NO_DATA, "the monolith has too few requests to compare with: 0"),
+        (Measured(), Pace(20, None), Breach.NO_DATA, "the monolith has too few requests to compare with: 0"),
+    ],
+)
+def test_the_monolith_of_before_stands_in_for_one_without_requests(old, before, state, value):
+    found = judge_latency(answered(20, 150), old, before, above=None, times=2, window=MINUTE, requests=20)
+    assert found.state == state
+    assert found.value.endswith(value)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +132,7 @@ def test_latency_tells_both_sides_and_both_limits():
     ],
 )
 def test_what_nobody_feels_is_not_slower(new, old, slower_ms, state):
-    found = judge_latency(new, old, above=None, times=2, window=MINUTE, requests=20, slower_ms=slower_ms)
+    found = judge_latency(new, old, Pace(), above=None, times=2, window=MINUTE, requests=20, slower_ms=slower_ms)
     assert found.state == state
 
 

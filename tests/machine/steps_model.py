@@ -185,7 +185,8 @@ class Steps:
                 (row["flag"], row["state"], row["position"], row["generation"], row["since"]) for row in self.rollouts
             ],
             "triggers": {
-                place: (row["state"], row["generation"], row["fired_for"]) for place, row in self.triggers.items()
+                place: (row["state"], row["generation"], row["fired_for"], row["fired_as"])
+                for place, row in self.triggers.items()
             },
             "events": self.events,
             "keys": sorted(str(key) for key in self.keys),
@@ -489,30 +490,49 @@ class Steps:
 
     def _judge(self, flag: str, begun: datetime, generation: int) -> Iterator[tuple[str, dict[str, Any], int, bool]]:
         for trigger in TRIGGERS[flag]:
-            state = self._measure(flag, trigger, begun)
-            row = self.triggers.setdefault((flag, trigger["key"]), {"fired_for": None})
+            row = self.triggers.setdefault(
+                (flag, trigger["key"]),
+                {"fired_for": None, "fired_as": [], "generation": None, "baseline": None},
+            )
+            if trigger["when"] == "slower" and row["generation"] != generation:
+                # What the old side did before the change; where it did too little, what is known of before stays.
+                moved = self.flags[flag]["changed"]
+                old = self._between(SERVICE[flag], "monolith", moved - trigger["window"], moved)
+                if old.requests >= ENOUGH and old.mostly_fast is not None:
+                    row["baseline"] = old
+            state = self._measure(flag, trigger, begun, row["baseline"])
             row |= {"state": state, "generation": generation}
             due = state == "breached"
             if state == "no_data" and trigger.get("no_data") == "act":
                 due = self.now - begun >= trigger["window"]
-            yield flag, trigger, generation, due and row["fired_for"] != generation
+            yield flag, trigger, generation, due and f"{state} {trigger['do']}" not in self._done(row, generation)
 
-    def _measure(self, flag: str, trigger: dict[str, Any], begun: datetime) -> str:
+    def _done(self, row: dict[str, Any], generation: int) -> list[str]:
+        """What this trigger did at this weight; each thing once."""
+        return row["fired_as"] if row["fired_for"] == generation else []
+
+    def _measure(self, flag: str, trigger: dict[str, Any], begun: datetime, baseline: Counted | None) -> str:
         service = SERVICE[flag]
         if trigger["when"] == "health":
-            polls = [well for name, at, well in self.polls if name == service and at > begun][-trigger["failures"] :]
-            if not polls:
-                return "no_data"
-            return "breached" if len(polls) == trigger["failures"] and not any(polls) else "ok"
+            return self._polled(trigger, [row for row in self.polls if row[0] == service and row[1] > begun])
         if trigger["when"] == "failover":
-            if self.seen_at is None or self.now - self.seen_at > LATELY:
+            if self.seen.generation is None or self.seen_at is None or self.now - self.seen_at > LATELY:
                 return "no_data"
             return "breached" if service in self.failing_over else "ok"
         since = max(begun, self.now - trigger["window"])
         new, old = (self._between(service, side, since, self.now) for side in ("service", "monolith"))
         if trigger["when"] == "errors":
             return self._errors(trigger, new)
-        return self._slow(new, old if trigger["when"] == "slower" else None)
+        if trigger["when"] == "slow":
+            return self._slow(new, None)
+        enough = old.requests >= ENOUGH and old.mostly_fast is not None
+        return self._slow(new, old if enough else baseline or Counted())
+
+    def _polled(self, trigger: dict[str, Any], polls: list[tuple[str, datetime, bool]]) -> str:
+        if not polls or self.now - polls[-1][1] > STALE:
+            return "no_data"
+        last = [well for *_, well in polls[-trigger["failures"] :]]
+        return "breached" if len(last) == trigger["failures"] and not any(last) else "ok"
 
     def _errors(self, trigger: dict[str, Any], new: Counted) -> str:
         if new.requests < trigger["requests"]:
@@ -528,17 +548,23 @@ class Steps:
     def _fire(self, flag: str, trigger: dict[str, Any], generation: int) -> bool:
         """It acts and is marked as having fired in one transaction: killed in between it would tell all of it twice."""
         recording, self.recording = self.recording, False
-        row = self.under_way(flag)
-        if trigger["do"] == "rollback":
+        row, state = self.under_way(flag), self.triggers[flag, trigger["key"]]
+        done, act = self._done(state, generation), trigger["do"]
+        if act == "pause" and not (row and row["state"] == "running"):
+            act = "tell"
+        if f"{state['state']} {act}" in done:
+            self.recording = recording
+            return False
+        if act == "rollback":
             came = self.roll_back_flag(flag, SYSTEM, None, trigger=trigger["key"], measured=generation)
             if came == "Stale":
                 self.recording = recording
                 return False
-        elif trigger["do"] == "pause" and row and row["state"] == "running":
+        elif act == "pause":
             self.pause(flag, SYSTEM, None)
         else:
             self._event("trigger.fired", flag, SYSTEM, trigger=trigger["key"])
-        self.triggers[flag, trigger["key"]]["fired_for"] = generation
+        state |= {"fired_for": generation, "fired_as": [*done, f"{state['state']} {act}"]}
         self.recording = recording
         self.commit()
         return True

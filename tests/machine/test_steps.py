@@ -156,14 +156,14 @@ def product() -> dict[str, Any]:
     seen = memory_gateway().observe()
     events = [event for event in AuditEvent.objects.order_by("pk") if event.kind.startswith(TOLD)]
     rows = Rollout.objects.order_by("pk").values_list("flag__key", "state", "position", "generation", "since")
-    states = TriggerState.objects.values_list("flag__key", "key", "state", "generation", "fired_for")
+    states = TriggerState.objects.values_list("flag__key", "key", "state", "generation", "fired_for", "fired_as")
     counters = TrafficCounter.objects.values_list("service__key", "side", "requests", "errors")
     return {
         "generation": Plan.objects.values_list("generation", flat=True).get(),
         "flags": {key: (weight, of) for key, weight, of in Flag.objects.values_list("key", "weight", "generation")},
         "statuses": dict(Week.objects.values_list("number", "status")),
         "rollouts": list(rows),
-        "triggers": {(flag, key): (state, of, fired) for flag, key, state, of, fired in states},
+        "triggers": {(flag, key): tuple(found) for flag, key, *found in states},
         "events": [_told(event) for event in events],
         "keys": sorted(str(event.request_key) for event in events if event.request_key),
         "confirmed": dict(Confirmation.objects.values_list("generation", "confirmed_at")),

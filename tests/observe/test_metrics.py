@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -27,6 +28,7 @@ from migrations_app.models import (
     Plan,
     Service,
     TrafficCounter,
+    TriggerState,
     Week,
 )
 from migrations_app.models.health import MONOLITH_TARGET
@@ -359,7 +361,18 @@ def test_triggers_that_are_watched_tell_whether_they_are_past_their_limit(plan):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triggers, "_fire", lambda look: False)
         watch_triggers()
-    assert value(told(), "trigger_breached", **rag) == 1
+    found = told()
+    assert value(found, "trigger_breached", **rag) == 1
+    judged = TriggerState.objects.get(flag__key="USE_RAG_SERVICE", key="down").judged_at
+    assert value(found, "trigger_judged_timestamp_seconds", **rag) == judged.timestamp()
+    # Nobody looks any more: what was found then says nothing of now.
+    found = told(now=timezone.now() + timedelta(seconds=40))
+    assert (value(found, "trigger_breached", **rag), value(found, "trigger_unknown", **rag)) == (0, 1)
+    # Moved, and not looked at since.
+    TriggerState.objects.update(generation=F("generation") - 1)
+    found, moved = told(), Flag.objects.get(key="USE_RAG_SERVICE").changed_at
+    assert value(found, "trigger_unknown", **rag) == 1
+    assert value(found, "trigger_judged_timestamp_seconds", **rag) == moved.timestamp()
     # What was rolled back is watched no more.
     assert watch_triggers() == ["USE_RAG_SERVICE/down"]
     assert ("trigger_breached", frozenset(rag.items())) not in told()

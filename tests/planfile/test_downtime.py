@@ -117,6 +117,15 @@ def test_no_trigger_waits_for_a_failover_that_never_comes(more, why):
     assert found[1:] == ("services[auth].triggers[away].when", told)
 
 
+def test_nor_does_one_of_a_week_none_of_whose_services_fails_over():
+    week = "    risk: high\n"
+    triggers = (week, week + "    triggers: [{key: away, when: failover}]\n")
+    assert plan_of(changed(triggers))
+    found = only_problem(changed(triggers, (FLAG, FLAG + "    failover: false\n")))
+    told = "failover never comes about: no service of the week fails over"
+    assert found[1:] == ("weeks[2].triggers[away].when", told)
+
+
 @pytest.mark.parametrize("wrong", ["", '""', "[moved]", "x" * 201])
 def test_it_is_a_sentence(wrong):
     text = changed((FLAG, FLAG + f"    point_of_no_return: {wrong}\n"))

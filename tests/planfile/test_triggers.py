@@ -6,11 +6,10 @@ import json
 from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
 from migrations_app.actor import SYSTEM
 from migrations_app.gateways.base import Counted
-from migrations_app.models import Flag, Plan, Service, TriggerState, Week
+from migrations_app.models import Plan, Service, Week
 from migrations_app.planfile.diff import compare
 from migrations_app.planfile.load import current_plan, load_plan
 from migrations_app.planfile.ports import shift_ports
@@ -22,6 +21,7 @@ from migrations_app.planfile.triggers import (
     LatencyTrigger,
     QueryTrigger,
     from_rows,
+    rule_of,
 )
 from migrations_app.planfile.writer import write
 from migrations_app.reconcile.desired import desired_table
@@ -222,14 +222,10 @@ def test_they_are_loaded_and_come_back():
     assert from_rows(json.dumps(stored)) == plan.services[0].triggers
 
 
-@pytest.mark.django_db
-def test_a_baseline_of_other_statuses_is_forgotten():
-    load_plan(plan_of(with_triggers(LINES[4])), actor=SYSTEM)
-    flag, now = Flag.objects.get(key="USE_STORAGE"), timezone.now()
-    TriggerState.objects.create(
-        flag=flag, key="login", state="ok", generation=1, judged_at=now, since=now, baseline=[100, 5]
+def test_a_rule_changes_with_whatever_it_says():
+    (one,), (other,), (same,) = (
+        plan_of(with_triggers(line)).services[0].triggers
+        for line in (LINES[4], LINES[4].replace("401, ", ""), LINES[4].replace("{key", "{ key"))
     )
-    load_plan(plan_of(with_triggers(LINES[4]).replace("A small plan", "A plan")), actor=SYSTEM)
-    assert TriggerState.objects.get().baseline == [100, 5]
-    load_plan(plan_of(with_triggers(LINES[4].replace("401, ", ""))), actor=SYSTEM)
-    assert TriggerState.objects.get().baseline is None
+    assert rule_of(one) == rule_of(same) != rule_of(other)
+    assert rule_of(one) != rule_of(one.model_copy(update={"dry_run": True}))

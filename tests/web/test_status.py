@@ -99,6 +99,19 @@ def test_what_a_gateway_ran_when_it_was_last_seen_is_not_told_as_what_it_runs(pl
     )
 
 
+def test_a_gateway_that_answers_no_more_tells_of_no_failover(plan, support):
+    make_healthy()
+    put_behind(1)
+    reconcile_all()
+    Gateway.objects.update(failing_over={"storage": "it takes no connections"})
+    noticed = areas(support)["Storage locations"]
+    status.kept.forget()
+    Gateway.objects.update(observed_generation=None)
+    found = areas(support)["Storage locations"]
+    assert found["served_by"] == "It cannot be told just now which system serves it"
+    assert found["how_well"] != noticed["how_well"]
+
+
 def test_a_side_that_fails_and_requests_that_fail_are_told(plan, support):
     make_healthy()
     put_behind(1)

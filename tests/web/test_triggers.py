@@ -12,9 +12,10 @@ from django.utils import timezone
 from migrations_app.actions.flags import set_weight
 from migrations_app.actions.triggers import watch_triggers
 from migrations_app.gateways.base import NO_LATENCY, Side
-from migrations_app.models import RouteSample, Service, TrafficSample, Week
+from migrations_app.models import RouteSample, Service, TrafficSample, TriggerState, Week
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
+from tests.commands.test_commands import as_json
 from tests.factories import tick_all
 from tests.web.conftest import text_of
 
@@ -66,6 +67,11 @@ def test_the_page_of_a_week_shows_what_moves_all_of_it_back(on):
     assert watch_triggers() == ["week 1/errors"]
     assert "Errors: past it 50.00 % errors of 200 requests" in text_of(on.get("/weeks/1/"))
     assert "Fired" in text_of(on.get("/weeks/1/"))
+    TriggerState.objects.update(judged_at=timezone.now() - timedelta(seconds=40))
+    said = text_of(on.get("/weeks/1/"))
+    assert "Errors: unknown not looked at for 40 s" in said
+    rows = [row for row in as_json("trigger", "list") if row["of"] == "week 1"]
+    assert [(row["state"], row["value"]) for row in rows] == [("no_data", "not looked at for 40 s")]
 
 
 def test_a_week_without_triggers_costs_no_question_more(on):

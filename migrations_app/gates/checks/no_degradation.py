@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,8 +12,9 @@ from django.db.models import Q
 from migrations_app.choices import CheckState
 from migrations_app.durations import in_words
 from migrations_app.gates.parameters import NoDegradation
+from migrations_app.gates.percentile import percentile
 from migrations_app.gates.seen import Finding
-from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
+from migrations_app.gateways.base import NO_LATENCY, Side
 from migrations_app.models import Service, TrafficSample
 from migrations_app.models.traffic import beginning_of, latency_of, requests_of, shortest_window
 
@@ -78,22 +79,6 @@ def no_degradation(parameters: Mapping[str, Any], scene: Scene) -> Finding:
     others = sum(one.state == worst.state for one in compared) - 1
     also = f"; {others} more like it" if others and worst.state != CheckState.HELD else ""
     return Finding(worst.state, f"{worst.title}: {worst.value}{also}", limit, worst.act)
-
-
-def percentile(latency: Sequence[int], share: float) -> float:
-    """The response time in milliseconds that `share` (0-1) of the answers did not exceed; 0 for no answers.
-
-    Interpolated linearly within the range that it falls in, so it is off by at most that range's width: 1 ms below
-    3 ms, 5 ms about 12, 20 ms about 40, 250 ms about 600. The same answers give the same number on both sides. Above
-    the last bound it is that bound.
-    """
-    wanted = share * sum(latency)
-    before, lower = 0, 0.0
-    for bound, count in zip(LATENCY_BOUNDS, latency, strict=False):
-        if count and before + count >= wanted:
-            return lower + (bound - lower) * (wanted - before) / count
-        before, lower = before + count, float(bound)
-    return lower if sum(latency) else 0.0
 
 
 def _compare(service: Service, asked: NoDegradation, window: timedelta, now: datetime) -> _Comparison:

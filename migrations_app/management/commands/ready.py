@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -15,10 +14,9 @@ from migrations_app.gates.load import current_health
 from migrations_app.gateways.errors import Unplaced
 from migrations_app.management.base import database_told
 from migrations_app.models import Gateway, Plan, Service
+from migrations_app.models.gateways import SEEN_FOR
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.reconcile.adapters import adapter_for
-
-FRESH = timedelta(seconds=5)  # the loop looks every second
 
 
 class Command(BaseCommand):
@@ -57,7 +55,7 @@ def missing_parts() -> list[str]:
     plan = Plan.objects.first()
     if plan is None:
         return ["No plan is loaded."]
-    oldest = timezone.now() - FRESH
+    oldest = timezone.now() - SEEN_FOR
     gateways = list(Gateway.objects.all())
     unplaced = {row.key: why for row in gateways if (why := _unplaced(row))}
     missing = [

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations_app.choices import CheckState
-from migrations_app.gates.checks.no_degradation import no_degradation, percentile
+from migrations_app.gates.checks.no_degradation import no_degradation
+from migrations_app.gates.percentile import percentile
 from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side, SideTraffic
 from migrations_app.models import Plan, Service, TrafficSample
 from migrations_app.observe.traffic import read_once
