@@ -90,11 +90,12 @@ class Measures:
 
     # -- Reading ------------------------------------------------------------------------------------------------------
 
-    def _since(self, subject: Watched, trigger: ErrorTrigger | LatencyTrigger | AnswersTrigger) -> datetime:
-        return max(subject.begun, self._now - trigger.window)
+    def _since(self, trigger: ErrorTrigger | LatencyTrigger | AnswersTrigger) -> datetime:
+        return self._now - trigger.window
 
     def _windows(self, subject: Watched, trigger: ErrorTrigger | LatencyTrigger, side: Side) -> list[Window]:
-        return [Window(service, side, self._since(subject, trigger)) for service in subject.services]
+        since = self._since(trigger)
+        return [Window(service, side, since, subject.begun) for service in subject.services]
 
     def _read_traffic(self, asked: Sequence[Asked]) -> dict[Window, Seen]:
         plain, timed = list[Window](), list[Window]()
@@ -129,8 +130,8 @@ class Measures:
         return found
 
     def _route_windows(self, subject: Watched, trigger: AnswersTrigger) -> list[RouteWindow]:
-        since = self._since(subject, trigger)
-        return [RouteWindow(one, trigger.counted, Side.SERVICE, since, self._now) for one in subject.services]
+        since, begun = self._since(trigger), subject.begun
+        return [RouteWindow(one, trigger.counted, Side.SERVICE, since, self._now, begun) for one in subject.services]
 
     # -- Judging ------------------------------------------------------------------------------------------------------
 
