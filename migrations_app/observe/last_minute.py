@@ -57,6 +57,10 @@ class LastMinute:
                 found.setdefault(service, dict.fromkeys(Side, 0))[side] = one.requests
         return found
 
+    def failovers(self) -> dict[str, int]:
+        """Service key -> requests meant for the new side that the monolith answered."""
+        return {service: one.failovers for (service, side), one in self.counts.items() if side is Side.SERVICE}
+
     def failures(self) -> dict[str, tuple[int, int]]:
         """Service key -> requests of both sides, and how many of them clients saw fail."""
         found: dict[str, tuple[int, int]] = {}
