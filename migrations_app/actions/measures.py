@@ -103,11 +103,9 @@ class Measures:
 
     # -- Reading ------------------------------------------------------------------------------------------------------
 
-    def _since(self, subject: Watched, trigger: ErrorTrigger | LatencyTrigger | AnswersTrigger) -> datetime:
-        return max(subject.begun_by(self._now, trigger.window), self._now - trigger.window)
-
     def _windows(self, subject: Watched, trigger: ErrorTrigger | LatencyTrigger, side: Side) -> list[Window]:
-        return [Window(service, side, self._since(subject, trigger)) for service in subject.services]
+        since, begun = self._now - trigger.window, subject.begun_by(self._now, trigger.window)
+        return [Window(service, side, since, begun) for service in subject.services]
 
     def _read_traffic(self, asked: Sequence[Asked]) -> dict[Window, Seen]:
         plain, timed = list[Window](), list[Window]()
@@ -132,8 +130,8 @@ class Measures:
         return routes_in(windows)
 
     def _route_windows(self, subject: Watched, trigger: AnswersTrigger) -> list[RouteWindow]:
-        since = self._since(subject, trigger)
-        return [RouteWindow(one, trigger.counted, Side.SERVICE, since, self._now) for one in subject.services]
+        since, begun = self._now - trigger.window, subject.begun_by(self._now, trigger.window)
+        return [RouteWindow(one, trigger.counted, Side.SERVICE, since, self._now, begun) for one in subject.services]
 
     def _read_baselines(self, asked: Sequence[Asked], new: Sequence[Asked]) -> dict[Key, Baseline]:
         """What is known stays; what is new and has too few requests, as near 100 %, leaves the one before in place."""

@@ -279,6 +279,7 @@ class SideTraffic:
     and one of its `errors`: what was meant for it and not answered by it counts as failed, also where the client never
     noticed. It is in none of its `client_errors` and `latency`, and in nothing of the old side. So the service
     answered `requests` less `failovers`, and the monolith the old side's `requests` and the new side's `failovers`.
+    `failed_failovers` are those of them that the monolith answered with 5xx, or not at all: clients saw them fail.
 
     `latency` counts the answers by LATENCY_BOUNDS, one more for what is above all; what got no answer from upstream is
     in none of them, and the counts may be a second or two behind `requests`. Empty when the gateway counts by other
@@ -291,6 +292,7 @@ class SideTraffic:
     client_errors: int = 0
     retries: int = 0
     failovers: int = 0
+    failed_failovers: int = 0
 
     def __add__(self, other: SideTraffic) -> SideTraffic:
         """Both together. Response times that one of the two does not tell are not known of the sum either."""
@@ -303,6 +305,7 @@ class SideTraffic:
             self.client_errors + other.client_errors,
             self.retries + other.retries,
             self.failovers + other.failovers,
+            self.failed_failovers + other.failed_failovers,
         )
 
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('migrations_app', '0023_writes_from'),
+        ('migrations_app', '0024_who'),
     ]
 
     operations = [

@@ -23,7 +23,7 @@ from .overrides import Override
 from .plans import Plan
 from .reasons import ReasonAsked
 from .rollouts import Rollout
-from .route_traffic import RouteCounter, RouteSample
+from .route_traffic import RouteCounter, RouteReading, RouteSample
 from .services import Flag, Route, Service
 from .tokens import ApiToken
 from .traffic import TrafficCounter, TrafficReading, TrafficSample
@@ -63,6 +63,7 @@ __all__ = [
     "RollupMark",
     "Route",
     "RouteCounter",
+    "RouteReading",
     "RouteSample",
     "Service",
     "SignOff",

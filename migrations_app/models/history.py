@@ -108,6 +108,7 @@ class TrafficRollup(models.Model):
     client_errors = models.PositiveBigIntegerField(default=0, db_default=0)
     retries = models.PositiveBigIntegerField(default=0, db_default=0)
     failovers = models.PositiveBigIntegerField(default=0, db_default=0)
+    failed_failovers = models.PositiveBigIntegerField(default=0, db_default=0)
     latency: Any = ArrayField(models.IntegerField())
 
     class Meta:

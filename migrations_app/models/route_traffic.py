@@ -33,17 +33,33 @@ class RouteCounter(models.Model):
     class Meta:
         default_permissions = ()
         constraints = [
+            models.CheckConstraint(condition=Q(side__in=list(Side)), name="route_counter_side_is_known"),
             models.UniqueConstraint(
                 fields=["gateway", "service", "path", "method", "side"], name="one_counter_per_gateway_route_and_side"
-            )
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.gateway}: {self.method} {self.path} {self.side}"
 
 
+class RouteReading(models.Model):
+    """When a gateway's RouteCounters were last asked for: of them only those that have changed are written."""
+
+    gateway = models.OneToOneField(Gateway, primary_key=True, on_delete=models.CASCADE, related_name="+")
+    read_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.gateway} {self.read_at:%H:%M:%S}"
+
+
 class RouteSample(models.Model):
     """Requests between two readings, of all gateways together. Kept for observe.route_traffic.KEPT_FOR.
+
+    `begins_at` and `read_at` as in TrafficSample.
 
     No pages or checks go further back than that, so it is neither partitioned nor rolled up: what is old goes in bulk.
     """
@@ -52,6 +68,7 @@ class RouteSample(models.Model):
     path = models.CharField(max_length=200)
     method = models.CharField(max_length=20, blank=True)
     side = models.CharField(max_length=10, choices=_SIDES)
+    begins_at = models.DateTimeField(null=True)
     read_at = models.DateTimeField()
     requests = models.PositiveIntegerField()
     codes = models.JSONField(default=dict, help_text="Status to answers, from 400 on.")

@@ -20,8 +20,9 @@ class TrafficCounter(models.Model):
     """A gateway's own counter at the last reading; the difference to the next reading is part of a sample.
 
     Of a service and a side, or, without a service, of what no route matches. Each gateway has its own: the restart of
-    one, which begins at zero again, would hide in a sum. What is null was not read yet: it counts
-    from the next reading on. `failovers` are among `requests` and `errors` (gateways.base.SideTraffic).
+    one, which begins at zero again, would hide in a sum. What is null was not read yet: it counts from the next
+    reading on. `read_at` is when the gateway was asked. `failovers` are among `requests` and `errors`, and
+    `failed_failovers` among `failovers` (gateways.base.SideTraffic).
     """
 
     gateway = models.ForeignKey(Gateway, on_delete=models.CASCADE, related_name="+", db_index=False)
@@ -32,6 +33,7 @@ class TrafficCounter(models.Model):
     client_errors = models.PositiveBigIntegerField(null=True)
     retries = models.PositiveBigIntegerField(null=True)
     failovers = models.PositiveBigIntegerField(null=True)
+    failed_failovers = models.PositiveBigIntegerField(null=True)
     latency = models.JSONField(default=list, help_text="Requests by LATENCY_BOUNDS, one more for what is above all.")
     read_at = models.DateTimeField()
 
@@ -52,18 +54,24 @@ class TrafficCounter(models.Model):
 class TrafficSample(models.Model):
     """Requests to one side of one service between two readings of the counters, of all gateways together.
 
+    It covers what came later than `begins_at`, when the oldest of the readings before was asked for, and up to
+    `read_at`; where `begins_at` is null an older version stored it, and nobody knows. Its response times may be of
+    requests a second or two before that (gateways.base.SideTraffic).
+
     Without a service: what no route matches, all of which goes to the monolith. Partitioned by day
     (observe.partitions), without an index on `id`: nothing is looked up by it.
     """
 
     service = models.ForeignKey(Service, null=True, on_delete=models.CASCADE, related_name="+", db_index=False)
     side = models.CharField(max_length=10, choices=[(side.value, side.value) for side in Side])
+    begins_at = models.DateTimeField(null=True)
     read_at = models.DateTimeField()
     requests = models.PositiveIntegerField()
     errors = models.PositiveIntegerField()
     client_errors = models.PositiveIntegerField(default=0, db_default=0)
     retries = models.PositiveIntegerField(default=0, db_default=0)
     failovers = models.PositiveIntegerField(default=0, db_default=0)
+    failed_failovers = models.PositiveIntegerField(default=0, db_default=0)
     latency = ArrayField(
         models.IntegerField(), default=list, help_text="As TrafficCounter.latency, since the last reading."
     )
@@ -102,6 +110,7 @@ class TrafficReading(models.Model):
     requests = ArrayField(models.BigIntegerField())
     errors = ArrayField(models.BigIntegerField())
     failovers = ArrayField(models.BigIntegerField())
+    failed_failovers = ArrayField(models.BigIntegerField(), default=list, db_default=[])  # older versions have none
 
     class Meta:
         default_permissions = ()
@@ -116,33 +125,35 @@ def shortest_window() -> timedelta:
 
 
 def requests_of(services: Collection[int], side: Side, after: datetime, until: datetime) -> tuple[int, int]:
-    """Requests and errors of one side of these services (primary keys), in readings later than `after`, up to `until`.
+    """Requests and errors of one side of these services (primary keys), in readings that begin at `after` or later.
 
-    Samples are kept for HISTORY_DAYS; older ones are not in it. Those older than some minutes stand for a minute each
-    (observe.traffic), which is then in it as a whole or not at all.
+    They end up to `until`. A reading that `after` lies in is not in it: nobody can tell its parts. Samples are kept for
+    HISTORY_DAYS; older ones are not in it. Those older than some minutes stand for a minute each (observe.traffic),
+    which is then in it as a whole or not at all.
     """
     rows = TrafficSample.objects.filter(service__in=services, side=side.value, read_at__gt=after, read_at__lte=until)
-    total = rows.aggregate(requests=Sum("requests", default=0), errors=Sum("errors", default=0))
+    begun = rows.filter(Q(begins_at=None) | Q(begins_at__gte=after))
+    total = begun.aggregate(requests=Sum("requests", default=0), errors=Sum("errors", default=0))
     return total["requests"], total["errors"]
 
 
 def beginning_of(service: int, side: Side, requests: int, until: datetime) -> datetime | None:
-    """The newest reading from which on, up to `until`, a side of a service was sent at least so many requests.
+    """The beginning of the newest reading from which on, up to `until`, a side was sent at least so many requests.
 
     None when fewer are kept. Reads all that is kept of that side, by an index.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT max(read_at) FROM (
-                SELECT read_at, sum(requests) OVER (ORDER BY read_at DESC) AS so_far FROM migrations_app_trafficsample
-                WHERE service_id = %s AND side = %s AND read_at <= %s
-            ) AS counted WHERE so_far >= %s
+            SELECT coalesce(begins_at, read_at) FROM (
+                SELECT begins_at, read_at, sum(requests) OVER (ORDER BY read_at DESC) AS so_far
+                FROM migrations_app_trafficsample WHERE service_id = %s AND side = %s AND read_at <= %s
+            ) AS counted WHERE so_far >= %s ORDER BY read_at DESC LIMIT 1
             """,
             [service, side.value, until, requests],
         )
-        found: datetime | None = cursor.fetchone()[0]
-        return found
+        row: tuple[datetime] | None = cursor.fetchone()
+        return row[0] if row else None
 
 
 def latency_of(service: int, side: Side, after: datetime, until: datetime) -> tuple[int, ...]:
@@ -156,8 +167,9 @@ def latency_of(service: int, side: Side, after: datetime, until: datetime) -> tu
         cursor.execute(
             f"""
             SELECT {ranges} FROM migrations_app_trafficsample
-            WHERE service_id = %s AND side = %s AND read_at > %s AND read_at <= %s AND cardinality(latency) = %s
+            WHERE service_id = %s AND side = %s AND read_at > %s AND read_at <= %s
+                AND coalesce(begins_at, read_at) >= %s AND cardinality(latency) = %s
             """,  # noqa: S608  # the ranges are numbers
-            [service, side.value, after, until, len(NO_LATENCY)],
+            [service, side.value, after, until, after, len(NO_LATENCY)],
         )
         return tuple(int(answers) for answers in cursor.fetchone())

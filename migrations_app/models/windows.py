@@ -12,13 +12,20 @@ from django.db import connection
 
 from migrations_app.gateways.base import NO_LATENCY, Counted, Side
 
+from .downtime import longest_reading
+
 
 class Window(NamedTuple):
-    """Readings of one side of one service (primary key) later than `since`."""
+    """Readings of one side of one service (primary key) later than `since` that begin at `begun` or later.
+
+    Nor do they begin before the window, or, where that is shorter, so long ago that most of them is older. `begun` is
+    None where it does not matter.
+    """
 
     service: int
     side: Side
     since: datetime
+    begun: datetime | None = None
 
 
 class Seen(NamedTuple):
@@ -30,13 +37,17 @@ class Seen(NamedTuple):
 
 
 class RouteWindow(NamedTuple):
-    """Readings of all that belongs to `counted`, of one side or of both, later than `since` and up to `until`."""
+    """Readings of all that belongs to `counted`, of one side or of both, later than `since` and up to `until`.
+
+    They begin as those of a `Window`.
+    """
 
     service: int
     counted: Counted
     side: Side | None
     since: datetime
     until: datetime
+    begun: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +90,15 @@ def _sums(sums: str, windows: Sequence[Window], until: datetime) -> list[tuple[i
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            SELECT found.* FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[]) WITH ORDINALITY
-                AS wanted (service, side, since, place)
+            SELECT found.* FROM unnest(%s::bigint[], %s::text[], %s::timestamptz[], %s::timestamptz[]) WITH ORDINALITY
+                AS wanted (service, side, since, oldest, place)
             CROSS JOIN LATERAL (
                 SELECT {sums} FROM migrations_app_trafficsample
                 WHERE service_id = wanted.service AND side = wanted.side AND read_at > wanted.since AND read_at <= %s
+                    AND coalesce(begins_at, read_at) >= wanted.oldest
             ) AS found ORDER BY wanted.place
             """,  # noqa: S608  # the sums are constants and numbers
-            [*_columns((one.service, one.side.value, one.since) for one in windows), until],
+            [*_columns((one.service, one.side.value, one.since, _oldest(one, until)) for one in windows), until],
         )
         found: list[tuple[int, ...]] = cursor.fetchall()
         return found
@@ -102,15 +114,24 @@ def routes_in(windows: Collection[RouteWindow]) -> dict[RouteWindow, RouteSeen]:
         for place in range(1, len(NO_LATENCY) + 1)
     )
     columns = _columns(
-        (*one[:1], one.counted.path, one.counted.method, one.side.value if one.side else "", one.since, one.until)
+        (
+            one.service,
+            one.counted.path,
+            one.counted.method,
+            one.side.value if one.side else "",
+            one.since,
+            one.until,
+            _oldest(one, one.until),
+        )
         for one in asked
     )
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
             SELECT total.requests, total.retries, total.latency, coalesce(told.codes, '{{}}'::jsonb)
-            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[])
-                WITH ORDINALITY AS wanted (service, path, method, side, since, until, place)
+            FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::timestamptz[],
+                %s::timestamptz[]) WITH ORDINALITY
+                AS wanted (service, path, method, side, since, until, oldest, place)
             CROSS JOIN LATERAL (
                 SELECT coalesce(sum(requests), 0) AS requests, coalesce(sum(retries), 0) AS retries,
                     ARRAY[{ranges}] AS latency
@@ -141,8 +162,15 @@ def routes_in(windows: Collection[RouteWindow]) -> dict[RouteWindow, RouteSeen]:
 
 # Of a wanted window: as gateways.base.Counted.holds has it.
 _HELD = """service_id = wanted.service AND read_at > wanted.since AND read_at <= wanted.until
+    AND coalesce(begins_at, read_at) >= wanted.oldest
     AND (path = wanted.path OR wanted.path = '/' OR starts_with(path, wanted.path || '/'))
     AND (wanted.method IN ('', method)) AND (wanted.side IN ('', side))"""
+
+
+def _oldest(window: Window | RouteWindow, until: datetime) -> datetime:
+    """Where its readings may begin. Within a window that is shorter than a reading none would lie as a whole."""
+    reach = min(window.since, until - longest_reading())
+    return max(window.begun, reach) if window.begun else reach
 
 
 def _parsed(codes: str | Mapping[str, int]) -> Mapping[str, int]:

@@ -252,7 +252,8 @@ def _readings(since: datetime, services: Collection[int]) -> list[Reading]:
         cursor.execute(
             """
             SELECT reading.read_at, reading.before, sample.service_id, sample.side,
-                sum(sample.requests)::bigint, sum(greatest(sample.errors - sample.failovers, 0))::bigint
+                sum(sample.requests)::bigint,
+                sum(greatest(sample.errors - sample.failovers, 0) + sample.failed_failovers)::bigint
             FROM (
                 SELECT read_at, lag(read_at) OVER (ORDER BY read_at) AS before FROM migrations_app_trafficreading
             ) AS reading

@@ -30,7 +30,7 @@ _POLLS = ("health", "target", "'' AS part, sum(polls), sum(failed)")
 _REQUESTS = (
     "traffic",
     "service",
-    "side AS part, sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers)",
+    "side AS part, sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers), sum(failed_failovers)",
 )
 
 
@@ -39,7 +39,7 @@ class Point:
     """What came from `at` on, for `step`: polls of a target, or requests to one side of a service.
 
     `errors` are polls that failed, or answers of 5xx and requests that got none. `p50` and `p95` are milliseconds, by
-    gateways.base.LATENCY_BOUNDS, None when nothing was answered. The last three are of requests alone
+    gateways.base.LATENCY_BOUNDS, None when nothing was answered. The last four are of requests alone
     (gateways.base.SideTraffic).
     """
 
@@ -52,6 +52,7 @@ class Point:
     client_errors: int = 0
     retries: int = 0
     failovers: int = 0
+    failed_failovers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

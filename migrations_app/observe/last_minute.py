@@ -17,11 +17,17 @@ MINUTE = timedelta(seconds=60)
 
 
 class Counts(NamedTuple):
-    """Requests meant for one side, those of them that failed, and those of them that the other side answered."""
+    """Requests meant for one side: all, as gateways.base.SideTraffic has them."""
 
     requests: int
     errors: int
     failovers: int
+    failed_failovers: int
+
+    @property
+    def failed(self) -> int:
+        """Those that clients saw fail: what failed over did only where the monolith failed too."""
+        return max(0, self.errors - self.failovers) + max(0, self.failed_failovers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +57,17 @@ class LastMinute:
                 found.setdefault(service, dict.fromkeys(Side, 0))[side] = one.requests
         return found
 
-    def failures(self) -> dict[str, tuple[int, int]]:
-        """Service key -> requests of both sides, and how many of them clients saw fail.
+    def failovers(self) -> dict[str, int]:
+        """Service key -> requests meant for the new side that the monolith answered."""
+        return {service: one.failovers for (service, side), one in self.counts.items() if side is Side.SERVICE}
 
-        What failed over did not: the monolith answered, and how is not known.
-        """
+    def failures(self) -> dict[str, tuple[int, int]]:
+        """Service key -> requests of both sides, and how many of them clients saw fail."""
         found: dict[str, tuple[int, int]] = {}
         for (service, _), one in self.counts.items():
             if service and (one.requests or one.errors):
                 requests, failed = found.get(service, (0, 0))
-                found[service] = (requests + one.requests, failed + max(0, one.errors - one.failovers))
+                found[service] = (requests + one.requests, failed + one.failed)
         return found
 
     def still_on_monolith(self) -> list[Remaining]:
@@ -87,21 +94,25 @@ WITH last AS (
     SELECT * FROM migrations_app_trafficreading WHERE read_at >= coalesce(
         (SELECT max(read_at) FROM migrations_app_trafficreading WHERE read_at <= %(since)s), '-infinity'
     ) ORDER BY read_at LIMIT 1
-), parts (service_id, side, requests, errors, failovers) AS (
+), parts (service_id, side, requests, errors, failovers, failed_failovers) AS (
     SELECT place.service_id, place.side, place.requests - coalesce(requests_before, 0),
-        place.errors - coalesce(errors_before, 0), place.failovers - coalesce(failovers_before, 0)
+        place.errors - coalesce(errors_before, 0), place.failovers - coalesce(failovers_before, 0),
+        coalesce(place.failed_failovers, 0) - coalesce(failed_failovers_before, 0)
     FROM last, first, unnest(
-        last.services, last.sides, last.requests, last.errors, last.failovers,
-        first.requests, first.errors, first.failovers
+        last.services, last.sides, last.requests, last.errors, last.failovers, last.failed_failovers,
+        first.requests, first.errors, first.failovers, first.failed_failovers
     ) AS place (
-        service_id, side, requests, errors, failovers, requests_before, errors_before, failovers_before
+        service_id, side, requests, errors, failovers, failed_failovers,
+        requests_before, errors_before, failovers_before, failed_failovers_before
     )
     UNION ALL
-    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint
+    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint,
+        sum(failed_failovers)::bigint
     FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
     GROUP BY service_id, side
     UNION ALL
-    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint, sign * sum(failovers)::bigint
+    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint,
+        sign * sum(failovers)::bigint, sign * sum(failed_failovers)::bigint
     FROM migrations_app_trafficsample CROSS JOIN (
         SELECT CASE WHEN read_at > %(since)s THEN 1 ELSE -1 END AS sign FROM first
     ) AS beside
@@ -109,9 +120,10 @@ WITH last AS (
         AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
     GROUP BY service_id, side, sign
 )
-SELECT coalesce(key, ''), side, requests, errors, failovers
+SELECT coalesce(key, ''), side, requests, errors, failovers, failed_failovers
 FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
-WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0) AND (service_id IS NULL OR service.id IS NOT NULL)
+WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0 OR failed_failovers <> 0)
+    AND (service_id IS NULL OR service.id IS NOT NULL)
 """
 _SIDES = {side.value: side for side in Side}
 

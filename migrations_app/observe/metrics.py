@@ -295,6 +295,7 @@ def _traffic() -> Iterator[Metric]:
             ("client_errors", "request_client_errors", "Of those, answered by 4xx."),
             ("retries", "request_retries", "Of those, sent a second time."),
             ("failovers", "request_failovers", "Of those meant for the new side, answered by the monolith instead."),
+            ("failed_failovers", "request_failed_failovers", "Of those, answered by 5xx or not at all there too."),
         )
     }
     rows = TrafficCounter.objects.order_by("service__key", "side", "gateway__key")

@@ -20,6 +20,7 @@ from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY
 from migrations_app.models import RollupDue, RollupMark
 
 from .partitions import Source
+from .traffic import MOST
 from .uptime import refresh_summaries
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -35,13 +36,15 @@ ROLLUP_LOCKS: dict[Source, int] = {"health": 0x5357_5248, "traffic": 0x5357_5254
 
 _POSITIONS = range(1, len(NO_LATENCY) + 1)
 _SUMMED = ", ".join(f"coalesce(sum(latency[{position}]), 0)" for position in _POSITIONS)
+# What a minute and an hour of traffic have room for; only what a counter jumped by comes near it (observe.traffic).
+_FITTING = ", ".join(f"least(coalesce(sum(latency[{position}]), 0), {MOST})" for position in _POSITIONS)
 # width_bucket's ranges have their lower bound in them; the negative ones have their upper bound in them, as ours.
 _POSITION = f"{len(LATENCY_BOUNDS)} - width_bucket(-milliseconds, %(bounds)s::float8[]) + 1"
 _COUNTED = ", ".join(f"coalesce(sum(polls) FILTER (WHERE position = {position}), 0)" for position in _POSITIONS)
 _BOUNDS = [-float(bound) for bound in reversed(LATENCY_BOUNDS)]
 
 _HEALTH_COLUMNS = ("polls", "failed", "unknown", "maintenance", "total_us", "max_us", "latency")
-_TRAFFIC_COLUMNS = ("requests", "errors", "client_errors", "retries", "failovers", "latency")
+_TRAFFIC_COLUMNS = ("requests", "errors", "client_errors", "retries", "failovers", "failed_failovers", "latency")
 
 
 def _insert(table: str, keys: tuple[str, ...], columns: tuple[str, ...], rows: str) -> str:
@@ -54,7 +57,9 @@ def _insert(table: str, keys: tuple[str, ...], columns: tuple[str, ...], rows: s
     """
 
 
-def _coarser(noun: str, spans: tuple[str, str], keys: tuple[str, ...], sums: str, columns: tuple[str, ...]) -> str:
+def _coarser(
+    noun: str, spans: tuple[str, str], keys: tuple[str, ...], sums: str, columns: tuple[str, ...], *, summed: str
+) -> str:
     """The rows of the coarser span of the two, from those of the finer one."""
     finer, coarser = spans
     keyed = ", ".join(keys)
@@ -63,7 +68,7 @@ def _coarser(noun: str, spans: tuple[str, str], keys: tuple[str, ...], sums: str
         (*keys, "bucket"),
         columns,
         f"""
-        SELECT {keyed}, date_trunc('{coarser}', bucket, 'UTC') AS at, {sums}, ARRAY[{_SUMMED}]
+        SELECT {keyed}, date_trunc('{coarser}', bucket, 'UTC') AS at, {sums}, ARRAY[{summed}]
         FROM migrations_app_{noun}{finer} WHERE bucket >= %(since)s AND bucket < %(until)s GROUP BY {keyed}, at
         """,
     )
@@ -124,7 +129,7 @@ def _minutes_of_health(*, planned: bool) -> str:
 
 
 _HEALTH_SUMS = "sum(polls), sum(failed), sum(unknown), sum(maintenance), sum(total_us), max(max_us)"
-_TRAFFIC_SUMS = "sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers)"
+_TRAFFIC_SUMS = "sum(requests), sum(errors), sum(client_errors), sum(retries), sum(failovers), sum(failed_failovers)"
 
 HEALTH = _Source(
     "health",
@@ -132,8 +137,8 @@ HEALTH = _Source(
     "polled_at",
     minutes=_minutes_of_health(planned=False),
     minutes_planned=_minutes_of_health(planned=True),
-    hours=_coarser("health", ("minute", "hour"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS),
-    days=_coarser("health", ("hour", "day"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS),
+    hours=_coarser("health", ("minute", "hour"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS, summed=_SUMMED),
+    days=_coarser("health", ("hour", "day"), ("target",), _HEALTH_SUMS, _HEALTH_COLUMNS, summed=_SUMMED),
 )
 TRAFFIC = _Source(
     "traffic",
@@ -144,18 +149,20 @@ TRAFFIC = _Source(
         ("service", "side", "bucket"),
         _TRAFFIC_COLUMNS,
         f"""
-        SELECT key, side, at, {_TRAFFIC_SUMS}, ARRAY[{_SUMMED}]
+        SELECT key, side, at, {_TRAFFIC_SUMS}, ARRAY[{_FITTING}]
         FROM (
             SELECT coalesce(service.key, '') AS key, side, date_trunc('minute', read_at, 'UTC') AS at,
-                requests, errors, client_errors, retries, failovers,
+                requests, errors, client_errors, retries, failovers, failed_failovers,
                 CASE cardinality(latency) WHEN {len(NO_LATENCY)} THEN latency END AS latency
             FROM migrations_app_trafficsample LEFT JOIN migrations_app_service AS service ON service.id = service_id
             WHERE read_at >= %(since)s AND read_at < %(until)s
         ) AS sample GROUP BY key, side, at
         """,
     ),
-    hours=_coarser("traffic", ("minute", "hour"), ("service", "side"), _TRAFFIC_SUMS, _TRAFFIC_COLUMNS),
-    days=_coarser("traffic", ("hour", "day"), ("service", "side"), _TRAFFIC_SUMS, _TRAFFIC_COLUMNS),
+    hours=_coarser(
+        "traffic", ("minute", "hour"), ("service", "side"), _TRAFFIC_SUMS, _TRAFFIC_COLUMNS, summed=_FITTING
+    ),
+    days=_coarser("traffic", ("hour", "day"), ("service", "side"), _TRAFFIC_SUMS, _TRAFFIC_COLUMNS, summed=_SUMMED),
 )
 
 

@@ -11,8 +11,10 @@ from django.utils import timezone
 
 from migrations_app.gateways.base import Counted, RouteTraffic, Side
 from migrations_app.gateways.errors import Unreachable
-from migrations_app.models import Gateway, RouteCounter, RouteSample, Service
+from migrations_app.models import Gateway, RouteCounter, RouteReading, RouteSample, Service
 from migrations_app.reconcile.adapters import adapter_for
+
+from .traffic import MOST, at_most
 
 # A trigger looks back for an hour, and for as long again before a change of weight.
 KEPT_FOR = timedelta(hours=2, minutes=10)
@@ -31,19 +33,21 @@ def read_once(now: datetime | None = None) -> int:
     if not Service.objects.exclude(counted=[]).exists():
         return 0
     found: dict[int, Totals] = {}
+    asked = timezone.now()
     for gateway in Gateway.objects.filter(observed_generation__isnull=False):
         try:
             found[gateway.pk] = adapter_for(gateway).traffic_of_routes()
         except Unreachable:
             continue
-    return store(found, now or timezone.now())
+    return store(found, now or timezone.now(), now or asked)
 
 
-def store(found: Mapping[int, Totals], now: datetime) -> int:
+def store(found: Mapping[int, Totals], now: datetime, asked: datetime | None = None) -> int:
     """Keep what each gateway (primary key) has counted since its last reading. The number of samples stored.
 
     A counter that is lower than before was reset: it counts from zero. The first reading of a gateway tells where its
     counters stand; one that comes later beside others was silent until then, and its first requests count.
+    `asked` as in observe.traffic.store_all.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [STORE_LOCK])
@@ -53,7 +57,9 @@ def store(found: Mapping[int, Totals], now: datetime) -> int:
         }
         last = {(row.gateway_id, *_key(row)): row for row in RouteCounter.objects.filter(gateway__in=found)}
         known = {gateway for gateway, *_ in last}
+        read_before = dict(RouteReading.objects.filter(gateway__in=found).values_list("gateway", "read_at"))
         samples: dict[Key, RouteTraffic] = defaultdict(RouteTraffic)
+        begins: dict[Key, datetime] = {}
         changed = []
         for gateway, totals in found.items():
             for (name, counted, side), total in totals.items():
@@ -69,13 +75,20 @@ def store(found: Mapping[int, Totals], now: datetime) -> int:
                     samples[key] += _since(before, total)
                 elif gateway in known:
                     samples[key] += total
-        rows = [_sample(key, one, now) for key, one in samples.items() if one.requests or any(one.latency)]
+                begins[key] = min(begins.get(key, now), read_before.get(gateway, now))
+        rows = [_sample(key, one, begins[key], now) for key, one in samples.items() if one.requests or any(one.latency)]
         RouteSample.objects.bulk_create(rows)
         RouteCounter.objects.bulk_create(
             changed,
             update_conflicts=True,
             unique_fields=["gateway", "service", "path", "method", "side"],
             update_fields=["requests", "codes", "retries", "latency"],
+        )
+        RouteReading.objects.bulk_create(
+            [RouteReading(gateway_id=gateway, read_at=asked or now) for gateway in found],
+            update_conflicts=True,
+            unique_fields=["gateway"],
+            update_fields=["read_at"],
         )
     return len(rows)
 
@@ -130,16 +143,17 @@ def _counter(gateway: int, key: Key, total: RouteTraffic) -> RouteCounter:
     )
 
 
-def _sample(key: Key, one: RouteTraffic, now: datetime) -> RouteSample:
+def _sample(key: Key, one: RouteTraffic, begins_at: datetime, now: datetime) -> RouteSample:
     service, counted, side = key
     return RouteSample(
         service_id=service,
         path=counted.path,
         method=counted.method,
         side=side.value,
+        begins_at=begins_at,
         read_at=now,
-        requests=one.requests,
+        requests=min(one.requests, MOST),
         codes=dict(one.codes),
-        retries=one.retries,
-        latency=list(one.latency),
+        retries=min(one.retries, MOST),
+        latency=list(at_most(one.latency)),
     )

@@ -25,6 +25,7 @@ from .downtime import Downtime
 from .gate import anchor_of
 from .gate import state_of as state_of_line
 from .gateway_state import FlagState, GatewayState, flag_state, state_of, words_of
+from .status_words import TROUBLE_SHARE
 from .steps import StepNow, generations_of
 
 # Columns of a FlagRow as `from_db` wants them: as the fields stand in the models. What is missing is loaded when asked.
@@ -46,10 +47,11 @@ FLAG_FIELDS = ["id", "plan_id", "key", "service_id", "week_id", "weight", "gener
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Requests of the last minute to each side."""
+    """Requests of the last minute that each side answered. `over`: of the old one's, those in the new one's place."""
 
     old: int = 0
     new: int = 0
+    over: int = 0
 
     @property
     def total(self) -> int:
@@ -64,7 +66,16 @@ class Traffic:
         return round(exact) if exact in {0, 100} else min(99, max(1, round(exact)))
 
     def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(self.old + other.old, self.new + other.new)
+        return Traffic(self.old + other.old, self.new + other.new, self.over + other.over)
+
+    @property
+    def meant_for_new(self) -> int:
+        return self.new + self.over
+
+    @property
+    def fails_over(self) -> bool:
+        """So many of what is meant for the new side that it is no single slip."""
+        return self.over > TROUBLE_SHARE * self.meant_for_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +146,11 @@ class ServiceRow:
     def alarming(self) -> bool:
         """It carries traffic and is not healthy."""
         return self.row.weight > MONOLITH_WEIGHT and self.health.state == Health.UNHEALTHY
+
+    @property
+    def fails_over(self) -> bool:
+        """The monolith answers in its place, whatever its health page says."""
+        return self.row.weight > MONOLITH_WEIGHT and self.traffic.fails_over
 
 
 @dataclass(frozen=True)
@@ -292,7 +308,7 @@ class WeekRow:
 
     @cached_property
     def traffic(self) -> Traffic:
-        return Traffic(sum(one.traffic.old for one in self.services), sum(one.traffic.new for one in self.services))
+        return sum((one.traffic for one in self.services), Traffic())
 
     @property
     def weight(self) -> int:
@@ -392,13 +408,15 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
     if plan is None:
         return None
     gates = load_gates(Phase.START, Phase.DONE, plan=plan)
-    counted = last_minute(gates.now).requests()
+    lately = last_minute(gates.now)
+    counted, failovers = lately.requests(), lately.failovers()
     asked = generations_of([row for rows in gates.flags.values() for row in rows])
     confirmed = verified_at(asked) if asked else {}
 
     def service(week: Week, row: FlagRow) -> ServiceRow:
         sides = counted.get(row.service)
-        traffic = Traffic(sides.get(Side.MONOLITH, 0), sides.get(Side.SERVICE, 0)) if sides else Traffic()
+        over = failovers.get(row.service, 0)
+        traffic = Traffic(sides[Side.MONOLITH] + over, max(0, sides[Side.SERVICE] - over), over) if sides else Traffic()
         step = StepNow.of(row, confirmed, plan, gates.now)
         return ServiceRow(row, week, _cell(gates.health.get(row.service)), traffic, gateways, gates.now, step)
 

@@ -66,7 +66,7 @@ class Enabling:
     @property
     def requests(self) -> int:
         """Requests of the last minute that the old side served and that will move."""
-        return sum(service.traffic.old for service in self.services)
+        return sum(service.traffic.old - service.traffic.over for service in self.services)
 
     @property
     def areas(self) -> str:

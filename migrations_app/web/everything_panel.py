@@ -29,8 +29,8 @@ class Everything:
 
     @property
     def requests(self) -> int:
-        """Of the last minute that the new side served."""
-        return sum(one.traffic.new for one in self.services)
+        """Of the last minute that were meant for the new side."""
+        return sum(one.traffic.meant_for_new for one in self.services)
 
     @property
     def new_side_only(self) -> str:

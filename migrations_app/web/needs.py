@@ -75,6 +75,16 @@ def _alarms(request: HttpRequest, board: Board) -> Iterator[Need]:
                     f"{_page(week)}#row-{row.service.key}",
                     loud=True,
                 )
+            elif row.fails_over:
+                traffic = row.traffic
+                answered = f"{traffic.over:,} of {traffic.meant_for_new:,} requests of the last minute in its place"
+                yield Need(
+                    f"failover-{row.service.key}",
+                    f"{row.service.title} fails over",
+                    f"The monolith answered {answered}. Look at its log, or roll it back.",
+                    f"{_page(week)}#row-{row.service.key}",
+                    loud=True,
+                )
 
 
 def _approvals(request: HttpRequest, board: Board) -> Iterator[Need]:

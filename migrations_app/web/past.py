@@ -83,6 +83,7 @@ COUNTS: dict[str, Callable[[Point], int]] = {
     "4xx": lambda point: point.client_errors,
     "sent twice": lambda point: point.retries,
     "failed over to the monolith": lambda point: point.failovers,
+    "failed on the monolith too": lambda point: point.failed_failovers,
 }
 
 
@@ -236,10 +237,11 @@ def outcome_of(side: Side, points: Sequence[Point]) -> str:
     )
     if not any((failed, *others)):
         return ""
-    refused, again, over = others
+    refused, again, over, over_failed = others
     sentence = f"Of {_requests(requests)} to the {NAMES[side]} {failed:,} got 5xx or no answer"
     if over:
         sentence += f", of which the monolith answered {over:,} while failing over"
+        sentence += f" ({over_failed:,} of them no better)" if over_failed else ""
     sentence += f"; {refused:,} got 4xx"
     if again:
         sentence += f"; {again:,} {'was' if again == 1 else 'were'} sent twice"

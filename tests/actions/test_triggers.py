@@ -587,6 +587,25 @@ def test_other_statuses_methods_paths_and_the_old_side_do_not_count(all_on, shel
     assert TriggerState.objects.get().state == Breach.NO_DATA
 
 
+def test_what_was_read_before_and_after_a_change_of_weight_is_held_against_neither(all_on, shell):
+    """Workers were down: the first reading has what failed before the change, which nobody can tell from the rest."""
+    counted(ERRORS, LOGIN)
+    read_once()
+    for _ in range(30):
+        memory_gateway().serve("/api/storage/login", method="POST", failed=True)
+    set_weight(key=KEY, weight=50, actor=shell)
+    reconcile_all()
+    read_once()
+    sign_in()
+    assert watch_triggers() == []
+    assert set(TriggerState.objects.values_list("state", flat=True)) == {Breach.NO_DATA}
+    sign_in(*[503] * 60)
+    read_once()
+    assert watch_triggers() == [f"{KEY}/errors", f"{KEY}/login"]
+    measured = dict(TriggerState.objects.values_list("key", "value"))
+    assert measured == {"errors": "100.00 % errors of 31 requests", "login": "100.00 % of 31 requests"}
+
+
 TIMES = {name: value for name, value in LOGIN.items() if name != "above"} | {"times": 3.0}
 
 
@@ -612,6 +631,7 @@ def test_against_the_old_sides_share_before_the_last_change_of_weight(on, shell,
     set_weight(key=KEY, weight=100, actor=shell)
     reconcile_all()
     time_machine.move_to(timezone.now() + timedelta(seconds=1))
+    sign_in()
     sign_in(*[200] * 86, *[401] * 14)
     assert watch_triggers() == []
     state = TriggerState.objects.get()

@@ -18,6 +18,7 @@ STALE = timedelta(minutes=20)  # after which a poll tells nothing
 LATELY = 5 * SECOND  # for which a look at the gateway tells whether it fails over
 SINGLE = 10 * MINUTE  # after which samples are kept by the minute
 ENOUGH = 20  # requests
+LONGEST = 10 * SECOND  # that a reading may be where a window is shorter
 
 SERVICE = {"USE_ALPHA": "alpha", "USE_BETA": "beta", "USE_GAMMA": "gamma"}
 WEEKS = {1: ["USE_ALPHA"], 2: ["USE_BETA", "USE_GAMMA"]}
@@ -173,7 +174,8 @@ class Steps:
         self.proxy = Proxy()
         self.read: dict[tuple[str, str], Counted] = {}
         self.read_at: datetime | None = None
-        self.samples: list[tuple[str, str, datetime, Counted]] = []
+        self.read_of: dict[tuple[str, str], datetime] = {}  # when each counter was read
+        self.samples: list[tuple[str, str, datetime, datetime, Counted]] = []  # begins at, read at
 
     def told(self) -> dict[str, Any]:
         """What the product must tell of itself just now."""
@@ -428,35 +430,38 @@ class Steps:
         new = []
         for place, now in totals.items():
             if place in self.read:
-                new.append((*place, self.now, now.since(self.read[place])))
+                new.append((*place, self.read_of[place], self.now, now.since(self.read[place])))
             elif place[0] in known:
-                new.append((*place, self.now, now))
+                beside = max(at for (service, _), at in self.read_of.items() if service == place[0])
+                new.append((*place, beside, self.now, now))
         if self.read_at:
             self._merge(self.read_at - SINGLE, self.now - SINGLE)
-        self.samples += [row for row in new if any(row[3].values())]
+        self.samples += [row for row in new if any(row[4].values())]
         self.read |= totals
+        self.read_of |= dict.fromkeys(totals, self.now)
         self.read_at = self.now
         self.commit()
 
     def _merge(self, since: datetime, until: datetime) -> None:
         since, until = (at.replace(second=0, microsecond=0) for at in (since, until))
-        kept = [row for row in self.samples if not since <= row[2] < until]
-        minutes: dict[tuple[str, str, datetime], list[tuple[datetime, Counted]]] = {}
-        for service, side, at, one in self.samples:
+        kept = [row for row in self.samples if not since <= row[3] < until]
+        minutes: dict[tuple[str, str, datetime], list[tuple[datetime, datetime, Counted]]] = {}
+        for service, side, begin, at, one in self.samples:
             if since <= at < until:
                 minute = at.replace(second=0, microsecond=0)
-                minutes.setdefault((service, side, minute), []).append((at, one))
+                minutes.setdefault((service, side, minute), []).append((begin, at, one))
         for (service, side, _), rows in minutes.items():
             whole = Counted()
-            for _, one in rows:
+            for *_, one in rows:
                 whole = whole.plus(one)
-            kept.append((service, side, max(at for at, _ in rows), whole))
+            kept.append((service, side, min(begin for begin, *_ in rows), max(at for _, at, _ in rows), whole))
         self.samples = kept
 
-    def _between(self, service: str, side: str, since: datetime, until: datetime) -> Counted:
+    def _between(self, service: str, side: str, since: datetime, begun: datetime) -> Counted:
+        """Of readings later than `since`, none of which begins before `begun`."""
         whole = Counted()
-        for name, its, at, one in self.samples:
-            if (name, its) == (service, side) and since < at <= until:
+        for name, its, begin, at, one in self.samples:
+            if (name, its) == (service, side) and since < at <= self.now and begin >= begun:
                 whole = whole.plus(one)
         return whole
 
@@ -519,8 +524,9 @@ class Steps:
             if self.seen.generation is None or self.seen_at is None or self.now - self.seen_at > LATELY:
                 return "no_data"
             return "breached" if service in self.failing_over else "ok"
-        since = max(begun, self.now - trigger["window"])
-        new, old = (self._between(service, side, since, self.now) for side in ("service", "monolith"))
+        since = self.now - trigger["window"]
+        oldest = max(begun, min(since, self.now - LONGEST))
+        new, old = (self._between(service, side, since, oldest) for side in ("service", "monolith"))
         if trigger["when"] == "errors":
             return self._errors(trigger, new)
         if trigger["when"] == "slow":
@@ -601,7 +607,7 @@ class Steps:
         _, hold, wanted = STEPS[row["flag"]][row["position"]]
         confirmed = self.confirmed_at(row["generation"])
         since = max(confirmed, row["since"]) if confirmed else None
-        new = self._between(service, "service", since, self.now) if since else Counted()
+        new = self._between(service, "service", since, since) if since else Counted()
         enough = new.requests >= ENOUGH
         failed = enough and 100 * new.errors / new.requests > ERROR_RATE
         failed |= enough and row["flag"] in P95 and new.mostly_fast is False

@@ -604,6 +604,7 @@ def test_a_look_that_dies_at_any_of_its_writes_leaves_nothing_half_done(world):
                 machine.start(flag=flag, by="mia", dies_at=None)
             machine.move(flag="USE_GAMMA", weight=50, by="mia", dies_at=None)
             machine.pass_now(None)
+            machine.look(dies_at=None)  # what comes from here on is of these weights alone
             machine.pass_time()
             machine.send("alpha", 400, failed=10, method="POST")
             machine.send("beta", 120, slow=True)

@@ -165,12 +165,14 @@ def week(plan):
     return Week.objects.get(number=1)
 
 
-def read(at: float, **served: tuple[int, int, int] | tuple[int, int]) -> list[int]:
-    """A reading so many seconds after noon, with the counters by then: `rag=(requests, errors, failovers)`; counted."""
+def read(at: float, **served: tuple[int, ...]) -> list[int]:
+    """A reading so many seconds after noon, with the counters by then: `rag=(requests, errors, failovers, of
+    these failed too)`; counted."""
     moment = NOON + at * SECOND
     totals = {(key, NEW): SideTraffic(0, 0) for key in ("rag", "storage", "notification")}
-    for key, (requests, errors, *failovers) in served.items():
-        totals[key, NEW] = SideTraffic(requests, errors, failovers=failovers[0] if failovers else 0)
+    for key, (requests, errors, *over) in served.items():
+        failovers, failed_failovers = (*over, 0, 0)[:2]
+        totals[key, NEW] = SideTraffic(requests, errors, failovers=failovers, failed_failovers=failed_failovers)
     store(totals, moment)
     return count_downtime(moment)
 
@@ -216,6 +218,14 @@ def test_what_fails_is_counted_once_with_its_span(week):
 def test_what_fails_over_is_no_downtime(week):
     read(1, rag=(10, 10, 10))
     assert (down(), clock().failed) == (0, 0)
+
+
+def test_what_failed_over_and_failed_there_too_is_downtime(week):
+    """The service died, and the monolith has the prefix no more: every client meets that."""
+    read(1, rag=(10, 10, 10, 4))
+    assert (down(), clock().failed) == (0, 4)
+    read(2, rag=(20, 20, 20, 14))
+    assert (down(), clock().failed) == (1, 14)
 
 
 def test_counting_again_counts_nothing_again(week):

@@ -121,12 +121,14 @@ def test_client_errors_retries_and_failovers_are_read_too(db, now, model, ago, s
                 client_errors=factor * 2,
                 retries=factor * 3,
                 failovers=factor * 4,
+                failed_failovers=factor * 5,
                 latency=ZEROS,
             )
     for service, factor in (("auth", 1), ("", 10)):
         (point,) = latency_series(service, Side.MONOLITH, now - span, now, points=1)
         assert (point.count, point.errors) == (factor * 40, factor * 2)
         assert (point.client_errors, point.retries, point.failovers) == (factor * 4, factor * 6, factor * 8)
+        assert point.failed_failovers == factor * 10
     polled(HealthMinute, now - MINUTE, 60)
     (poll,) = latency_series("auth", None, now - HOUR, now)
     assert (poll.client_errors, poll.retries, poll.failovers) == (0, 0, 0)

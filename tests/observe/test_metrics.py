@@ -271,7 +271,7 @@ def test_each_gateways_counters_are_told_apart(plan):
 def test_client_errors_retries_and_failovers_are_told_once_they_were_read(plan):
     rag, auth = (Service.objects.get(key=key) for key in ("rag", "auth"))
     row = {"gateway": Gateway.objects.get(), "requests": 120, "errors": 3, "latency": [], "read_at": timezone.now()}
-    more = {"client_errors": 40, "retries": 5, "failovers": 2}
+    more = {"client_errors": 40, "retries": 5, "failovers": 2, "failed_failovers": 1}
     TrafficCounter.objects.create(service=rag, side=Side.SERVICE.value, **row, **more)
     TrafficCounter.objects.create(service=auth, side=Side.SERVICE.value, **row)  # read by an older version
     TrafficCounter.objects.create(service=None, side=Side.MONOLITH.value, **row, **more)
@@ -282,6 +282,7 @@ def test_client_errors_retries_and_failovers_are_told_once_they_were_read(plan):
         assert value(found, "request_client_errors_total", **labels) == 40
         assert value(found, "request_retries_total", **labels) == 5
         assert value(found, "request_failovers_total", **labels) == 2
+        assert value(found, "request_failed_failovers_total", **labels) == 1
     labels = {"service": "auth", "side": "service", "gateway": "main"}
     assert value(found, "requests_total", **labels) == 120
     with pytest.raises(KeyError):

@@ -328,7 +328,7 @@ def test_traffic_that_was_put_together_by_the_minute_gives_the_same_sums(plan):
     assert sum(count for _, count, _, _ in before) == 5 * 177
 
 
-CLASSES = ("requests", "errors", "client_errors", "retries", "failovers")
+CLASSES = ("requests", "errors", "client_errors", "retries", "failovers", "failed_failovers")
 TRAFFIC_SPANS = [("minute", TrafficMinute), ("hour", TrafficHour), ("day", TrafficDay)]
 
 

@@ -10,10 +10,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
-from migrations_app.models import Gateway, Service, TrafficCounter, TrafficReading, TrafficSample
+from migrations_app.models import Gateway, Service, TrafficCounter, TrafficDay, TrafficReading, TrafficSample
 from migrations_app.models.traffic import latency_of, requests_of
+from migrations_app.models.windows import Window, traffic_in
 from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute
-from migrations_app.observe.traffic import SINGLE_FOR, read_once, store
+from migrations_app.observe.rollups import TRAFFIC, roll_up
+from migrations_app.observe.traffic import MOST, SINGLE_FOR, read_once, store, store_all
 from tests.factories import memory_gateway
 
 KEY = ("auth", Side.MONOLITH)
@@ -154,24 +156,25 @@ def test_read_from_the_gateway_itself(plan):
 
 NEW_SIDE = ("auth", Side.SERVICE)
 REST = ("", Side.MONOLITH)
-COLUMNS = ("requests", "errors", "client_errors", "retries", "failovers")
+COLUMNS = ("requests", "errors", "client_errors", "retries", "failovers", "failed_failovers")
 SECOND = timedelta(seconds=1)
 
 
-def counted(requests, errors=0, client_errors=0, retries=0, failovers=0):
-    return SideTraffic(requests, errors, NO_LATENCY, client_errors, retries, failovers)
+def counted(*counts, **more):
+    """`counts` in the order of COLUMNS; what is not told is 0."""
+    return SideTraffic(**{"requests": 0, "errors": 0} | dict(zip(COLUMNS, counts, strict=False)) | more)
 
 
 def test_client_errors_retries_and_failovers_are_kept_as_differences(plan, noon):
-    store({NEW_SIDE: counted(100, 5, 20, 3, 2)}, noon)
-    store({NEW_SIDE: counted(130, 6, 27, 4, 4)}, noon + 2 * SECOND)
-    assert TrafficSample.objects.values_list(*COLUMNS).get() == (30, 1, 7, 1, 2)
-    assert TrafficCounter.objects.values_list(*COLUMNS).get() == (130, 6, 27, 4, 4)
+    store({NEW_SIDE: counted(100, 5, 20, 3, 2, 1)}, noon)
+    store({NEW_SIDE: counted(130, 6, 27, 4, 4, 2)}, noon + 2 * SECOND)
+    assert TrafficSample.objects.values_list(*COLUMNS).get() == (30, 1, 7, 1, 2, 1)
+    assert TrafficCounter.objects.values_list(*COLUMNS).get() == (130, 6, 27, 4, 4, 2)
 
 
-@pytest.mark.parametrize("lower", ["requests", "errors", "client_errors", "retries", "failovers"])
+@pytest.mark.parametrize("lower", COLUMNS)
 def test_a_restart_that_any_counter_shows_resets_all_of_them(plan, noon, lower):
-    before, after = counted(100, 50, 50, 50, 50), counted(101, 51, 52, 53, 54)
+    before, after = counted(100, 50, 50, 50, 50, 50), counted(101, 51, 52, 53, 54, 55)
     store({NEW_SIDE: before}, noon)
     after = replace(after, **{lower: 7})
     store({NEW_SIDE: after}, noon + 2 * SECOND)
@@ -180,24 +183,27 @@ def test_a_restart_that_any_counter_shows_resets_all_of_them(plan, noon, lower):
 
 def test_what_an_older_version_did_not_read_counts_from_now_on(plan, noon):
     store({NEW_SIDE: counted(100, 5)}, noon)
-    TrafficCounter.objects.update(client_errors=None, retries=None, failovers=None)
-    store({NEW_SIDE: counted(110, 5, 4000, 300, 20)}, noon + 2 * SECOND)
-    store({NEW_SIDE: counted(111, 5, 4001, 302, 20)}, noon + 4 * SECOND)
+    TrafficCounter.objects.update(client_errors=None, retries=None, failovers=None, failed_failovers=None)
+    store({NEW_SIDE: counted(110, 5, 4000, 300, 20, 10)}, noon + 2 * SECOND)
+    store({NEW_SIDE: counted(111, 5, 4001, 302, 20, 10)}, noon + 4 * SECOND)
     found = TrafficSample.objects.order_by("read_at").values_list(*COLUMNS)
-    assert list(found) == [(10, 0, 0, 0, 0), (1, 0, 1, 2, 0)]
+    assert list(found) == [(10, 0, 0, 0, 0, 0), (1, 0, 1, 2, 0, 0)]
 
 
 def test_counts_of_two_gateways_add_up():
-    assert counted(10, 1, 2, 3, 4) + counted(20, 2, 3, 4, 5) == counted(30, 3, 5, 7, 9)
+    assert counted(10, 1, 2, 3, 4, 1) + counted(20, 2, 3, 4, 5, 2) == counted(30, 3, 5, 7, 9, 3)
 
 
 def test_the_new_counts_are_put_together_by_the_minute_too(plan, noon):
     for second in range(0, 180, 2):
-        store({NEW_SIDE: counted(second, second // 10, second // 4, second // 6, second // 8)}, noon + second * SECOND)
+        served = counted(second, second // 10, second // 4, second // 6, second // 8, second // 12)
+        store({NEW_SIDE: served}, noon + second * SECOND)
     before = TrafficSample.objects.aggregate(*map(Sum, COLUMNS))
     assert all(before.values())
-    store({NEW_SIDE: counted(178, 17, 44, 29, 22)}, noon + 4 * SINGLE_FOR)
-    assert TrafficSample.objects.count() == 3
+    store({NEW_SIDE: counted(178, 17, 44, 29, 22, 14)}, noon + 4 * SINGLE_FOR)
+    spans = TrafficSample.objects.order_by("read_at").values_list("begins_at", "read_at")
+    minutes = [(0, 58), (58, 118), (118, 178)]
+    assert list(spans) == [(noon + begin * SECOND, noon + end * SECOND) for begin, end in minutes]
     assert TrafficSample.objects.aggregate(*map(Sum, COLUMNS)) == before
 
 
@@ -206,8 +212,8 @@ def test_what_no_route_matches_is_kept_without_a_service(plan, noon):
     assert store({REST: counted(1040, 1, 9), KEY: counted(5)}, noon + 2 * SECOND) == 1
     store({REST: counted(3), KEY: counted(5)}, noon + 4 * SECOND)
     rows = TrafficSample.objects.order_by("read_at").values_list("service", "side", *COLUMNS)
-    assert list(rows) == [(None, "monolith", 40, 1, 9, 0, 0), (None, "monolith", 3, 0, 0, 0, 0)]
-    assert TrafficCounter.objects.filter(service=None).values_list(*COLUMNS).get() == (3, 0, 0, 0, 0)
+    assert list(rows) == [(None, "monolith", 40, 1, 9, 0, 0, 0), (None, "monolith", 3, 0, 0, 0, 0, 0)]
+    assert TrafficCounter.objects.filter(service=None).values_list(*COLUMNS).get() == (3, 0, 0, 0, 0, 0)
     assert last_minute(noon + 5 * SECOND).requests() == {}
     assert last_minute(noon + 5 * SECOND).failures() == {}
 
@@ -262,27 +268,34 @@ class Ledger:
         self.totals = dict.fromkeys(self.totals, counted(0))
 
     def read(self, second, **requests):
-        """`new`, `old`, `rest`: requests since the last reading; `over`: of `new`, those that failed over."""
+        """`new`, `old`, `rest`: requests since the last reading; `over`: of `new`, those that failed over.
+
+        Half of these failed on the old side too.
+        """
         over = requests.pop("over", 0)
         for name, key in (("new", NEW_SIDE), ("old", KEY), ("rest", REST)):
             more = requests.get(name, 0)
             failed_over = over if name == "new" else 0
-            self.totals[key] = self.totals.get(key, counted(0)) + counted(more, more // 5, failovers=failed_over)
-            self.served.append((self.start + second * SECOND, key, more, more // 5, failed_over))
+            self.totals[key] = self.totals.get(key, counted(0)) + counted(
+                more, more // 5, failovers=failed_over, failed_failovers=failed_over // 2
+            )
+            self.served.append((self.start + second * SECOND, key, more, more // 5, failed_over, failed_over // 2))
         store(self.totals, self.start + second * SECOND)
 
     def lately(self, now):
         """What `last_minute` has to tell: counted one by one."""
         rows = [row for row in self.served if row[0] > now - MINUTE]
-        sums = {key: [sum(row[place] for row in rows if row[1] == key) for place in (2, 3, 4)] for key in self.totals}
-        new, old, rest = (sums.get(key, [0, 0, 0]) for key in (NEW_SIDE, KEY, REST))
+        sums = {
+            key: [sum(row[place] for row in rows if row[1] == key) for place in (2, 3, 4, 5)] for key in self.totals
+        }
+        new, old, rest = (sums.get(key, [0, 0, 0, 0]) for key in (NEW_SIDE, KEY, REST))
         everything = new[0] + old[0] + rest[0]
         left = [("auth", old[0] + new[2]), (None, rest[0])]
         left = [Remaining(name, requests, requests / everything) for name, requests in left if requests]
         seen = bool(new[0] or old[0])
         return (
             {"auth": {Side.MONOLITH: old[0], Side.SERVICE: new[0]}} if seen else {},
-            {"auth": (old[0] + new[0], old[1] + max(0, new[1] - new[2]))} if seen else {},
+            {"auth": (old[0] + new[0], old[1] + max(0, new[1] - new[2]) + new[3])} if seen else {},
             sorted(left, key=lambda one: (-one.requests, one.service or "")),
         )
 
@@ -309,7 +322,7 @@ def test_the_last_minute_is_exact_at_every_moment_and_through_restarts_of_the_ga
     for second in range(1, 200, 2):
         if second % 71 == 0:
             ledger.reset()
-        ledger.read(second, new=second % 13, old=second % 7, rest=second % 3, over=second % 13 // 4)
+        ledger.read(second, new=second % 13, old=second % 7, rest=second % 3, over=second % 13 // 3)
         assert_told(ledger, second, second + 0.5, second + 1.9)
     told = lately(ledger.start + 200 * SECOND)
     TrafficSample.objects.all().delete()  # none of them is read
@@ -364,8 +377,69 @@ def test_samples_of_an_older_version_are_in_the_sums(ledger):
         else:
             at = ledger.start + second * SECOND
             TrafficSample.objects.create(service=auth, side=Side.SERVICE.value, read_at=at, requests=5, errors=1)
-            ledger.served.append((at, NEW_SIDE, 5, 1, 0))
+            ledger.served.append((at, NEW_SIDE, 5, 1, 0, 0))
         assert_told(ledger, second)
+
+
+def test_running_sums_of_an_older_version_have_no_failovers_that_failed_too(ledger):
+    ledger.read(1, new=10, over=2)
+    TrafficReading.objects.update(failed_failovers=[])
+    ledger.served = [(*row[:5], 0) for row in ledger.served]
+    assert_told(ledger, 1)
+    for second in range(2, 80, 3):
+        ledger.read(second, new=10, over=3)
+        assert_told(ledger, second)
+
+
+def test_a_reading_begins_where_the_gateway_was_asked_before(plan, noon):
+    gateway = Gateway.objects.get().pk
+    store_all({gateway: {KEY: counted(1)}}, noon, noon - SECOND / 10)
+    store_all({gateway: {KEY: counted(2)}}, noon + SECOND, noon + SECOND / 2)
+    store_all({gateway: {KEY: counted(5), NEW_SIDE: counted(3)}}, noon + 2 * SECOND)
+    spans = TrafficSample.objects.order_by("read_at", "side").values_list("begins_at", "read_at", "requests")
+    asked = noon + SECOND / 2
+    assert list(spans) == [
+        (noon - SECOND / 10, noon + SECOND, 1),
+        (asked, noon + 2 * SECOND, 3),
+        (asked, noon + 2 * SECOND, 3),
+    ]
+
+
+def test_a_window_has_no_reading_that_was_begun_before_what_it_is_about(plan, noon):
+    """A step of a rollout began 0.5 s after a reading; the workers were away for a minute in between."""
+    auth = Service.objects.get(key="auth").pk
+    for second, requests in ((0, 0), (1, 100), (2, 120), (62, 900), (63, 1000)):
+        store({NEW_SIDE: counted(requests)}, noon + second * SECOND)
+
+    def seen(begun, since=None, until=63):
+        window = Window(auth, Side.SERVICE, noon + (begun if since is None else since) * SECOND, noon + begun * SECOND)
+        found = traffic_in([window], noon + until * SECOND, timed=[window])[window]
+        assert sum(found.latency) == 0
+        return found.requests
+
+    assert requests_of([auth], Side.SERVICE, noon, noon + 63 * SECOND) == (1000, 0)
+    assert requests_of([auth], Side.SERVICE, noon + 0.5 * SECOND, noon + 2 * SECOND) == (20, 0)
+    assert (seen(0), seen(0.5), seen(0.5, until=2)) == (1000, 900, 20)
+    # What came in a minute without a worker is not what came in the last ten seconds.
+    assert (seen(0, since=53), seen(0, since=60), seen(0, since=62.5)) == (100, 100, 100)
+    assert seen(0, since=0.5, until=1) == 100
+
+
+def test_a_jump_that_no_number_of_a_sample_has_room_for_is_kept_as_the_most(plan, noon):
+    """A backup of the database was put back; the counters have gone on since."""
+    far = 3 * MOST
+    latency = (far, 7, *NO_LATENCY[2:])
+    store({KEY: counted(0), NEW_SIDE: counted(0)}, noon)
+    for turn in (1, 2):
+        served = SideTraffic(turn * far, turn * far, tuple(turn * one for one in latency))
+        store({KEY: served, NEW_SIDE: counted(turn)}, noon + turn * SECOND)
+    rows = TrafficSample.objects.filter(side="monolith").values_list("requests", "errors", "latency")
+    assert list(rows) == [(MOST, MOST, [MOST, 7, *NO_LATENCY[2:]])] * 2
+    assert last_minute(noon + 3 * SECOND).requests()["auth"] == {Side.MONOLITH: 2 * MOST, Side.SERVICE: 2}
+    assert roll_up(TRAFFIC, noon + 4 * SINGLE_FOR)
+    store({KEY: served}, noon + 4 * SINGLE_FOR)
+    assert TrafficSample.objects.get(side="monolith").requests == MOST
+    assert TrafficDay.objects.get(side="monolith").latency[:2] == [MOST, 14]
 
 
 def test_a_service_that_is_gone_is_told_no_more(ledger, noon):

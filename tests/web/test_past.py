@@ -68,14 +68,15 @@ def rows_of(page, key):
 
 def test_failures_are_told_apart_in_the_summary_and_in_the_table(manager, minute):
     serve(minute, Side.MONOLITH, 5, ago=20, requests=1000, errors=1, client_errors=30)
-    serve(minute, Side.SERVICE, 5, ago=20, requests=1000, errors=2, client_errors=10, retries=4, failovers=3)
+    over = {"failovers": 3, "failed_failovers": 2}
+    serve(minute, Side.SERVICE, 5, ago=20, requests=1000, errors=2, client_errors=10, retries=4, **over)
     serve(minute, Side.SERVICE, 5, ago=10, requests=1000, errors=3, client_errors=5, retries=2, failovers=1)
     page = manager.get("/services/auth/")
     said = text_of(page)
     assert (
         "Of 2,000 requests to the new side 5 got 5xx or no answer, of which the monolith answered 4 while failing "
-        "over; 15 got 4xx; 6 were sent twice. Of 1,000 requests to the old side 1 got 5xx or no answer; 30 got 4xx."
-        in said
+        "over (2 of them no better); 15 got 4xx; 6 were sent twice. "
+        "Of 1,000 requests to the old side 1 got 5xx or no answer; 30 got 4xx." in said
     )
     heads, first, second = rows_of(page, "errors")
     assert heads == [
@@ -85,10 +86,11 @@ def test_failures_are_told_apart_in_the_summary_and_in_the_table(manager, minute
         "New side, 4xx",
         "New side, sent twice",
         "New side, failed over to the monolith",
+        "New side, failed on the monolith too",
         "Old side, 4xx",
     ]
-    assert first[1:] == ["new side 0.20 %", "old side 0.10 %", "10", "4", "3", "30"]
-    assert second[1:] == ["new side 0.30 %", "none", "5", "2", "1", "none"]
+    assert first[1:] == ["new side 0.20 %", "old side 0.10 %", "10", "4", "3", "2", "30"]
+    assert second[1:] == ["new side 0.30 %", "none", "5", "2", "1", "0", "none"]
     assert rows_of(page, "latency")[0] == ["From", "New side", "Old side"]
 
 

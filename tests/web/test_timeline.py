@@ -20,9 +20,14 @@ from tests.factories import make_healthy, memory_gateway, put_behind, tick_all
 from tests.web.conftest import HTMX, lines_of, text_of
 
 
-def traffic(key, side, requests, at=None):
+def traffic(key, side, requests, at=None, failovers=0):
     TrafficSample.objects.create(
-        service=Service.objects.get(key=key), side=side, read_at=at or timezone.now(), requests=requests, errors=0
+        service=Service.objects.get(key=key),
+        side=side,
+        read_at=at or timezone.now(),
+        requests=requests,
+        errors=failovers,
+        failovers=failovers,
     )
 
 
@@ -74,7 +79,7 @@ def test_the_share_is_that_of_observed_requests(manager):
     traffic("auth", Side.MONOLITH, 100)
     traffic("auth", Side.SERVICE, 5000, at=timezone.now() - timedelta(seconds=61))
     said = text_of(manager.get("/"))
-    assert "15 % of 200 requests in the last minute went to the new side" in said
+    assert "15 % of 200 requests in the last minute were answered by the new side" in said
     assert "30 %" in said
 
 
@@ -103,6 +108,25 @@ def test_an_ill_service_that_carries_traffic_is_loud(manager, people):
     said = text_of(manager.get("/"))
     assert "RAG service is unhealthy and carries traffic." in said
     assert "answered 500, expected 200" in said
+
+
+def test_what_the_monolith_answers_in_its_place_is_the_old_sides_and_loud(manager, people):
+    """Its health page is fine, and all that it is asked for is a 500."""
+    traffic("rag", Side.SERVICE, 100, failovers=100)
+    assert "fails over" not in text_of(manager.get("/"))  # nothing is meant for it any more
+    tick_all(1, people[Role.RELEASE_MANAGER])
+    manager.post("/weeks/1/enable/")
+    traffic("rag", Side.SERVICE, 50, failovers=47)
+    traffic("storage", Side.SERVICE, 850, failovers=1)
+    said = text_of(manager.get("/"))
+    assert "85 % of 1,000 requests in the last minute were answered by the new side" in said
+    assert "RAG service fails over. The monolith answered 147 of 150 requests of the last minute in its place." in said
+    assert "Storage service fails over" not in said
+    assert said.count("fails over") == 1
+    week = load_board().week(1)
+    assert (week.traffic, week.traffic.meant_for_new) == (Traffic(148, 852, 148), 1000)
+    HealthState.objects.filter(target="rag").update(state=Health.UNHEALTHY)
+    assert "fails over" not in text_of(manager.get("/"))  # the louder one is told
 
 
 def links(client):

@@ -81,8 +81,8 @@ def _whose(part: re.Match[str]) -> tuple[tuple[str, Side], str, str]:
 
 def _counted(zone: str, name: str, value: int) -> SideTraffic:
     if zone == FAILOVER:
-        failed = value if name == "completed" else 0
-        return SideTraffic(failed, failed, failovers=failed)
+        over = value if name == "completed" else 0
+        return SideTraffic(over, over, failovers=over, failed_failovers=value if name == "5xx" else 0)
     return SideTraffic(
         requests=value if name == "completed" else 0,
         errors=value if name == "5xx" else 0,

@@ -61,7 +61,8 @@ class MemoryGateway(Gateway):
     """Thread-safe. `answers` set to False is an outage: what is applied meanwhile runs once it is True again.
 
     `refuses`, when not empty, is the reason for which the next tables are rejected. `down` has the services that take
-    no connections at present. `journaled` is the journal of pins as it would lie in a folder.
+    no connections at present, `lost` those whose requests the monolith fails when they fail over. `journaled` is the
+    journal of pins as it would lie in a folder.
     """
 
     def __init__(self) -> None:
@@ -78,6 +79,7 @@ class MemoryGateway(Gateway):
         self.journaled = b""
         self.refuses = ""
         self.down: set[str] = set()
+        self.lost: set[str] = set()
         self.writes = 0  # how often a table was written
 
     @property
@@ -291,8 +293,10 @@ class MemoryGateway(Gateway):
         down = route.service in self.down
         if route.failover and (down or (request.failed and request.method in _READS)):
             # A service that is known to be down is not tried first.
-            self._count(route.service, Side.SERVICE, SideTraffic(1, 1, retries=int(not down), failovers=1))
-            return Served(table.monolith, request.path + request.query, route.service, Side.SERVICE)
+            lost = route.service in self.lost
+            one = SideTraffic(1, 1, retries=int(not down), failovers=1, failed_failovers=int(lost))
+            self._count(route.service, Side.SERVICE, one)
+            return Served(table.monolith, request.path + request.query, route.service, Side.SERVICE, lost)
         self._count(route.service, Side.SERVICE, SideTraffic(1, 1) if down else request.one)
         path = (request.path.removeprefix(route.strip) or "/") + request.query
         return Served(route.upstream, path, route.service, Side.SERVICE, down or request.failed)
@@ -302,7 +306,7 @@ class MemoryGateway(Gateway):
         for counted in counted_apart(table.counted):
             if counted.holds(asked) and owner(counted, table.routes) == owner(asked, table.routes):
                 over = served.side is Side.SERVICE and served.address == table.monolith
-                seen = 200 if over else max(500, status) if served.failed else status
+                seen = max(500, status) if served.failed else 200 if over else status
                 codes = {seen: 1} if seen >= 400 else {}
                 key = (served.service, counted, served.side)
                 one = RouteTraffic(1, codes, latency=request.one.latency)

@@ -50,6 +50,7 @@ def test_a_read_to_a_service_that_hangs_is_answered_by_the_monolith_after_a_thir
     assert (reply.status, reply.who, reply.path) == (200, "monolith", f"/api/{slow.name}/x")
     found = new_side(gateway, slow)
     assert (found.requests, found.errors, found.failovers, found.retries) == (1, 1, 1, 1)
+    assert found.failed_failovers == 0
 
 
 def test_a_write_that_was_sent_is_not_sent_again(envoy, gateway, service, estate):
@@ -137,8 +138,23 @@ def test_a_monolith_that_is_down_as_well_is_an_error_that_counts_once(envoy, gat
     gateway.apply(gateway.render(replace(made, routes=(lost,), monolith=nobody)))
     assert envoy.ask("/api/lost/x").status == 503
     found = gateway.traffic()["lost", Side.SERVICE]
-    assert (found.requests, found.errors, found.failovers) == (1, 1, 1)
+    assert (found.requests, found.errors, found.failovers, found.failed_failovers) == (1, 1, 1, 1)
     gateway.apply(gateway.render(table()))
+
+
+def test_what_the_monolith_fails_in_the_place_of_the_service_is_counted_as_such(envoy, gateway, service, estate):
+    dead = service()
+    dead.die()
+    statuses = []
+    for status in (500, 404, 200):
+        estate["monolith"].status = status
+        try:
+            statuses.append(envoy.ask(f"/api/{dead.name}/x", method="POST", body=b"x").status)
+        finally:
+            estate["monolith"].status = 200
+    assert statuses == [500, 404, 200]
+    found = new_side(gateway, dead)
+    assert (found.requests, found.errors, found.failovers, found.failed_failovers) == (3, 3, 3, 1)
 
 
 def test_counters_outlive_a_change_of_the_services_address(envoy, gateway, service, estate):
