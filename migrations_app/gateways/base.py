@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from migrations_app.gateways.errors import FolderUnusable, Obsolete, StaleGeneration
+from migrations_app.gateways.errors import FolderUnusable, NotConfirmed, Obsolete, Pinned, StaleGeneration
 
 MONOLITH_WEIGHT = 0  # per cent of a flag's traffic on the new side: none
 SERVICE_WEIGHT = 100  # per cent of a flag's traffic on the new side: all
@@ -26,7 +27,7 @@ NO_LATENCY = (0,) * (len(LATENCY_BOUNDS) + 1)  # one range more, for what took l
 TESTER_HEADER = "x-switchyard-side"
 
 
-_OVERTAKEN = 5  # tries of a panic that another apply gets in before
+_OVERTAKEN = 5  # tries of a panic that another apply, or another panic, gets in before
 
 
 class Side(StrEnum):
@@ -404,9 +405,20 @@ class Gateway(ABC):
         From here no `apply` sends their requests to the new side; what runs is left as it is. Raises FolderUnusable.
         """
 
-    @abstractmethod
     def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
-        """Let these flags go, and note that in the journal. What runs is left as it is. Raises FolderUnusable."""
+        """Let these flags go, and note that in the journal. What runs is left as it is, and will be.
+
+        So what was applied last has to obey its pins first: else the gateway's next start, or the next panic, would
+        send their requests to the new side again. Raises what `obey` does, and lifts nothing then; but that a gateway
+        does not confirm holds up nobody: it starts with what is written.
+        """
+        with suppress(NotConfirmed):
+            self.obey()
+        return self._let_go(flags, by=by, why=why)
+
+    @abstractmethod
+    def _let_go(self, flags: Collection[str], *, by: str, why: str) -> JournalLine:
+        """Lift, and note it. Raises FolderUnusable."""
 
     @abstractmethod
     def journal(self) -> Journal:
@@ -453,7 +465,7 @@ class Gateway(ABC):
             try:
                 pinned = {*flags, *(pin.flag for pin in self.pins())}
                 return self.apply(self.render(with_pins(table, pinned)))
-            except StaleGeneration:
+            except (StaleGeneration, Pinned):
                 continue
         raise Obsolete("it is not known what was applied last to this gateway, so that cannot be applied with the pins")
 

@@ -13,8 +13,8 @@ from migrations_app.actions.rollouts import start_rollout
 from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
 from migrations_app.choices import ActorKind, AuditKind
-from migrations_app.errors import NotFound, NotPermitted, Pinned
-from migrations_app.gateways.errors import FolderUnusable
+from migrations_app.errors import Invalid, NotFound, NotPermitted, Pinned
+from migrations_app.gateways.errors import FolderUnusable, StaleGeneration
 from migrations_app.gateways.memory import MemoryGateway
 from migrations_app.models import AuditEvent, Flag, Gateway, Plan
 from migrations_app.models.audit import check_chain
@@ -214,11 +214,26 @@ def test_a_lifted_flag_stays_on_the_old_side_and_may_be_enabled_again(on, people
 
 
 def test_lifting_rolls_back_first_what_nobody_has_rolled_back_yet(on, shell):
-    on.panic([KEY], by="anna")
+    late = on.render(on.last_applied())
+    on.pin([KEY], by="a script")
     lift_pins(flags=[KEY], actor=shell)
-    assert weight() == 0
-    reconcile_all()
-    assert on.observe().weights[KEY] == 0
+    assert (weight(), on.observe().weights[KEY]) == (0, 0)
+    # Nobody has to reconcile any more: what the gateway would start from is as it should be.
+    assert on.last_applied().weights()[KEY] == 0
+    with pytest.raises(StaleGeneration):
+        on.apply(late)
+
+
+def test_a_gateway_that_cannot_be_asked_holds_up_no_other_and_is_told(on, shell):
+    Gateway.objects.create(plan=Plan.objects.get(), key="gw-2", adapter="envoy")
+    on.panic([KEY], by="anna")
+    told = rf"Not all pins were lifted. gw-2: the setting GATEWAYS .*\. Lifted elsewhere: {KEY}\."
+    with pytest.raises(Invalid, match=told):
+        lift_pins(flags=[KEY], actor=shell, reason="mended")
+    assert on.pins() == ()
+    (event,) = events(AuditKind.FLAG_PIN_LIFTED)
+    assert event.reason == "mended"
+    assert "gw-2" in events(AuditKind.ACTION_REFUSED)[0].after["refused"]
 
 
 def test_who_may_not_enable_may_not_lift_and_what_is_not_pinned_cannot_be(on, people):
@@ -252,9 +267,10 @@ def test_pins_hold_at_a_gateway_that_is_ahead_of_a_restored_database(on):
     ahead = replace(on.last_applied(), generation=Plan.objects.get().generation + 5)
     on.apply(on.render(ahead))
     on.pin([KEY], by="anna")
+    on.tamper({KEY: 0})  # as a script does
     (done,) = reconcile_all()
     assert done.step == Step.STAND_BACK
-    assert on.observe().weights[KEY] == 0
+    assert (on.observe().weights[KEY], on.last_applied().weights()[KEY]) == (0, 0)
 
 
 def test_pins_that_cannot_be_read_hold_as_they_did(on, monkeypatch):

@@ -168,7 +168,7 @@ class EnvoyGateway(Gateway):
         with self._usable():
             return self._pins.pin(flags, by=by, why=why, generation=self._folder.generation())
 
-    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+    def _let_go(self, flags: Collection[str], *, by: str, why: str) -> JournalLine:
         with self._usable():
             return self._pins.lift(flags, by=by, why=why, generation=self._folder.generation())
 

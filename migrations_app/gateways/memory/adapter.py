@@ -184,7 +184,7 @@ class MemoryGateway(Gateway):
             self._pins |= {flag: Pin(flag, by, now, why) for flag in flags}
             return self._note(Entry(PINNED, now, self._generation(), tuple(flags), by, why))
 
-    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+    def _let_go(self, flags: Collection[str], *, by: str, why: str) -> JournalLine:
         with self._lock:
             for flag in flags:
                 self._pins.pop(flag, None)
