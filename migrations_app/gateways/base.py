@@ -240,6 +240,7 @@ class Observed:
     """What the gateway says it runs, read back from the gateway itself.
 
     `generation` is None when the gateway does not answer or runs nothing of ours; `error` then says why in a sentence.
+    Beside a generation it says what keeps the gateway from taking the next one.
     `drift` lists, a sentence each, where what runs, or what lies in the gateway's folder for its next start, differs
     from what was last applied; it is empty when the two agree.
     """
