@@ -150,9 +150,7 @@ def _settle(gateway: Gateway, adapter: Adapter) -> list[str]:
 def _take_journal(gateway: Gateway, adapter: Adapter) -> list[Pin]:
     """Lines that are new become events, each once; what they have pinned."""
     journal = adapter.journal()
-    if journal.size == gateway.journal_read:
-        return []
-    # All of them: a journal that was begun anew may be longer than what was read of the one before.
+    # All of them: a journal that was begun anew may be longer than what was read of the one before, or just as long.
     keys = {_key_of(gateway, line): line for line in journal.lines}
     known = set(AuditEvent.objects.filter(request_key__in=keys).values_list("request_key", flat=True))
     entries = [_record(gateway, keys[key].text, key) for key in keys if key not in known]

@@ -470,12 +470,17 @@ class Gateway(ABC):
                 continue
         raise Obsolete("it is not known what was applied last to this gateway, so that cannot be applied with the pins")
 
-    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+    def keep_scripts(self, scripts: Collection[RollbackScript], *, called: str = "") -> bool:
         """Have these rollback scripts lie ready, and no others, for the routes that were applied last.
 
+        `called` is the key that the plan has for the gateway, for who asks when there is no database to ask.
         Whether any had to be written. By default a gateway has no such scripts. Raises FolderBusy, FolderUnusable.
         """
         return False
+
+    def called(self) -> str:
+        """The key that the plan has for it, as `keep_scripts` was told; else empty. Raises FolderUnusable."""
+        return ""
 
     def scripts(self) -> tuple[RollbackScript, ...]:
         """Those that lie ready. Raises FolderUnusable."""

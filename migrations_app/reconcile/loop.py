@@ -213,7 +213,7 @@ def _obey(adapter: Adapter) -> tuple[Applied | None, GatewayError | None]:
 
 def _keep_scripts(gateway: Gateway, adapter: Adapter) -> None:
     try:
-        if adapter.keep_scripts(scripts_of(gateway.plan)):
+        if adapter.keep_scripts(scripts_of(gateway.plan), called=gateway.key):
             logger.info("the rollback scripts of gateway %s were written", gateway.key)
     except GatewayError as error:
         logger.warning("the rollback scripts of gateway %s were not written: %s", gateway.key, error)

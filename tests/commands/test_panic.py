@@ -46,6 +46,8 @@ def weights() -> dict[str, int]:
 def test_everything_one_week_or_named_flags_are_rolled_back_and_confirmed_and_nothing_is_pinned(on):
     assert "USE_RAG_SERVICE is rolled back. Applied on the gateway in" in said(KEY, "--actor", "anna")
     assert (weights()[KEY], weights()[OTHER]) == (0, 100)
+    assert f"{KEY}, {OTHER} are rolled back. Applied on the gateway in" in said(KEY, OTHER)
+    assert weights()[OTHER] == 0
     assert "Week 1 is rolled back. Applied" in said("--week", "1", "--reason", "it burns")
     assert set(weights().values()) == {0}
     assert "Everything is rolled back. Nothing had to change." in said()
@@ -68,6 +70,8 @@ def test_an_account_that_may_not_roll_back_is_refused_and_a_flag_that_is_none_is
     with pytest.raises(CommandError, match="The plan has no flag USE_NOTHING") as unknown:
         said("USE_NOTHING")
     assert unknown.value.returncode == Exit.USAGE
+    with pytest.raises(CommandError, match=r"no flag USE_NOTHING.* Nothing was rolled back\."):
+        said(KEY, "USE_NOTHING")
     with pytest.raises(CommandError, match="not both"):
         said(KEY, "--week", "1")
     assert set(weights().values()) == {100}

@@ -188,12 +188,16 @@ class EnvoyGateway(Gateway):
             state = self._folder.applied()
         return state.table if state else None
 
-    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+    def keep_scripts(self, scripts: Collection[RollbackScript], *, called: str = "") -> bool:
         """See Gateway.keep_scripts. They lie in the folder's `rollback/`."""
         with self._usable():
             if (table := self.last_applied()) is None:
                 return False
-            return self._scripts.keep(tuple(scripts), table, self._client.gateway_url)
+            return self._scripts.keep(tuple(scripts), table, self._client.gateway_url, called=called)
+
+    def called(self) -> str:
+        with self._usable():
+            return self._scripts.called()
 
     def scripts(self) -> tuple[RollbackScript, ...]:
         with self._usable():
