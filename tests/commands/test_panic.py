@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from controlplane.gateways import Place
 from migrations_app.actions.weeks import enable_week
 from migrations_app.choices import AuditKind
+from migrations_app.gateways.pins import PinFolder
 from migrations_app.management.base import Exit
 from migrations_app.management.commands import panic
 from migrations_app.models import AuditEvent, Flag
@@ -83,3 +86,15 @@ def test_a_gateway_that_does_not_confirm_leaves_with_four(on):
         said()
     assert left.value.code == Exit.UNCONFIRMED
     assert set(weights().values()) == {0}
+
+
+def test_pins_are_listed_where_they_can_be_read_and_the_others_are_told(settings, tmp_path, capsys):
+    settings.GATEWAY_DIR = tmp_path / "away"
+    settings.GATEWAYS = {"gw-2": Place(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9")}
+    PinFolder(tmp_path).pin([KEY], by="anna", why="it burns", generation=7)
+    with pytest.raises(SystemExit) as left:
+        call_command("pin", "list")
+    assert left.value.code == Exit.UNCONFIRMED
+    said = capsys.readouterr()
+    assert re.search(rf"{KEY} +gw-2 +anna .* it burns", said.out)
+    assert re.search(rf"NOT KNOWN at {tmp_path}/away: the gateway's folder .* is not usable", said.err)
