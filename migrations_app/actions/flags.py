@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
+
+from django.db import transaction
 
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind
@@ -72,6 +74,16 @@ def roll_back_flag(
         return move
 
     return shift(find, actor=actor, reason=reason, request_key=request_key)
+
+
+def roll_back_flags(*, keys: Collection[str], actor: Actor, reason: str = "") -> Change:
+    """Move several services back to the monolith, all of them or, where one is not in the plan, none.
+
+    Gives what came of the last that changed. Raises what `roll_back_flag` does.
+    """
+    with transaction.atomic():
+        changes = [roll_back_flag(key=key, actor=actor, reason=reason) for key in keys]
+    return next((change for change in reversed(changes) if change.changed), changes[-1])
 
 
 def _move(key: str, kind: AuditKind, weight: int, told: Mapping[str, Any] = MappingProxyType({})) -> Move:

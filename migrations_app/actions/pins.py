@@ -22,7 +22,7 @@ from migrations_app.gateways.pins import LIFTED, PINNED, Entry, entry_of
 from migrations_app.live import Topic, tell
 from migrations_app.models import AuditEvent, Flag, Gateway
 from migrations_app.reconcile.adapters import adapter_for
-from migrations_app.reconcile.loop import Pass
+from migrations_app.reconcile.loop import Pass, reconcile_all
 from migrations_app.reconcile.pins import as_stored
 from migrations_app.roles import Permission
 
@@ -66,39 +66,57 @@ def settle() -> list[str]:
 def lift_pins(*, flags: Collection[str] | None = None, actor: Actor, reason: str = "") -> Change:
     """Let these flags go, by default all that are pinned. No traffic moves: they may be enabled through the gate again.
 
-    Flags that are not pinned: NotFound when they are named, else nothing changes. Raises NotPermitted, Busy, Stale (a
-    flag is on all the same), and Invalid when a gateway's folder cannot be written.
+    One gateway after the other: one that cannot be asked, or does not let go, holds up no other. Flags that are not
+    pinned: NotFound when they are named, else nothing changes. Raises NotPermitted, Busy, Stale (a flag is on all the
+    same), and Invalid when a gateway has not let go; it says which, why, and what was lifted elsewhere.
     """
     subject = clipped(", ".join(sorted(flags))) if flags else "pins"
     asked = {"flags": flags or None}
     with refusals_recorded("lift pins", actor=actor, subject=subject, reason=reason, **asked):
         actor.require(Permission.ENABLE, "lift pins")
-        try:
-            # Else the gateway would send the traffic to the new side again once nothing holds it.
-            settle()
-            return _lift(flags, actor=actor, reason=reason)
-        except GatewayError as error:
-            raise Invalid(f"Not all pins were lifted: {error}") from error
+        # Else the gateway would send the traffic to the new side again once nothing holds it.
+        settle()
+        # With a higher generation there, a pass that was stopped long ago cannot send it there again either.
+        reconcile_all()
+        change, failed = _lift(flags, actor=actor, reason=reason)
+        if failed:
+            lifted = f" Lifted elsewhere: {change.title}." if change.changed else ""
+            raise Invalid(f"Not all pins were lifted. {' '.join(failed)}{lifted}")
+        return change
 
 
-def _lift(flags: Collection[str] | None, *, actor: Actor, reason: str) -> Change:
+def _lift(flags: Collection[str] | None, *, actor: Actor, reason: str) -> tuple[Change, list[str]]:
+    """With a sentence for each gateway that has not let go."""
     with transaction.atomic():
         plan = lock_plan()
         actor.require_still(Permission.ENABLE, "lift pins")
-        gateways = [(gateway, adapter_for(gateway)) for gateway in Gateway.objects.filter(plan=plan)]
-        pinned = {gateway.pk: {pin.flag: pin for pin in adapter.pins()} for gateway, adapter in gateways}
-        known = {flag for pins in pinned.values() for flag in pins}
-        if missing := sorted(set(flags or ()) - known):
+        pinned: list[tuple[Gateway, Adapter, dict[str, Pin]]] = []
+        failed = []
+        for gateway in Gateway.objects.filter(plan=plan):
+            try:
+                adapter = adapter_for(gateway)
+                pinned.append((gateway, adapter, {pin.flag: pin for pin in adapter.pins()}))
+            except GatewayError as error:
+                failed.append(_told(gateway, error))
+        known = {flag for _gateway, _adapter, pins in pinned for flag in pins}
+        if not failed and (missing := sorted(set(flags or ()) - known)):
             raise NotFound(f"Not pinned: {', '.join(missing)}. {LIST}")
-        wanted = sorted(known if flags is None else set(flags))
+        wanted = known if flags is None else known.intersection(flags)
         if on := sorted(Flag.objects.filter(key__in=wanted, weight__gt=0).values_list("key", flat=True)):
             raise Stale(f"{', '.join(on)} would go back to the new side at once. Roll it back first.")
-        event = None
-        for gateway, adapter in gateways:
-            mine = [flag for flag in wanted if flag in pinned[gateway.pk]]
-            if mine:
-                event = _lift_at(gateway, adapter, mine, pinned[gateway.pk], actor=actor, reason=reason)
-        return Change(", ".join(wanted), plan.generation, changed=event is not None, event=event)
+        event, lifted = None, set[str]()
+        for gateway, adapter, pins in pinned:
+            mine = sorted(wanted & pins.keys())
+            try:
+                event = _lift_at(gateway, adapter, mine, pins, actor=actor, reason=reason) if mine else event
+                lifted |= set(mine)
+            except GatewayError as error:
+                failed.append(_told(gateway, error))
+        return Change(", ".join(sorted(lifted)), plan.generation, changed=event is not None, event=event), failed
+
+
+def _told(gateway: Gateway, error: GatewayError) -> str:
+    return f"{gateway.key}: {str(error).rstrip('.')}."
 
 
 def _lift_at(
@@ -106,6 +124,7 @@ def _lift_at(
 ) -> AuditEvent:
     """The journal's line has the key of the event: should the commit fail, the event comes from the journal."""
     noted = adapter.lift(flags, by=actor.name, why=reason)
+    Gateway.objects.filter(pk=gateway.pk).update(pins=as_stored(adapter.pins()))
     event = record(
         AuditKind.FLAG_PIN_LIFTED,
         actor=actor,
@@ -115,7 +134,6 @@ def _lift_at(
         after={"gateway": gateway.key, "flags": flags},
         request_key=_key_of(gateway, noted),
     )
-    Gateway.objects.filter(pk=gateway.pk).update(pins=as_stored(adapter.pins()))
     tell(Topic.GATEWAY, gateway.key)
     return event
 
@@ -132,13 +150,12 @@ def _settle(gateway: Gateway, adapter: Adapter) -> list[str]:
 def _take_journal(gateway: Gateway, adapter: Adapter) -> list[Pin]:
     """Lines that are new become events, each once; what they have pinned."""
     journal = adapter.journal()
-    if journal.size == gateway.journal_read:
-        return []
-    # All of them: a journal that was begun anew may be longer than what was read of the one before.
+    # All of them: a journal that was begun anew may be longer than what was read of the one before, or just as long.
     keys = {_key_of(gateway, line): line for line in journal.lines}
     known = set(AuditEvent.objects.filter(request_key__in=keys).values_list("request_key", flat=True))
-    entries = [_record(gateway, keys[key].text, key) for key in keys if key not in known]
+    # Before the events, as passes of the loop do: rows of gateways are locked before the end of the chain.
     Gateway.objects.filter(pk=gateway.pk).update(journal_read=journal.size)
+    entries = [_record(gateway, keys[key].text, key) for key in keys if key not in known]
     pinned = (entry for entry in entries if entry and entry.done == PINNED)
     return [Pin(flag, entry.by, entry.at, entry.why) for entry in pinned for flag in entry.flags]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from migrations_app.gateways.errors import FolderUnusable, Obsolete, StaleGeneration
+from migrations_app.gateways.errors import FolderUnusable, NotConfirmed, Obsolete, Pinned, StaleGeneration
 
 MONOLITH_WEIGHT = 0  # per cent of a flag's traffic on the new side: none
 SERVICE_WEIGHT = 100  # per cent of a flag's traffic on the new side: all
@@ -26,7 +27,7 @@ NO_LATENCY = (0,) * (len(LATENCY_BOUNDS) + 1)  # one range more, for what took l
 TESTER_HEADER = "x-switchyard-side"
 
 
-_OVERTAKEN = 5  # tries of a panic that another apply gets in before
+_OVERTAKEN = 5  # tries of a panic that another apply, or another panic, gets in before
 
 
 class Side(StrEnum):
@@ -244,6 +245,7 @@ class Observed:
     """What the gateway says it runs, read back from the gateway itself.
 
     `generation` is None when the gateway does not answer or runs nothing of ours; `error` then says why in a sentence.
+    Beside a generation it says what keeps the gateway from taking the next one.
     `drift` lists, a sentence each, where what runs, or what lies in the gateway's folder for its next start, differs
     from what was last applied; it is empty when the two agree.
     """
@@ -412,9 +414,20 @@ class Gateway(ABC):
         From here no `apply` sends their requests to the new side; what runs is left as it is. Raises FolderUnusable.
         """
 
-    @abstractmethod
     def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
-        """Let these flags go, and note that in the journal. What runs is left as it is. Raises FolderUnusable."""
+        """Let these flags go, and note that in the journal. What runs is left as it is, and will be.
+
+        So what was applied last has to obey its pins first: else the gateway's next start, or the next panic, would
+        send their requests to the new side again. Raises what `obey` does, and lifts nothing then; but that a gateway
+        does not confirm holds up nobody: it starts with what is written.
+        """
+        with suppress(NotConfirmed):
+            self.obey()
+        return self._let_go(flags, by=by, why=why)
+
+    @abstractmethod
+    def _let_go(self, flags: Collection[str], *, by: str, why: str) -> JournalLine:
+        """Lift, and note it. Raises FolderUnusable."""
 
     @abstractmethod
     def journal(self) -> Journal:
@@ -461,16 +474,21 @@ class Gateway(ABC):
             try:
                 pinned = {*flags, *(pin.flag for pin in self.pins())}
                 return self.apply(self.render(with_pins(table, pinned)))
-            except StaleGeneration:
+            except (StaleGeneration, Pinned):
                 continue
         raise Obsolete("it is not known what was applied last to this gateway, so that cannot be applied with the pins")
 
-    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+    def keep_scripts(self, scripts: Collection[RollbackScript], *, called: str = "") -> bool:
         """Have these rollback scripts lie ready, and no others, for the routes that were applied last.
 
+        `called` is the key that the plan has for the gateway, for who asks when there is no database to ask.
         Whether any had to be written. By default a gateway has no such scripts. Raises FolderBusy, FolderUnusable.
         """
         return False
+
+    def called(self) -> str:
+        """The key that the plan has for it, as `keep_scripts` was told; else empty. Raises FolderUnusable."""
+        return ""
 
     def scripts(self) -> tuple[RollbackScript, ...]:
         """Those that lie ready. Raises FolderUnusable."""

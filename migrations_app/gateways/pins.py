@@ -41,7 +41,7 @@ class Entry:
 class PinFolder:
     """The pins of one gateway, in its folder. Needs no lock: a pin must not wait for whoever holds one.
 
-    Every method raises OSError.
+    Every method raises OSError, also where the gateway's folder is not there: that tells nothing of its pins.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,6 +53,7 @@ class PinFolder:
         try:
             names = os.listdir(self._pins)
         except (FileNotFoundError, NotADirectoryError):
+            self._folder.stat()
             return frozenset()
         return frozenset(name for name in names if re.fullmatch(NAME, name))
 
@@ -80,22 +81,31 @@ class PinFolder:
         return self._note(Entry(PINNED, at, generation, tuple(flags), by, why))
 
     def lift(self, flags: Collection[str], *, by: str, why: str, generation: int | None) -> JournalLine:
-        for flag in flags:
-            (self._pins / flag).unlink(missing_ok=True)
+        # Noted first: nothing is let go that nobody can be told of.
+        noted = self._note(Entry(LIFTED, datetime.now(UTC), generation, tuple(flags), by, why))
+        try:
+            for flag in flags:
+                (self._pins / flag).unlink(missing_ok=True)
+        except OSError as error:
+            kept = tuple(sorted(self.flags().intersection(flags)))
+            self._note(Entry(PINNED, datetime.now(UTC), generation, kept, by, f"It could not be lifted: {error}"))
+            raise
         with contextlib.suppress(FileNotFoundError):
             _sync(self._pins)
-        return self._note(Entry(LIFTED, datetime.now(UTC), generation, tuple(flags), by, why))
+        return noted
 
     def journal(self) -> Journal:
         try:
             return parse_journal(self._journal.read_bytes())
         except FileNotFoundError:
+            self._folder.stat()
             return Journal()
 
     def journal_size(self) -> int:
         try:
             return self._journal.stat().st_size
         except FileNotFoundError:
+            self._folder.stat()
             return 0
 
     def _read(self, flag: str) -> Pin:

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from migrations_app.gateways.base import Gateway as Adapter
 from migrations_app.gateways.envoy import EnvoyGateway
-from migrations_app.gateways.errors import Unplaced
+from migrations_app.gateways.errors import GatewayError, Unplaced
 from migrations_app.gateways.memory import MemoryGateway
 from migrations_app.models import Gateway
 
@@ -45,17 +45,29 @@ _MAKERS: dict[str, Callable[[str, bool], Adapter]] = {"envoy": _envoy, "memory":
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A gateway as the settings have it: its folder, and the address that its clients ask."""
+    """A gateway as the settings have it: its folder, and the address that its clients ask.
+
+    `key` is empty for the plan's own: the settings do not say how the plan calls it.
+    """
 
     key: str
     adapter: Adapter
     folder: Path
     url: str
 
+    def name(self) -> str:
+        """Its key in the plan; the folder of one that nobody has told. Reads the folder, which may hang."""
+        if self.key:
+            return self.key
+        try:
+            return self.adapter.called() or str(self.folder)
+        except GatewayError:
+            return str(self.folder)
+
 
 def known_gateways() -> list[Known]:
     """Every gateway that the settings name, the plan's own first. Asks no database: a panic must not need one."""
-    first = Known("main", _adapter("envoy", "main", True), settings.GATEWAY_DIR, settings.GATEWAY_URL)
+    first = Known("", _adapter("envoy", "", True), settings.GATEWAY_DIR, settings.GATEWAY_URL)
     others = settings.GATEWAYS.items()
     return [first, *(Known(key, _adapter("envoy", key, False), place.folder, place.url) for key, place in others)]
 

@@ -132,8 +132,8 @@ def _call(gateway: Gateway, table: RoutingTable) -> _Called:
     decision = decide(table, seen, held.flags)
     if decision.step == Step.NOTHING and not _noted(adapter):
         decision = Decision(Step.APPLY, ("An older version has applied it, and kept too little to pin flags by.",))
-    if decision.step == Step.STAND_BACK and any(seen.weights.get(flag, 0) for flag in held.flags):
-        # Pins hold at a generation that this pass does not know as well.
+    if decision.step == Step.STAND_BACK and held.flags:
+        # Pins hold at a generation that this pass does not know as well, and in what the gateway would start from.
         applied, failed = _obey(adapter)
         return _Called(table, begun, decision, adapter.observe(), held, table != desired, applied, failed)
     if decision.step not in {Step.APPLY, Step.REPAIR}:
@@ -214,7 +214,7 @@ def _obey(adapter: Adapter) -> tuple[Applied | None, GatewayError | None]:
 
 def _keep_scripts(gateway: Gateway, adapter: Adapter) -> None:
     try:
-        if adapter.keep_scripts(scripts_of(gateway.plan)):
+        if adapter.keep_scripts(scripts_of(gateway.plan), called=gateway.key):
             logger.info("the rollback scripts of gateway %s were written", gateway.key)
     except GatewayError as error:
         logger.warning("the rollback scripts of gateway %s were not written: %s", gateway.key, error)

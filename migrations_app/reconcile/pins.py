@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`pins` as they lie there, and all `flags` that are held. `unread`: of the journal some lines are no event yet."""
+    """`pins` as they lie there, and all `flags` that are held.
+
+    `unread`: of the journal some lines are no event yet, or it was begun anew.
+    """
 
     pins: tuple[Pin, ...]
     flags: frozenset[str]
@@ -34,8 +37,10 @@ def held_at(gateway: Gateway, adapter: Adapter) -> Held:
         pins, unread = adapter.pins(), adapter.journal_size() != gateway.journal_read
         flags = {pin.flag for pin in pins}
         if unread:
-            entries = [entry_of(line.text) for line in adapter.journal().after(gateway.journal_read)]
-            unread = bool(entries)
+            journal = adapter.journal()
+            entries = [entry_of(line.text) for line in journal.after(gateway.journal_read)]
+            # One that was lost has to be known as such before the next one is as long.
+            unread = bool(entries) or journal.size < gateway.journal_read
             flags |= {flag for entry in entries if entry and entry.done == PINNED for flag in entry.flags}
     except GatewayError as error:
         logger.warning("the pins of gateway %s cannot be read: %s", gateway.key, error)

@@ -62,7 +62,7 @@ def state_of_one(plan: Plan, row: Gateway, now: datetime) -> GatewayState:
     if row.observed_generation is None:
         return say("does not answer", "cross", row.error or "The gateway does not answer.", loud=True)
     if row.error:
-        return say("refused a change", "cross", row.error, loud=True)
+        return say("not in step", "cross", row.error, loud=True)
     if row.pins:
         return say(*_some_pinned(sorted(pin["flag"] for pin in row.pins)), loud=True)
     return say(*_generations(plan, row.observed_generation), loud=False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.gateways import Place
 from migrations_app.actions.confirm import confirm
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actions.pins import lift_pins, settle, settle_passes
@@ -13,13 +14,15 @@ from migrations_app.actions.rollouts import start_rollout
 from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
 from migrations_app.choices import ActorKind, AuditKind
-from migrations_app.errors import NotFound, NotPermitted, Pinned
-from migrations_app.gateways.errors import FolderUnusable
+from migrations_app.errors import Invalid, NotFound, NotPermitted, Pinned
+from migrations_app.gateways.errors import StaleGeneration
 from migrations_app.gateways.memory import MemoryGateway
 from migrations_app.models import AuditEvent, Flag, Gateway, Plan
 from migrations_app.models.audit import check_chain
+from migrations_app.reconcile.adapters import adapter_for
 from migrations_app.reconcile.decide import Step
 from migrations_app.reconcile.loop import reconcile_all
+from migrations_app.reconcile.pins import held_at
 from migrations_app.roles import Role
 from tests.factories import memory_gateway, tick_all
 
@@ -214,11 +217,26 @@ def test_a_lifted_flag_stays_on_the_old_side_and_may_be_enabled_again(on, people
 
 
 def test_lifting_rolls_back_first_what_nobody_has_rolled_back_yet(on, shell):
-    on.panic([KEY], by="anna")
+    late = on.render(on.last_applied())
+    on.pin([KEY], by="a script")
     lift_pins(flags=[KEY], actor=shell)
-    assert weight() == 0
-    reconcile_all()
-    assert on.observe().weights[KEY] == 0
+    assert (weight(), on.observe().weights[KEY]) == (0, 0)
+    # Nobody has to reconcile any more: what the gateway would start from is as it should be.
+    assert on.last_applied().weights()[KEY] == 0
+    with pytest.raises(StaleGeneration):
+        on.apply(late)
+
+
+def test_a_gateway_that_cannot_be_asked_holds_up_no_other_and_is_told(on, shell):
+    Gateway.objects.create(plan=Plan.objects.get(), key="gw-2", adapter="envoy")
+    on.panic([KEY], by="anna")
+    told = rf"Not all pins were lifted. gw-2: the setting GATEWAYS .*\. Lifted elsewhere: {KEY}\."
+    with pytest.raises(Invalid, match=told):
+        lift_pins(flags=[KEY], actor=shell, reason="mended")
+    assert on.pins() == ()
+    (event,) = events(AuditKind.FLAG_PIN_LIFTED)
+    assert event.reason == "mended"
+    assert "gw-2" in events(AuditKind.ACTION_REFUSED)[0].after["refused"]
 
 
 def test_who_may_not_enable_may_not_lift_and_what_is_not_pinned_cannot_be(on, people):
@@ -252,26 +270,40 @@ def test_pins_hold_at_a_gateway_that_is_ahead_of_a_restored_database(on):
     ahead = replace(on.last_applied(), generation=Plan.objects.get().generation + 5)
     on.apply(on.render(ahead))
     on.pin([KEY], by="anna")
+    on.tamper({KEY: 0})  # as a script does
     (done,) = reconcile_all()
     assert done.step == Step.STAND_BACK
-    assert on.observe().weights[KEY] == 0
+    assert (on.observe().weights[KEY], on.last_applied().weights()[KEY]) == (0, 0)
 
 
-def test_pins_that_cannot_be_read_hold_as_they_did(on, monkeypatch):
-    on.panic([KEY], by="anna")
+def test_pins_of_a_folder_that_is_not_there_hold_as_they_did(on, settings, tmp_path):
+    settings.GATEWAYS = {"gw-2": Place(tmp_path / "away", "http://127.0.0.1:9", "http://127.0.0.1:9")}
+    stored = [{"flag": KEY, "by": "anna", "at": None, "why": ""}]
+    row = Gateway.objects.create(plan=Plan.objects.get(), key="gw-2", adapter="envoy", pins=stored)
+    assert held_at(row, adapter_for(row)).flags == {KEY}
+    reconcile_all()
+    assert Gateway.objects.get(key="gw-2").pin_of(KEY).by == "anna"
+
+
+def test_a_journal_that_was_lost_is_known_before_the_next_one_is_as_long(on):
+    line = b"done=pinned\tat=2026-11-22T03:12:00Z\tgeneration=7\tflags=USE_RAG_SERVICE\tby=%s\twhy=\n"
+    on.journaled = line % b"anna"
     one_round()
-
-    def fails() -> None:
-        raise FolderUnusable("no such folder")
-
-    monkeypatch.setattr(on, "pins", fails)
-    (done,) = reconcile_all()
-    assert done.error == ""
-    assert Gateway.objects.get().pin_of(KEY).by == "anna"
+    on.journaled = b""
+    one_round()
+    assert Gateway.objects.get().journal_read == 0
+    on.journaled = line % b"evan"
+    one_round()
+    assert [event.actor for event in events(AuditKind.FLAG_PINNED)] == ["anna", "evan"]
+    # Nobody saw that it was lost: who settles, for whatever reason, reads it all.
+    on.journaled = line % b"otto"
+    settle()
+    assert events(AuditKind.FLAG_PINNED)[-1].actor == "otto"
 
 
 def test_the_gateway_is_given_a_script_for_each_week_that_moves_traffic(on):
     reconcile_all()
+    assert on.called() == "main"
     found = {script.name: script for script in on.scripts()}
     assert set(found["week-1.sh"].flags) == set(Flag.objects.filter(week__number=1).values_list("key", flat=True))
     everything = found["everything.sh"].flags

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from controlplane.gateways import Place
 from migrations_app.actions.weeks import enable_week
 from migrations_app.choices import AuditKind
+from migrations_app.gateways.pins import PinFolder
 from migrations_app.management.base import Exit
 from migrations_app.management.commands import panic
 from migrations_app.models import AuditEvent, Flag
@@ -46,6 +49,8 @@ def weights() -> dict[str, int]:
 def test_everything_one_week_or_named_flags_are_rolled_back_and_confirmed_and_nothing_is_pinned(on):
     assert "USE_RAG_SERVICE is rolled back. Applied on the gateway in" in said(KEY, "--actor", "anna")
     assert (weights()[KEY], weights()[OTHER]) == (0, 100)
+    assert f"{KEY}, {OTHER} are rolled back. Applied on the gateway in" in said(KEY, OTHER)
+    assert weights()[OTHER] == 0
     assert "Week 1 is rolled back. Applied" in said("--week", "1", "--reason", "it burns")
     assert set(weights().values()) == {0}
     assert "Everything is rolled back. Nothing had to change." in said()
@@ -68,6 +73,8 @@ def test_an_account_that_may_not_roll_back_is_refused_and_a_flag_that_is_none_is
     with pytest.raises(CommandError, match="The plan has no flag USE_NOTHING") as unknown:
         said("USE_NOTHING")
     assert unknown.value.returncode == Exit.USAGE
+    with pytest.raises(CommandError, match=r"no flag USE_NOTHING.* Nothing was rolled back\."):
+        said(KEY, "USE_NOTHING")
     with pytest.raises(CommandError, match="not both"):
         said(KEY, "--week", "1")
     assert set(weights().values()) == {100}
@@ -79,3 +86,15 @@ def test_a_gateway_that_does_not_confirm_leaves_with_four(on):
         said()
     assert left.value.code == Exit.UNCONFIRMED
     assert set(weights().values()) == {0}
+
+
+def test_pins_are_listed_where_they_can_be_read_and_the_others_are_told(settings, tmp_path, capsys):
+    settings.GATEWAY_DIR = tmp_path / "away"
+    settings.GATEWAYS = {"gw-2": Place(tmp_path, "http://127.0.0.1:9", "http://127.0.0.1:9")}
+    PinFolder(tmp_path).pin([KEY], by="anna", why="it burns", generation=7)
+    with pytest.raises(SystemExit) as left:
+        call_command("pin", "list")
+    assert left.value.code == Exit.UNCONFIRMED
+    said = capsys.readouterr()
+    assert re.search(rf"{KEY} +gw-2 +anna .* it burns", said.out)
+    assert re.search(rf"NOT KNOWN at {tmp_path}/away: the gateway's folder .* is not usable", said.err)

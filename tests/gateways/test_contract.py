@@ -949,6 +949,32 @@ def test_what_was_done_with_pins_is_in_the_journal_in_order(bench, run):
     assert bench.gateway.journal_size() == bench.gateway.journal().size > 0
 
 
+def test_what_a_lift_lets_go_stays_on_the_old_side_whatever_starts_or_panics_then(bench, run):
+    run(auth=100, storage=40)
+    bench.gateway.pin([AUTH], by="a script")
+    bench.gateway.lift([AUTH], by="a manager")
+    assert bench.gateway.last_applied().weights()[AUTH] == 0
+    bench.gateway.panic([STORAGE], by="on call")
+    seen = bench.gateway.observe()
+    assert (seen.weights[AUTH], seen.weights[STORAGE], seen.drift) == (0, 0, ())
+
+
+def test_two_panics_at_once_both_come_through(bench, run, monkeypatch):
+    run(auth=100, storage=40)
+    pins = type(bench.gateway).pins
+
+    def as_the_other_comes(gateway):
+        found = pins(gateway)
+        if STORAGE not in {pin.flag for pin in found}:
+            gateway.pin([STORAGE], by="another")
+        return found
+
+    monkeypatch.setattr(type(bench.gateway), "pins", as_the_other_comes)
+    assert bench.gateway.panic([AUTH], by="on call").changed
+    seen = bench.gateway.observe()
+    assert (seen.weights[AUTH], seen.weights[STORAGE]) == (0, 0)
+
+
 def test_a_panic_wins_over_applies_that_race_with_it(bench, table):
     last = [bench.gateway.render(table(auth=100)) for _ in range(12)]
     bench.gateway.apply(last[0])
@@ -974,6 +1000,8 @@ def test_a_gateway_that_nothing_was_applied_to_cannot_be_brought_back_but_named_
     gateway = MemoryGateway()
     with pytest.raises(Obsolete):
         gateway.panic([AUTH], by="on call")
+    with pytest.raises(Obsolete):
+        gateway.lift([AUTH], by="a manager")
     assert [pin.flag for pin in gateway.pins()] == [AUTH]
 
 

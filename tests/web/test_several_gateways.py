@@ -101,7 +101,7 @@ def test_each_gateway_has_its_own_section_with_its_drift_refusals_and_command(ma
     assert f"{KEY} asked 100 %, runs 0 %" in refused
     assert "Not as asked here" not in drifted
     assert "manage.py reconcile --gateway gw-3" in refused
-    assert "Gateway gw-3 refused a change, 2 of 3 in step." in text_of(page)
+    assert "Gateway gw-3 not in step, 2 of 3 in step." in text_of(page)
     ids = re.findall(r'id="([^"]+)"', page.content.decode())
     assert len(ids) == len(set(ids))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from migrations_app.gateways.envoy.edits import edits
 from migrations_app.gateways.envoy.files import VALIDATED_FILE, AppliedState, Folder
 from migrations_app.gateways.envoy.housekeeping import ACCESS_LOG_LIMIT, LEFTOVER_AGE, clear_up
 from migrations_app.gateways.envoy.obey import obeying
-from migrations_app.gateways.envoy.readback import look, running_for
+from migrations_app.gateways.envoy.readback import deaf, look, running_for
 from migrations_app.gateways.envoy.scripts import Scripts
 from migrations_app.gateways.envoy.validate import NoVerdict, Shapes, Validator, default_bootstrap
 from migrations_app.gateways.envoy.wanted import Wanted, parse_files
@@ -93,6 +94,7 @@ class EnvoyGateway(Gateway):
         self._lock_timeout = lock_timeout
         self._log_limit, self._leftover_age = log_limit, leftover_age
         self._parsed: tuple[Mapping[str, bytes], Wanted] | None = None
+        self._in_vain = False  # the lock was waited for and not got, the last time
         self._ran: bytes | None = None  # shapes that Envoy was seen to run, where nothing validates them
 
     @property
@@ -135,7 +137,8 @@ class EnvoyGateway(Gateway):
                 if time.monotonic() >= settled:
                     break
                 time.sleep(LONGEST_PAUSE)
-            with self._locked():
+            # Who holds it for long is waited for once in a pass, and the apply before has done so.
+            with self._locked(0.0 if self._in_vain else self._lock_timeout):
                 return self._look()
         except FolderBusy:
             return seen
@@ -177,7 +180,7 @@ class EnvoyGateway(Gateway):
         with self._usable():
             return self._pins.pin(flags, by=by, why=why, generation=self._folder.generation())
 
-    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+    def _let_go(self, flags: Collection[str], *, by: str, why: str) -> JournalLine:
         with self._usable():
             return self._pins.lift(flags, by=by, why=why, generation=self._folder.generation())
 
@@ -194,12 +197,16 @@ class EnvoyGateway(Gateway):
             state = self._folder.applied()
         return state.table if state else None
 
-    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+    def keep_scripts(self, scripts: Collection[RollbackScript], *, called: str = "") -> bool:
         """See Gateway.keep_scripts. They lie in the folder's `rollback/`."""
         with self._usable():
             if (table := self.last_applied()) is None:
                 return False
-            return self._scripts.keep(tuple(scripts), table, self._client.gateway_url)
+            return self._scripts.keep(tuple(scripts), table, self._client.gateway_url, called=called)
+
+    def called(self) -> str:
+        with self._usable():
+            return self._scripts.called()
 
     def scripts(self) -> tuple[RollbackScript, ...]:
         with self._usable():
@@ -252,8 +259,16 @@ class EnvoyGateway(Gateway):
         except OSError as error:
             raise FolderUnusable(f"the gateway's folder {self._folder.path} is not usable: {error}") from error
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return self._folder.locked(self._lock_timeout)
+    @contextmanager
+    def _locked(self, timeout: float | None = None) -> Iterator[None]:
+        """Raises FolderBusy."""
+        try:
+            with self._folder.locked(self._lock_timeout if timeout is None else timeout):
+                self._in_vain = False
+                yield
+        except FolderBusy:
+            self._in_vain = True
+            raise
 
     def _refuse_stale(self, generation: int) -> None:
         if generation < (current := self._folder.generation()):
@@ -392,7 +407,11 @@ class EnvoyGateway(Gateway):
             wanted = self._parse(state.files)
         except Rejected as error:
             return Observed(generation=None, error=str(error))
-        return look(state, wanted, self._folder.read_watched(), self._client)
+        seen = look(state, wanted, self._folder.read_watched(), self._client)
+        if seen.generation is not None and not seen.error and (why := deaf(self._folder, self._client)):
+            # No drift: there is nothing to put back, and what is put there Envoy would not take.
+            return replace(seen, error=why)
+        return seen
 
     def _parse(self, files: Mapping[str, bytes]) -> Wanted:
         """The same files come every second; parse them once."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -76,6 +78,16 @@ class AdminClient:
     def last_clusters(self) -> dict[str, Json] | None:
         """What `clusters` found when it was last asked; asks nobody."""
         return self._last_clusters[1] if self._last_clusters else None
+
+    @property
+    def clusters_taken_at(self) -> float | None:
+        """When Envoy last took clusters, in seconds since 1970, as `clusters` found it; None when nobody knows."""
+        return _newest(self._last_clusters[0]) if self._last_clusters else None
+
+    @property
+    def routes_taken_at(self) -> float | None:
+        """The same of routes, as `routes` found it."""
+        return _newest(self._last_routes[0]) if self._last_routes else None
 
     def warming(self) -> dict[str, Json]:
         """Clusters that Envoy has taken but not begun to use, because their host name is not resolved yet."""
@@ -180,6 +192,14 @@ def _configs(raw: bytes) -> list[Json]:
 
 def _stamps(entries: list[Json]) -> Stamps:
     return [(entry.get("version_info", ""), entry.get("last_updated", "")) for entry in entries]
+
+
+def _newest(stamps: Stamps) -> float | None:
+    moments = []
+    for _version, updated in stamps:
+        with contextlib.suppress(ValueError):
+            moments.append(datetime.fromisoformat(updated).timestamp())
+    return max(moments, default=None)
 
 
 def _parse(raw: bytes, what: str) -> Json:

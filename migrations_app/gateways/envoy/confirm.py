@@ -9,7 +9,7 @@ from typing import Any
 
 from migrations_app.gateways.envoy.admin import AdminClient
 from migrations_app.gateways.envoy.files import Folder
-from migrations_app.gateways.envoy.readback import running_for
+from migrations_app.gateways.envoy.readback import deaf, running_for
 from migrations_app.gateways.envoy.wanted import Wanted, generation_of
 from migrations_app.gateways.errors import NotConfirmed, StaleGeneration, Unreachable
 
@@ -66,6 +66,14 @@ class Confirmer:
 
         self._poll(generation, look, answered=answered)
 
+    def _deaf(self) -> str:
+        try:
+            self.client.clusters()
+            self.client.routes()
+        except Unreachable:
+            return ""
+        return deaf(self.folder, self.client)
+
     def _poll(self, generation: int, look: Callable[[], str], *, answered: bool) -> None:
         """Raises NotConfirmed with what was seen last.
 
@@ -75,15 +83,17 @@ class Confirmer:
         pause = FIRST_PAUSE
         while True:
             try:
-                wrong = look()
+                wrong, away = look(), False
                 answered = True
             except Unreachable as error:
-                wrong = str(error)
+                wrong, away = str(error), True
             if not wrong:
                 return
             waited = time.monotonic() - started
             if waited > (self.timeout if answered else self.down_timeout):
                 told = f"generation {generation} is written, but not confirmed after {waited:.1f} s: {wrong}"
+                if not away and (why := self._deaf()):
+                    raise NotConfirmed(f"{told}; {why}")
                 raise NotConfirmed(told if answered else f"{told}. It runs it as soon as it starts")
             time.sleep(pause)
             pause = min(pause * 1.3, LONGEST_PAUSE)

@@ -5,7 +5,9 @@
 - validated.json: which shapes Envoy's validator has passed (see `validate`)
 - pins/, pins.journal: which flags are held on the old side, and what was done with them (see `gateways.pins`)
 - rollback/: scripts that move weeks back without us (see `scripts`)
-- .lock: the fence: one writer at a time, on one host; pins and scripts are written without it
+- .lock: the fence: one writer at a time, on one host; while it is held it says by whom (see `holders`). Pins and
+  scripts are written without it
+- cds/watched, rds/watched: when the folder that Envoy watches was made (see `Folder.made_at`)
 - .*.tmp, .*.new: what is being written; of a writer that was killed it stays, until `housekeeping` removes it
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.base import RoutingTable
+from migrations_app.gateways.envoy import holders
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.testers import holds_secret
 from migrations_app.gateways.errors import FolderBusy
@@ -31,6 +34,7 @@ from migrations_app.gateways.notes import as_values, from_values
 APPLIED_FILE = "applied.json"
 VALIDATED_FILE = "validated.json"
 WATCHED_FILES = (CDS_FILE, RDS_FILE)
+WATCHED_NOTE = "watched"  # beside each of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +68,22 @@ class Folder:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        raise FolderBusy(
-                            f"another process has held the lock of {self.path} for more than {timeout:g} s"
-                        ) from None
+                        raise FolderBusy(self._busy(descriptor, timeout)) from None
                     time.sleep(0.002)
-            yield
+            holders.sign(descriptor)
+            try:
+                yield
+            finally:
+                holders.unsign(descriptor)
         finally:
             os.close(descriptor)
+
+    def _busy(self, descriptor: int, waited: float) -> str:
+        held = holders.told(descriptor) or f"another process has held it for more than {waited:g} s"
+        script = self.path / "rollback" / "everything.sh"
+        # It waits for the lock for two seconds, and not for ever.
+        meanwhile = f". Traffic goes back without it: sh {script}" if script.exists() else ""
+        return f"the lock of {self.path} is taken: {held}{meanwhile}"
 
     def read(self, name: str) -> bytes | None:
         """The bytes of a file, or None when it is not there."""
@@ -90,7 +103,14 @@ class Folder:
         is synced after the rename, when Envoy is already at work.
         """
         target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True)
+        except FileExistsError:
+            pass
+        else:
+            if name in WATCHED_FILES:
+                # Rounded down to what Envoy tells of its own moments: milliseconds.
+                self._note_watched(name, since=time.time_ns() // 1_000_000 / 1000)
         # Not in the target's own folder: Envoy watches that one and would wake for the temporary file too.
         temporary = self.path / f".{target.name}.{os.getpid()}.{time.monotonic_ns()}.tmp"
         try:
@@ -112,6 +132,38 @@ class Folder:
             raise
         if durable:
             _sync_folder(target.parent)
+
+    def note_all_watched(self) -> None:
+        """Envoy is about to start: it will watch the folders that are there now."""
+        for name in WATCHED_FILES:
+            if self._watched(name) != 0:
+                self._note_watched(name, since=0)
+
+    def made_at(self, name: str) -> float:
+        """When the folder of a watched file was made, in seconds since 1970; 0 when that was before Envoy started.
+
+        Envoy watches a folder, not its name: of one that was made since in its place it hears nothing.
+        """
+        if (since := self._watched(name)) is not None:
+            return since
+        try:
+            # Copied here from another folder.
+            return (self.path / name).with_name(WATCHED_NOTE).stat().st_ctime
+        except OSError:
+            return 0.0  # nobody knows; an older version kept no note
+
+    def _watched(self, name: str) -> float | None:
+        """As the note beside it has it; None when there is none for this very folder."""
+        note = (self.path / name).with_name(WATCHED_NOTE)
+        try:
+            folder, since = note.read_text().split()
+            return float(since) if int(folder) == note.parent.stat().st_ino else None
+        except (OSError, ValueError):
+            return None
+
+    def _note_watched(self, name: str, *, since: float) -> None:
+        note = (self.path / name).with_name(WATCHED_NOTE)
+        note.write_text(f"{note.parent.stat().st_ino} {since}\n")
 
     def applied(self) -> AppliedState | None:
         """What was last applied, or None when nothing was or the note of it cannot be read."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from migrations_app.gateways.base import Observed
 from migrations_app.gateways.envoy import drift
 from migrations_app.gateways.envoy.admin import AdminClient, Running
-from migrations_app.gateways.envoy.files import AppliedState
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
+from migrations_app.gateways.envoy.files import AppliedState, Folder
 from migrations_app.gateways.envoy.wanted import Wanted, generation_of
 from migrations_app.gateways.errors import Unreachable
 
@@ -29,6 +31,21 @@ def running_for(
         return running
     warming = {name: cluster for name, cluster in client.warming().items() if name not in wanted.needed}
     return Running(clusters=running.clusters | warming, routes=running.routes)
+
+
+def deaf(folder: Folder, client: AdminClient) -> str:
+    """A sentence when Envoy watches a folder that is not there any more; empty when it does not, or nobody knows.
+
+    Asks nobody: it goes by when Envoy last took something, as it was read back a moment ago.
+    """
+    taken = {CDS_FILE: client.clusters_taken_at, RDS_FILE: client.routes_taken_at}
+    lost = [f"{Path(name).parent}/" for name, at in taken.items() if at is not None and folder.made_at(name) > at]
+    if not lost:
+        return ""
+    return (
+        f"the folder {' and '.join(lost)} was made anew after the gateway had started, which hears of no change in it: "
+        "start the gateway again"
+    )
 
 
 def look(state: AppliedState, wanted: Wanted, files: Mapping[str, bytes | None], client: AdminClient) -> Observed:

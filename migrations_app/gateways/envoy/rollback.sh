@@ -25,13 +25,16 @@ trap 'exit 1' HUP INT TERM
 kept=yes
 mkdir -p pins || kept=no
 for flag in $flags; do
-  printf 'by=%s\nat=%s\nwhy=%s\n' "$by" "$at" "$why" >".$flag.$$.new" && mv -f ".$flag.$$.new" "pins/$flag" || kept=no
+  printf 'by=%s\nat=%s\nwhy=%s\n' "$by" "$at" "$why" >".$flag.$$.new" && mv -f ".$flag.$$.new" "pins/$flag" \
+    || { kept=no; rm -f ".$flag.$$.new"; }
 done
 generation=$(sed -n '1s/^{"version_info":"\([0-9]*\)".*/\1/p' "$routes")
 [ -s pins.journal ] && [ -n "$(tail -c 1 pins.journal)" ] && printf '\n' >>pins.journal
 printf 'done=pinned\tat=%s\tgeneration=%s\tflags=%s\tby=%s\twhy=%s\n' \
   "$at" "$generation" "$(printf '%s' "$flags" | tr ' ' ',')" "$by" "$why" >>pins.journal || kept=no
-[ "$kept" = yes ] || say "WARNING: not all pins could be written. When Switchyard runs again it may undo this."
+pins='The pins are set.'
+[ "$kept" = yes ] || pins='NOT all pins could be written: when Switchyard runs again it may undo this.'
+[ "$kept" = yes ] || say "WARNING: $pins"
 
 # 2. The routes: what each flag's requests match goes to the monolith, and /routing-status tells so.
 edit() {
@@ -117,9 +120,10 @@ move() {
 }
 unknown=no
 alone=no
-if command -v flock >/dev/null 2>&1 && exec 9>>.lock; then flock -w 2 9 && alone=yes; fi
+# Tried in a shell of its own: one that cannot redirect `exec` ends.
+if command -v flock >/dev/null 2>&1 && (: >>.lock) 2>/dev/null && exec 9>>.lock; then flock -w 2 9 && alone=yes; fi
 if ! move; then
-  say "FAILED: $folder/$routes is not in the form that this script knows, or cannot be written. The pins are set."
+  say "FAILED: $folder/$routes is not in the form that this script knows, or cannot be written. $pins"
   exit 1
 fi
 if [ "$alone" = no ]; then
@@ -129,7 +133,7 @@ if [ "$alone" = no ]; then
 else
   exec 9>&-
 fi
-say "Pinned to the monolith: $flags"
+if [ "$kept" = yes ]; then say "Pinned to the monolith: $flags"; else say "Sent to the monolith: $flags. $pins"; fi
 
 # 3. The gateway's own word.
 status=1
@@ -153,6 +157,6 @@ else
   say "There is no curl here. See for yourself: $url/routing-status must say false of each of these flags."
   status=0
 fi
-[ "$unknown" = no ] || status=1
+[ "$unknown$kept" = noyes ] || status=1
 say "To undo it: manage.py pin lift $flags, then enable them again. Nothing goes back to the new side by itself."
 exit "$status"

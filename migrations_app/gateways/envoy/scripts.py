@@ -1,7 +1,7 @@
 """Rollback scripts in the gateway's folder: plain sh, for when nothing of ours runs, made of `rollback.sh`.
 
 - rollback/week-3.sh, rollback/everything.sh: one for each week that moves traffic, one for all of them
-- rollback/scripts.json: what each of them moves, for `manage.py panic --week`
+- rollback/scripts.json: what each of them moves, for `manage.py panic --week`, and how the plan calls the gateway
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from migrations_app.gateways import answers
 from migrations_app.gateways.base import RollbackScript, Route, RoutingTable, Side, with_pins
@@ -33,36 +34,50 @@ class Scripts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._place = folder / SCRIPTS_FOLDER
-        self._kept: tuple[tuple[RollbackScript, ...], RoutingTable, str] | None = None
+        self._kept: tuple[tuple[RollbackScript, ...], RoutingTable, str, str] | None = None
 
-    def keep(self, scripts: tuple[RollbackScript, ...], table: RoutingTable, url: str) -> bool:
+    def keep(self, scripts: tuple[RollbackScript, ...], table: RoutingTable, url: str, *, called: str = "") -> bool:
         """Whether any had to be written. Weights and generations make no difference to them."""
         everything = {route.flag for route in table.routes}
         at_zero = with_pins(table, everything)
         at_zero = RoutingTable(table.plan, 0, table.monolith, at_zero.routes, counted=table.counted)
         names = {INDEX_FILE, *(script.name for script in scripts)}
-        if self._kept == (scripts, at_zero, url) and self._names() == names:
+        if self._kept == (scripts, at_zero, url, called) and self._names() == names:
             return False
         # Here, as the user that lifts pins: one who is root would make what others cannot remove.
         (self._folder / PINS_FOLDER).mkdir(exist_ok=True)
         os.close(os.open(self._folder / JOURNAL_FILE, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o664))
         self._place.mkdir(exist_ok=True)
         found = {script.name: script_of(script, at_zero, url).encode() for script in scripts}
-        found[INDEX_FILE] = json.dumps([_as_values(script) for script in scripts], indent=1).encode()
+        listed = {"gateway": called, "scripts": [_as_values(script) for script in scripts]}
+        found[INDEX_FILE] = json.dumps(listed, indent=1).encode()
         written = [name for name, content in found.items() if self._write(name, content)]
         gone = self._names() - names
         for name in gone:
             (self._place / name).unlink(missing_ok=True)
-        self._kept = (scripts, at_zero, url)
+        self._kept = (scripts, at_zero, url, called)
         return bool(written or gone)
 
     def known(self) -> tuple[RollbackScript, ...]:
         """Those that lie ready; none when the list of them cannot be read."""
         try:
-            listed = json.loads((self._place / INDEX_FILE).read_bytes())
+            listed = self._listed()["scripts"]
             return tuple(RollbackScript(one["name"], one["title"], tuple(one["flags"])) for one in listed)
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return ()
+
+    def called(self) -> str:
+        """How the plan calls the gateway; empty when nobody has told."""
+        return str(self._listed().get("gateway", ""))
+
+    def _listed(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self._place / INDEX_FILE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        if isinstance(found, list):  # an older version's
+            return {"scripts": found}
+        return found if isinstance(found, dict) else {}
 
     def _names(self) -> set[str]:
         try:

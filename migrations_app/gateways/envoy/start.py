@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,12 +12,15 @@ from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, BootstrapOpt
 from migrations_app.gateways.envoy.files import AppliedState, Folder
 from migrations_app.gateways.envoy.obey import obeying
 from migrations_app.gateways.envoy.render import render_empty
-from migrations_app.gateways.envoy.wanted import parse_files
-from migrations_app.gateways.errors import Rejected
+from migrations_app.gateways.envoy.wanted import Wanted, parse_files
+from migrations_app.gateways.errors import FolderBusy, Rejected
 from migrations_app.gateways.pins import PinFolder
 
 THREADS = 2  # worker threads of Envoy, as shipped
 _LOCK_TIMEOUT = 5.0  # seconds
+_LOCK_TIMEOUT_STARTABLE = 1.0  # seconds, where what lies there will do: who calls has nobody else to see to the rest
+
+logger = logging.getLogger(__name__)
 
 
 def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
@@ -23,11 +28,41 @@ def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
 
     A first start gets generation 0: the gateway's own answers, and 503 for everything else. Later ones get what was
     last applied, with the flags that are pinned by now on the old side, also when someone deleted or edited the files
-    since. Raises FolderBusy, OSError.
+    since. Where that cannot be done (a full disk, somebody who holds the lock), Envoy is left to start from what lies
+    there, if it can; the log says so. Raises FolderBusy, OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = Folder(folder)
-    with place.locked(_LOCK_TIMEOUT):
+    startable = _startable(place)
+    try:
+        _prepare(place, options, lock_timeout=_LOCK_TIMEOUT if startable is None else _LOCK_TIMEOUT_STARTABLE)
+    except (FolderBusy, OSError) as problem:
+        if startable is None:
+            raise
+        against = sorted(startable.on & PinFolder(folder).flags())
+        pinned = (
+            f" It sends requests of {', '.join(against)} to the new side, although that is pinned." if against else ""
+        )
+        logger.warning("%s The gateway starts from what lies in %s.%s", _sentence(problem), folder, pinned)
+
+
+def _startable(place: Folder) -> Wanted | None:
+    """What Envoy would run if it started now; None when it could not start, or runs nothing of ours."""
+    try:
+        json.loads(place.read(BOOTSTRAP_FILE) or b"")
+        return parse_files({name: raw for name, raw in place.read_watched().items() if raw is not None})
+    except (OSError, ValueError, Rejected):
+        return None
+
+
+def _sentence(problem: Exception) -> str:
+    told = str(problem).rstrip(".")
+    return f"{told[:1].upper()}{told[1:]}."
+
+
+def _prepare(place: Folder, options: BootstrapOptions, *, lock_timeout: float) -> None:
+    folder = place.path
+    with place.locked(lock_timeout):
         bootstrap = render_bootstrap(folder, options)
         if place.read(BOOTSTRAP_FILE) != bootstrap:
             place.write(BOOTSTRAP_FILE, bootstrap)
@@ -39,6 +74,7 @@ def prepare_folder(folder: Path, options: BootstrapOptions) -> None:
         for name, content in state.files.items():
             if place.read(name) != content:
                 place.write(name, content)
+        place.note_all_watched()
 
 
 def _from_files(place: Folder) -> AppliedState | None:

@@ -76,6 +76,7 @@ class MemoryGateway(Gateway):
         self._requests = 0
         self._pins: dict[str, Pin] = {}
         self._scripts: tuple[RollbackScript, ...] = ()
+        self._called = ""
         self.journaled = b""
         self.refuses = ""
         self.down: set[str] = set()
@@ -188,7 +189,7 @@ class MemoryGateway(Gateway):
             self._pins |= {flag: Pin(flag, by, now, why) for flag in flags}
             return self._note(Entry(PINNED, now, self._generation(), tuple(flags), by, why))
 
-    def lift(self, flags: Collection[str], *, by: str, why: str = "") -> JournalLine:
+    def _let_go(self, flags: Collection[str], *, by: str, why: str) -> JournalLine:
         with self._lock:
             for flag in flags:
                 self._pins.pop(flag, None)
@@ -206,11 +207,16 @@ class MemoryGateway(Gateway):
         with self._lock:
             return _parse(self._applied.files) if self._applied else None
 
-    def keep_scripts(self, scripts: Collection[RollbackScript]) -> bool:
+    def keep_scripts(self, scripts: Collection[RollbackScript], *, called: str = "") -> bool:
         """There is no shell in here; it only remembers them."""
         with self._lock:
-            before, self._scripts = self._scripts, tuple(scripts)
-            return before != self._scripts
+            before = self._scripts, self._called
+            self._scripts, self._called = tuple(scripts), called
+            return before != (self._scripts, self._called)
+
+    def called(self) -> str:
+        with self._lock:
+            return self._called
 
     def scripts(self) -> tuple[RollbackScript, ...]:
         with self._lock:

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.actions.everything import roll_back_everything
-from migrations_app.actions.flags import roll_back_flag
+from migrations_app.actions.flags import roll_back_flags
 from migrations_app.actions.weeks import roll_back_week
 from migrations_app.actor import Actor
 from migrations_app.errors import ActionError, Busy, NotPermitted
@@ -68,7 +68,8 @@ class Command(BaseCommand):
                 break
         if isinstance(asked.error, ActionError) and not isinstance(asked.error, Busy):
             status = Exit.REFUSED if isinstance(asked.error, NotPermitted) else Exit.USAGE
-            raise CommandError(one_line(f"{asked.error} With --pin nobody is asked."), returncode=status)
+            told = one_line(f"{asked.error} Nothing was rolled back. With --pin nobody is asked.")
+            raise CommandError(told, returncode=status)
         if asked.error is not None:
             return f"The database does not do it: {str(asked.error).strip().partition(chr(10))[0]}".rstrip(".") + "."
         if asked.change is None or asked.outcome is None:
@@ -85,25 +86,26 @@ class Command(BaseCommand):
             flags = list(flags_of_week(gateways, week))
             if not flags:
                 raise CommandError(f"No gateway knows the flags of week {week}. Name them.", returncode=Exit.USAGE)
-        known = flags_known(gateways)
-        if known is not None and (unknown := sorted(set(flags) - known)):
+        elif flags and (known := flags_known(gateways)) is not None and (unknown := sorted(set(flags) - known)):
             listed = f"No gateway has {', '.join(unknown)}. There are: {', '.join(sorted(known))}."
             raise CommandError(f"{listed} Nothing was done.", returncode=Exit.USAGE)
         by = options["actor"] or Actor.at_shell().name
-        done = panic(gateways, flags or None, by=by, why=options["reason"])
-        for one in done:
+        failed = False
+        for one in panic(gateways, flags or None, by=by, why=options["reason"]):
             self._tell(one, _what(flags, week), name_of(week) if week is not None else "everything.sh")
+            failed = failed or bool(one.error)
         self.stdout.write("Pins stay until somebody lifts them: manage.py pin lift --all --reason WHY")
-        if any(one.error for one in done):
+        if failed:
             sys.exit(Exit.UNCONFIRMED)
 
     def _tell(self, done: Panicked, what: str, script: str) -> None:
         where: Known = done.gateway
         if not done.error:
             said = f"{what} on the old side, and pinned there. Confirmed in {done.milliseconds:.0f} ms"
-            self.stdout.write(f"Gateway {where.key}: {said}, generation {done.generation}.")
+            self.stdout.write(f"Gateway {done.name}: {said}, generation {done.generation}.")
+            self.stdout.flush()  # the next one may take its time
             return
-        self.stderr.write(f"Gateway {where.key}: NOT CONFIRMED after {done.milliseconds:.0f} ms: {done.error}")
+        self.stderr.write(f"Gateway {done.name}: NOT CONFIRMED after {done.milliseconds:.0f} ms: {done.error}")
         self.stderr.write(f"  By hand, in a shell on the host of the gateway: sh {where.folder / 'rollback' / script}")
         self.stderr.write(f"  See what it runs: curl {where.url}/routing-status")
 
@@ -159,8 +161,7 @@ def _roll_back(flags: list[str], week: int | None, options: dict[str, Any]) -> C
         return roll_back_week(number=week, actor=actor, reason=reason)
     if not flags:
         return roll_back_everything(actor=actor, reason=reason)
-    changes = [roll_back_flag(key=flag, actor=actor, reason=reason) for flag in flags]
-    return next((change for change in reversed(changes) if change.changed), changes[-1])
+    return roll_back_flags(keys=flags, actor=actor, reason=reason)
 
 
 def _what(flags: list[str], week: int | None) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from migrations_app.actions.pins import lift_pins
 from migrations_app.errors import Invalid
 from migrations_app.gateways.errors import GatewayError
-from migrations_app.management.base import ActionCommand, Options
+from migrations_app.management.base import ActionCommand, Exit, Options
 from migrations_app.reconcile.adapters import known_gateways
 
 
@@ -19,15 +21,21 @@ class Command(ActionCommand):
         parser.add_argument("--all", action="store_true", help="every flag that is pinned")
 
     def list(self, options: Options) -> None:
-        try:
-            rows = [
-                {"flag": pin.flag, "gateway": gateway.key, "by": pin.by, "since": pin.at, "why": pin.why}
-                for gateway in known_gateways()
-                for pin in gateway.adapter.pins()
-            ]
-        except GatewayError as error:
-            raise Invalid(str(error)) from error
-        self.table(options, rows, ["flag", "gateway", "by", "since", "why"], "Nothing is pinned.")
+        rows, failed = [], []
+        for gateway in known_gateways():
+            name = gateway.name()
+            try:
+                rows += [
+                    {"flag": pin.flag, "gateway": name, "by": pin.by, "since": pin.at, "why": pin.why}
+                    for pin in gateway.adapter.pins()
+                ]
+            except GatewayError as error:
+                failed.append(f"{name}: {error}")
+        empty = "Nothing is pinned at the others." if failed else "Nothing is pinned."
+        self.table(options, rows, ["flag", "gateway", "by", "since", "why"], empty)
+        if failed:
+            self.stderr.write("\n".join(f"NOT KNOWN at {told}" for told in failed))
+            sys.exit(Exit.UNCONFIRMED)
 
     def lift(self, options: Options) -> None:
         if bool(options["flags"]) == options["all"]:

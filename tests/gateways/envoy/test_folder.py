@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 from migrations_app.gateways.base import Address, Rendered, Sticky
-from migrations_app.gateways.envoy import adapter, confirm, validate
+from migrations_app.gateways.envoy import adapter, confirm, holders, start, validate
 from migrations_app.gateways.envoy.bootstrap import CDS_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE, Folder
 from migrations_app.gateways.errors import FolderBusy, FolderUnusable, NotConfirmed, Rejected, StaleGeneration
@@ -439,9 +440,97 @@ def test_a_damaged_store_of_shapes_only_costs_a_validation(envoy, run, gateway, 
 def test_a_held_lock_is_waited_for_and_then_told(envoy, run, table):
     run(auth=100)
     gateway = envoy.adapter(lock_timeout=0.05)
-    with Folder(envoy.folder).locked(1), pytest.raises(FolderBusy, match="lock"):
+    with (
+        Folder(envoy.folder).locked(1),
+        pytest.raises(FolderBusy, match=f"lock .* process {os.getpid()} on .* has held"),
+    ):
         gateway.apply(gateway.render(table()))
     assert gateway.apply(gateway.render(table())).changed
+    assert (envoy.folder / ".lock").read_bytes() == b""
+
+
+def test_a_lock_that_was_waited_for_in_vain_is_not_waited_for_again_by_the_look_after(envoy, run, table, monkeypatch):
+    run(auth=100)
+    gateway, locked, waits = envoy.adapter(lock_timeout=0.05), Folder.locked, []
+    envoy.edit_in_place(RDS_FILE, ("auth.failover", "auth.monolith"))
+    with locked(Folder(envoy.folder), 1):
+        monkeypatch.setattr(Folder, "locked", lambda self, timeout: waits.append(timeout) or locked(self, timeout))
+        with pytest.raises(FolderBusy):
+            gateway.apply(gateway.render(table()))
+        assert gateway.observe().drift
+    assert waits == [0.05, 0.0]
+    assert gateway.apply(gateway.render(table())).changed
+
+
+def test_who_holds_the_lock_is_told_with_how_to_end_it(tmp_path):
+    sleeper = subprocess.Popen(["sleep", "60"])
+    descriptor = os.open(tmp_path / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        wait_until(lambda: all_stopped(sleeper.pid))
+        os.write(descriptor, f"{sleeper.pid} {socket.gethostname()} 1795389441\n".encode())
+        who = f"process {sleeper.pid} on {socket.gethostname()}, which is stopped,"
+        since = "has held it since 2026-11-22 23:17:21 UTC"
+        assert holders.told(descriptor) == f"{who} {since}; end it there: kill -9 {sleeper.pid}"
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    # Its words have outlived it; somebody who signs nothing holds the lock now.
+    assert holders.told(descriptor) == ""
+    os.close(descriptor)
+
+
+def test_a_start_waits_for_no_lock_and_no_disk_when_the_gateway_can_start_from_what_lies_there(
+    envoy, run, gateway, monkeypatch, caplog
+):
+    monkeypatch.setattr(start, "_LOCK_TIMEOUT_STARTABLE", 0.0)
+    monkeypatch.setattr(start, "_LOCK_TIMEOUT", 0.0)
+    run(auth=100)
+    gateway.pin(["USE_AUTH_SERVICE"], by="tests")
+    envoy.stop()
+    with Folder(envoy.folder).locked(1):
+        envoy.start()
+        assert envoy.ask("/api/auth/x").who == "auth"
+        assert f"process {os.getpid()} on" in caplog.text
+        assert "requests of USE_AUTH_SERVICE to the new side, although that is pinned" in caplog.text
+        routes = (envoy.folder / RDS_FILE).read_bytes()
+        (envoy.folder / RDS_FILE).unlink()
+        with pytest.raises(FolderBusy):
+            envoy.prepare()
+    (envoy.folder / RDS_FILE).write_bytes(routes)
+    caplog.clear()
+    (envoy.folder / ".lock").rename(envoy.folder / "aside")
+    (envoy.folder / ".lock").mkdir()
+    envoy.prepare()
+    assert "Is a directory" in caplog.text
+    (envoy.folder / ".lock").rmdir()
+    gateway.lift(["USE_AUTH_SERVICE"], by="tests")
+
+
+def test_a_folder_that_was_made_anew_is_told_until_the_gateway_starts_again(fresh, table):
+    envoy, gateway = fresh, fresh.adapter()
+    envoy.start()
+    rendered = gateway.render(table(auth=100))
+    gateway.apply(rendered)
+    shutil.rmtree(envoy.folder / "rds")
+    assert gateway.observe().drift
+    assert gateway.apply(rendered).changed
+    seen = gateway.observe()
+    assert (seen.generation, seen.drift) == (rendered.generation, ())
+    assert seen.error.startswith("the folder rds/ was made anew after the gateway had started")
+    later = gateway.render(table(auth=0))
+    with pytest.raises(NotConfirmed, match=r"rds/ was made anew .*: start the gateway again"):
+        envoy.adapter(confirm_timeout=0.05).apply(later)
+    envoy.stop()
+    envoy.start(prepared=False)
+    assert (gateway.observe().generation, gateway.observe().error) == (later.generation, "")
+    # A copy in the place of the one that is watched.
+    shutil.copytree(envoy.folder / "rds", envoy.folder / "copy")
+    (envoy.folder / "rds").rename(envoy.folder / "gone")
+    (envoy.folder / "copy").rename(envoy.folder / "rds")
+    assert "rds/ was made anew" in gateway.observe().error
+    envoy.prepare()
+    assert gateway.observe().error == ""
 
 
 class Waited:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 
 from controlplane import settings
@@ -38,16 +40,10 @@ def test_a_difference_is_told_after_some_looks_and_sooner_when_looks_take_long(
 
     monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(adapter, "_look", different)
-    monkeypatch.setattr(type(adapter._folder), "locked", lambda *_: module.AbstractContextManager.__new__(Free))
+    monkeypatch.setattr(type(adapter._folder), "locked", lambda *_: nullcontext())  # nobody holds it
     assert adapter.observe().drift == ("edited",)
     assert len(seen) == looks
     assert clock.now <= SETTLED_WITHIN + 2 * look + 0.02
-
-
-class Free(module.AbstractContextManager):
-    """A lock that nobody holds, and that takes no time."""
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def test_an_edit_is_found_by_the_first_look_after_it_with_so_many_questions(module_envoy, table, monkeypatch):

@@ -175,6 +175,37 @@ def test_a_script_sets_the_pins_also_where_it_cannot_read_the_routes(tmp_path):
     assert (place / RDS_FILE).read_text() == '{"version_info":"7","resources":[]}'
 
 
+@pytest.mark.parametrize("broken", ["pins", "pins.journal"])
+def test_a_script_does_not_say_that_it_has_pinned_what_it_has_not(tmp_path, no_curl, broken):
+    place, table = all_on(tmp_path)
+    if broken == "pins":
+        (place / "pins").rmdir()
+        (place / "pins").write_text("this is no folder")
+    else:
+        (place / JOURNAL_FILE).unlink()
+        (place / JOURNAL_FILE).symlink_to("/dev/full")
+    for shell in SHELLS:
+        done = run(place, "week-3.sh", path=no_curl, shell=shell)
+        assert done.returncode == 1
+        assert "The pins are set" not in done.stdout
+        assert "Pinned to the monolith" not in done.stdout
+        assert "Sent to the monolith: USE_users USE_auth. NOT all pins could be written" in done.stdout
+        assert (place / RDS_FILE).read_bytes() == render(with_pins(table, ["USE_auth", "USE_users"])).files[RDS_FILE]
+    (place / RDS_FILE).write_text('{"version_info":"7","resources":[]}')
+    assert "cannot be written. NOT all pins could" in run(place, "week-3.sh", path=no_curl).stdout
+    assert not list(place.glob(".*.new"))
+
+
+def test_a_script_goes_on_in_every_shell_where_it_cannot_open_the_lock(tmp_path):
+    place, table = all_on(tmp_path / "gateway")
+    (place / ".lock").mkdir()
+    path = without(tmp_path / "tools", "curl", "sleep")
+    (tmp_path / "tools" / "sleep").symlink_to("/bin/true")  # nobody else is at work
+    for shell in SHELLS:
+        assert run(place, "week-3.sh", path=path, shell=shell).returncode == 0
+    assert (place / RDS_FILE).read_bytes() == render(with_pins(table, ["USE_auth", "USE_users"])).files[RDS_FILE]
+
+
 def test_a_script_says_of_routes_that_came_after_it(tmp_path, no_curl):
     place, table = all_on(tmp_path)
     added = Route("auth", "USE_auth", "/api/new", Address("127.0.0.1", 4004), 100)
