@@ -54,6 +54,7 @@ _RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
 _FAIL_OVER_READS = f"{_RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
 _READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _KEPT_BODY = 16777216  # bytes of a write that are kept for the monolith until the service has taken them
+_ONE_IS_ENOUGH = 100_000  # per cent: one address of a thousand counts as all of them
 # Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
 _CIRCUIT_BREAKERS: Json = {
     "thresholds": [{"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096, "max_retries": 1000}]
@@ -387,10 +388,15 @@ def _cluster(name: str, address: Address, *, zone: str = Side.MONOLITH.value) ->
 
 
 def _assignment(name: str, endpoint: Json, *, zone: str) -> Json:
-    """One endpoint. Its zone tells it apart in the statistics of a cluster that has several."""
+    """One endpoint. Its zone tells it apart in the statistics of a cluster that has several.
+
+    A name may have several addresses. Those that answer take all, however few they are: Envoy's default sends part to
+    the next in line, which is the monolith, as soon as fewer than five of seven do.
+    """
     return {
         "cluster_name": name,
         "endpoints": [{"locality": {"zone": zone}, "lb_endpoints": [{"endpoint": endpoint}]}],
+        "policy": {"overprovisioning_factor": _ONE_IS_ENOUGH},
     }
 
 

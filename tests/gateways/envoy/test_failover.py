@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from dataclasses import replace
 
 import pytest
 
 from migrations_app.gateways.base import Address, Side
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE
 from tests.gateways.estate import Upstream, free_port, wait_until
 
 _numbers = itertools.count(1)
@@ -95,6 +97,25 @@ def test_a_health_page_that_says_503_takes_no_traffic_away(envoy, gateway, servi
     ill.status = 503
     hits = ill.hits
     wait_until(lambda: ill.hits >= hits + 3, timeout=10)
+    assert gateway.failing_over() == {}
+
+
+def test_one_address_of_a_name_that_has_two_takes_all_while_the_other_is_away(envoy, gateway, service):
+    half = service()
+    own, dead = (
+        json.dumps({"endpoint": {"address": {"socket_address": {"address": host, "port_value": half.address.port}}}})
+        for host in (half.address.host, "127.0.0.2")
+    )
+    one, both = (text.replace(" ", "") for text in (f"[{own}]", f"[{own},{dead}]"))
+    envoy.replace_file(CDS_FILE, (one, both))
+
+    def away() -> bool:
+        envoy.ask(f"/api/{half.name}/x", method="POST")
+        told = envoy.ask("/clusters", port=envoy.admin_port).text
+        return f"{half.name}.service::127.0.0.2:{half.address.port}::health_flags::/failed" in told
+
+    wait_until(away)
+    assert {envoy.ask(f"/api/{half.name}/x", method="POST").who for _ in range(60)} == {half.name}
     assert gateway.failing_over() == {}
 
 
