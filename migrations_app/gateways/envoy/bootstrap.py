@@ -30,7 +30,7 @@ LATENCY_BUCKETS = (*LATENCY_BOUNDS, 1_000_000_000)
 _V3 = "type.googleapis.com/envoy.extensions"
 _MAX_CONNECTIONS = 50_000
 _ROUTER = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_V3}.filters.http.router.v3.Router"}}
-_SIDE_TAG = r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service|failover)\.)"
+_SIDE_TAG = r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service|failover|testers)\.)"
 # Statistics whose response times are counted by our bounds: those of routes, and of both members of a failover.
 _TIMED = r"vhost\.gateway\.route\..*|cluster\.[^.]+\.failover\.zone\..*"
 

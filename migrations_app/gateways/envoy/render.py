@@ -106,7 +106,8 @@ def clusters(table: RoutingTable) -> list[Json]:
     The old sides share the monolith's address. They are separate so that counters are by service and side, and so
     that a change of weight changes routes alone. A third one has the new side and, when that is down, the monolith, by
     way of the cluster `failover`: see docs/decisions/0010-failover.md. It is there also for who does not use it: its
-    counters must not begin anew when somebody does.
+    counters must not begin anew when somebody does. Where there are testers, they have one more of the new side: what
+    becomes of their requests tells nothing about what becomes of users'.
     """
     found = {"monolith": _cluster("monolith", table.monolith), FAILOVER: _way_to_the_monolith()}
     for route in table.routes:
@@ -118,6 +119,9 @@ def clusters(table: RoutingTable) -> list[Json]:
     for route in table.routes:
         if route.failover:
             found[cluster_name(route.service, Side.SERVICE)] |= _watched(route)
+        if table.tester_secret:
+            name = testers_name(route.service)
+            found[name] = _cluster(name, route.upstream, zone=Side.SERVICE.value)
     return [found[name] for name in sorted(found)]
 
 
@@ -129,6 +133,11 @@ def cluster_name(service: str, side: Side) -> str:
 def failover_name(service: str) -> str:
     """`auth.failover`: the new side, or else the monolith."""
     return f"{service}.{FAILOVER}"
+
+
+def testers_name(service: str) -> str:
+    """`auth.testers`: the new side for testers. Also the prefix of the counters of their requests, to either side."""
+    return f"{service}.testers"
 
 
 def route_config(table: RoutingTable) -> Json:
@@ -178,7 +187,8 @@ def _counted_parts(route: Route, table: RoutingTable) -> list[Json]:
 
     These go where the route's own go, and say by themselves where that is: a flag's weight is read from its routes.
     """
-    found, own = [], None
+    # Testers are not among what is counted: theirs come before all of the others.
+    found, own = (_tester_parts(route, table.tester_secret) if table.tester_secret else []), None
     for one in counted_apart(table.counted):
         if owner(one, table.routes) != route:
             continue
@@ -233,7 +243,7 @@ def _parts(route: Route, table: RoutingTable) -> list[Json]:
     A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
     its own way. Reads come apart from writes: only reads may be sent twice, and they may have another weight.
     """
-    found = _tester_parts(route, table.tester_secret) if table.tester_secret else []
+    found = []
     for reads, weight in ((True, route.weight), (False, route.writes)):
         if table.sticky is None or weight in {MONOLITH_WEIGHT, SERVICE_WEIGHT}:
             found += [_part(route, side, share, reads=reads) for side, share in _choices(weight)]
@@ -243,18 +253,14 @@ def _parts(route: Route, table: RoutingTable) -> list[Json]:
 
 
 def _tester_parts(route: Route, secret: str) -> list[Json]:
-    """For either side, whatever the weight.
-
-    The new side always by the cluster that has the monolith as well: Envoy refuses routes to a cluster whose name does
-    not resolve yet, and a service that no flag sends anybody to must not hold up the others.
-    """
+    """For either side, whatever the weight. The new side's own errors are seen: nobody answers in its place."""
+    name, alone = testers_name(route.service), replace(route, failover=False)
     found = []
     for side in Side:
         for reads in (True, False):
-            part = testers.forced(_part(route, side, None, reads=reads), side, secret)
+            part = testers.forced(_part(alone, side, None, reads=reads), side, secret) | {"stat_prefix": name}
             if side is Side.SERVICE:
-                name = failover_name(route.service)
-                part |= {"route": part["route"] | {"cluster": name}, "stat_prefix": name}
+                part["route"] = part["route"] | {"cluster": name}
             found.append(part)
     return found
 
