@@ -53,7 +53,6 @@ _RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe fo
 _RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
 _FAIL_OVER_READS = f"{_RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
 _READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-_KEPT_BODY = 16777216  # bytes of a write that are kept for the monolith until the service has taken them
 _ONE_IS_ENOUGH = 100_000  # per cent: one address of a thousand counts as all of them
 # Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
 _CIRCUIT_BREAKERS: Json = {
@@ -300,14 +299,12 @@ def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
     if side is Side.SERVICE and route.strip:
         action |= _rewrite(route)
     action["retry_policy"] = _retries(route, reads=reads, fails_over=fails_over)
-    kept = {"request_body_buffer_limit": str(_KEPT_BODY)} if fails_over and not reads else {}
     return {
         "name": f"{cluster_name(route.service, side)}:{route.prefix}:{'reads' if reads else 'writes'}",
         "match": match,
         "route": action,
         "metadata": _metadata(route.service, route.flag, side),
         "stat_prefix": cluster,
-        **kept,
     }
 
 

@@ -126,6 +126,14 @@ def test_a_large_write_fails_over_whole(envoy, service):
     assert (reply.status, reply.who, reply.json()["length"]) == (200, "monolith", 5_000_000)
 
 
+def test_of_a_write_no_more_is_kept_for_the_monolith_than_of_any_other_request(envoy, service):
+    well = service()
+    assert envoy.ask(f"/api/{well.name}/x", method="POST", body=b"x" * 5_000_000).json()["length"] == 5_000_000
+    assert envoy.ask(f"/api/{well.name}/x", method="POST", body=b"x" * 500_000).json()["length"] == 500_000
+    told = envoy.ask("/stats?filter=retry_or_shadow_abandoned", port=envoy.admin_port).text
+    assert f"cluster.{well.name}.failover.retry_or_shadow_abandoned: 1\n" in told
+
+
 def test_the_monolith_sees_nothing_of_the_way_that_a_request_came(envoy, service):
     dead = service()
     plain = envoy.ask("/elsewhere", headers={"x-mine": "1"}).json()["headers"]
