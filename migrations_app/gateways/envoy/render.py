@@ -29,7 +29,7 @@ from migrations_app.gateways.base import (
 )
 from migrations_app.gateways.envoy import sticky as filters
 from migrations_app.gateways.envoy import testers
-from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, RETRY_UNSENT, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, owner, stripped
 
@@ -49,9 +49,8 @@ _ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 _V3 = "type.googleapis.com/envoy.extensions"
 _MAX_BODY = 1048576  # bytes of an answer that the gateway gives by itself; Envoy's default is 4096
 _REST_TIMEOUT = 60.0  # seconds, for what no route matches
-_RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe for all methods: nothing was sent yet
-_RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
-_FAIL_OVER_READS = f"{_RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
+_RETRY_READS = f"{RETRY_UNSENT},gateway-error,reset"
+_FAIL_OVER_READS = f"{RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
 _READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
 _ONE_IS_ENOUGH = 100_000  # per cent: one address of a thousand counts as all of them
 # Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
@@ -310,7 +309,7 @@ def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
 
 def _retries(route: Route, *, reads: bool, fails_over: bool) -> Json:
     policy: Json = {
-        "retry_on": (_FAIL_OVER_READS if fails_over else _RETRY_READS) if reads else _RETRY_UNSENT,
+        "retry_on": (_FAIL_OVER_READS if fails_over else _RETRY_READS) if reads else RETRY_UNSENT,
         "num_retries": 1,
         "retry_back_off": {"base_interval": "0.005s"},
     }
