@@ -150,8 +150,9 @@ class RoutingTable:
     names, each request is split at random.
 
     With a `tester_secret` a request whose header TESTER_HEADER has a side and the secret is sent to that side, whatever
-    the weight. Every other value is ignored, and no upstream ever sees the header. The secret is told nowhere: neither
-    by the gateway's answers, nor in errors and sentences about drift.
+    the weight. That side answers it or nobody does, also with failover. It is counted nowhere, and what becomes of it
+    makes no difference to where users are sent. Every other value is ignored, and no upstream ever sees the header. The
+    secret is told nowhere: neither by the gateway's answers, nor in errors and sentences about drift.
 
     What `counted` names is told by `Gateway.traffic_of_routes`.
     """
@@ -273,8 +274,9 @@ class Applied:
 class SideTraffic:
     """Counters since the gateway started (a restart resets them): requests meant for one side of one service.
 
-    Every request of a client is counted once, on the side that it was meant for. `errors` are answers of 5xx and
-    requests that got no answer, `client_errors` answers of 4xx, `retries` requests that were sent a second time.
+    Every request of a client is counted once, on the side that it was meant for; those of testers are not. `errors` are
+    answers of 5xx and requests that got no answer, `client_errors` answers of 4xx, `retries` requests that were sent a
+    second time.
 
     `failovers` (new side only) are requests meant for the new side that the monolith answered instead, whether the
     service was tried first or not, and whatever the monolith answered. Each is also one of the new side's `requests`

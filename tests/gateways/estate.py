@@ -76,6 +76,9 @@ class Upstream:
                     super().handle()
 
             def answer(self) -> None:
+                if self.headers.get("upgrade") == "websocket":
+                    self.echo()
+                    return
                 if self.path == "/health":
                     upstream.polls += 1
                 else:
@@ -101,6 +104,17 @@ class Upstream:
                 self.end_headers()
                 with contextlib.suppress(ConnectionError):  # who asked may have stopped waiting, as tests want it to
                     self.wfile.write(b"" if self.command == "HEAD" else body)
+
+            def echo(self) -> None:
+                """After the change of protocol: its name, and then all that comes."""
+                self.send_response(101)
+                self.send_header("connection", "upgrade")
+                self.send_header("upgrade", "websocket")
+                self.end_headers()
+                self.wfile.write(upstream.name.encode())
+                while got := self.connection.recv(1000):
+                    self.wfile.write(got)
+                self.close_connection = True
 
             do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = answer  # noqa: N815
 

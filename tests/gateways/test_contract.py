@@ -642,6 +642,32 @@ def test_a_tester_is_sent_to_a_path_that_is_counted_by_itself(bench, table):
     assert bench.gateway.observe().weights["USE_AUTH_SERVICE"] == 0
 
 
+def test_a_tester_who_asks_for_the_new_side_gets_it_or_its_error_and_never_the_monolith(bench, mortal):
+    name = mortal(weight=0, secret=SECRET)
+    asked = {"x-switchyard-side": f"service {SECRET}"}
+    bench.answer_with(name, 500)
+    assert bench.ask(f"/api/{name}/x", "GET", asked) is None
+    bench.kill(name)
+    for method in ("GET", "POST") * 3:
+        assert bench.ask(f"/api/{name}/x", method, asked) is None
+
+
+def test_what_testers_do_counts_for_nobody_and_takes_no_user_off_the_new_side(bench, mortal):
+    name = mortal(weight=100, counted=("", "login"), secret=SECRET)
+    bench.answer_with(name, 500)
+    for side in Side:
+        asked = {"x-switchyard-side": f"{side} {SECRET}"}
+        for path, method in itertools.product((f"/api/{name}/x", f"/api/{name}/login"), ("GET", "POST") * 3):
+            bench.ask(path, method, asked)
+    bench.answer_with(name, 200)
+    assert bench.ask(f"/api/{name}/login", "POST") == (name, f"/{name}/login")
+    found = bench.gateway.traffic()
+    counted = {side: (one.requests, one.errors) for (key, side), one in found.items() if key == name}
+    assert counted == {side: (int(side is Side.SERVICE), 0) for side in counted}
+    assert sum(one.requests for one in apart(bench, name).values()) == 1
+    assert bench.gateway.failing_over() == {}
+
+
 def test_where_nothing_is_counted_by_itself_there_is_nothing_to_tell(bench, run):
     run(storage=100)
     bench.ask("/api/storage/x")
@@ -672,7 +698,9 @@ def mortal(bench, table, estate):
     """
     added = []
 
-    def make(*, weight: int = 100, sticky: Sticky | None = None, counted: tuple[str, ...] = (), **fields) -> str:
+    def make(
+        *, weight: int = 100, sticky: Sticky | None = None, counted: tuple[str, ...] = (), secret: str = "", **fields
+    ) -> str:
         name = f"mortal-{next(_numbers)}"
         estate[name] = Upstream(name)
         added.append(name)
@@ -685,6 +713,7 @@ def mortal(bench, table, estate):
             made,
             routes=(replace(route, upstream=estate[name].address),),
             sticky=sticky,
+            tester_secret=secret,
             counted=tuple(Counted(f"/api/{name}/{rest}".rstrip("/"), method) for method, rest in apart),
         )
         bench.gateway.apply(bench.gateway.render(applied))

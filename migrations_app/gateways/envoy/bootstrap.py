@@ -27,10 +27,16 @@ ZONE_STATS = f".{FAILOVER}.zone.{ROUTE_TABLE}."  # within those of the cluster t
 # Envoy tells nothing of what is above its last bound, so there is one that no request reaches: eleven days.
 LATENCY_BUCKETS = (*LATENCY_BOUNDS, 1_000_000_000)
 
+RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe for all methods: nothing was sent yet
+
 _V3 = "type.googleapis.com/envoy.extensions"
 _MAX_CONNECTIONS = 50_000
+_MAX_HEAP = 1_073_741_824  # bytes: near it the gateway no longer waits for those who keep it waiting
+_LEAST_IDLE = "10s"
+_BUFFER = 1_048_576  # bytes kept of each request and each answer while the other end does not take them
 _ROUTER = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{_V3}.filters.http.router.v3.Router"}}
-_SIDE_TAG = r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service|failover)\.)"
+_UPGRADES = [{"upgrade_type": "websocket"}]
+_SIDE_TAG = r"^(?:cluster|vhost\.[^.]+\.route)\.[^.]+\.((monolith|service|failover|testers)\.)"
 # Statistics whose response times are counted by our bounds: those of routes, and of both members of a failover.
 _TIMED = r"vhost\.gateway\.route\..*|cluster\.[^.]+\.failover\.zone\..*"
 
@@ -94,36 +100,70 @@ def render_bootstrap(folder: Path, options: BootstrapOptions) -> bytes:
                 {"match": {"safe_regex": {"regex": _TIMED}}, "buckets": list(LATENCY_BUCKETS)}
             ],
         },
-        "overload_manager": {
-            "resource_monitors": [
-                {
-                    "name": "envoy.resource_monitors.global_downstream_max_connections",
-                    "typed_config": {
-                        "@type": f"{_V3}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                        "max_active_downstream_connections": _MAX_CONNECTIONS,
-                    },
-                }
-            ]
-        },
+        "overload_manager": _overload_manager(),
         "dynamic_resources": {"cds_config": _watched(seen, CDS_FILE)},
         "static_resources": {
             "listeners": [
                 {
                     "name": "gateway",
                     "address": _socket(options.bind, options.port),
-                    "per_connection_buffer_limit_bytes": 1048576,
+                    "per_connection_buffer_limit_bytes": _BUFFER,
                     "filter_chains": [{"filters": [_connection_manager(seen)]}],
                 },
                 {
                     "name": FAILOVER,
                     "internal_listener": {},
-                    "per_connection_buffer_limit_bytes": 1048576,
+                    "per_connection_buffer_limit_bytes": _BUFFER,
                     "filter_chains": [{"filters": [_failover_manager()]}],
                 },
             ]
         },
     }
     return json.dumps(bootstrap, indent=1).encode()
+
+
+def _overload_manager() -> dict[str, Any]:
+    """Nothing in here refuses a request: /routing-status has to answer, or a rollback could not be confirmed. What does
+    not move is given up sooner instead. (Envoy resets its largest requests by itself for HTTP/2 alone.)
+    """
+    heap = "envoy.resource_monitors.fixed_heap"
+    scaled = {"scaling_threshold": 0.8, "saturation_threshold": 0.95}
+    return {
+        "refresh_interval": "0.250s",
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": f"{_V3}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": _MAX_CONNECTIONS,
+                },
+            },
+            {
+                "name": heap,
+                "typed_config": {
+                    "@type": f"{_V3}.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                    "max_heap_size_bytes": _MAX_HEAP,
+                },
+            },
+        ],
+        "actions": [
+            {
+                "name": "envoy.overload_actions.reduce_timeouts",
+                "triggers": [{"name": heap, "scaled": scaled}],
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig",
+                    "timer_scale_factors": [
+                        {"timer": "HTTP_DOWNSTREAM_STREAM_IDLE", "min_timeout": _LEAST_IDLE},
+                        {"timer": "HTTP_DOWNSTREAM_CONNECTION_IDLE", "min_timeout": _LEAST_IDLE},
+                    ],
+                },
+            },
+            {
+                "name": "envoy.overload_actions.shrink_heap",
+                "triggers": [{"name": heap, "threshold": {"value": 0.8}}],
+            },
+        ],
+    }
 
 
 def _connection_manager(seen: Path) -> dict[str, Any]:
@@ -157,6 +197,7 @@ def _connection_manager(seen: Path) -> dict[str, Any]:
             "path_with_escaped_slashes_action": "UNESCAPE_AND_REDIRECT",
             "common_http_protocol_options": {"idle_timeout": "300s"},
             "request_headers_timeout": "10s",
+            "upgrade_configs": _UPGRADES,
             "rds": {"route_config_name": ROUTE_TABLE, "config_source": _watched(seen, RDS_FILE)},
             "access_log": [_access_log(seen)],
             "http_filters": [sticky.http_filter(), _ROUTER],
@@ -168,13 +209,19 @@ def _failover_manager() -> dict[str, Any]:
     """What was meant for a service that is down comes here, with the path that the service knows, and leaves for the
     monolith with the path that the client asked for. Only a request that fails over pays for this way.
     """
-    monolith = {"match": {"prefix": "/"}, "route": {"cluster": "monolith", "timeout": "0s"}}
+    retries = {"retry_on": RETRY_UNSENT, "num_retries": 1}
+    route = {"cluster": "monolith", "timeout": "0s", "retry_policy": retries}
+    monolith = {"match": {"prefix": "/"}, "route": route}
     return {
         "name": "http",
         "typed_config": {
             "@type": f"{_V3}.filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": FAILOVER,
             "generate_request_id": False,
+            # What the first listener has let in is let in here: its path comes twice, and Envoy has added headers.
+            "max_request_headers_kb": 256,
+            "common_http_protocol_options": {"max_headers_count": 200},
+            "upgrade_configs": _UPGRADES,
             "server_header_transformation": "PASS_THROUGH",
             "route_config": {
                 "virtual_hosts": [{"name": FAILOVER, "domains": ["*"], "routes": [monolith]}],

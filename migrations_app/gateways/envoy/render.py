@@ -29,7 +29,7 @@ from migrations_app.gateways.base import (
 )
 from migrations_app.gateways.envoy import sticky as filters
 from migrations_app.gateways.envoy import testers
-from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, ROUTE_TABLE
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE, FAILOVER, METADATA, RDS_FILE, RETRY_UNSENT, ROUTE_TABLE
 from migrations_app.gateways.errors import InvalidTable
 from migrations_app.gateways.tables import check, longest_first, owner, stripped
 
@@ -49,11 +49,10 @@ _ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 _V3 = "type.googleapis.com/envoy.extensions"
 _MAX_BODY = 1048576  # bytes of an answer that the gateway gives by itself; Envoy's default is 4096
 _REST_TIMEOUT = 60.0  # seconds, for what no route matches
-_RETRY_UNSENT = "connect-failure,refused-stream,reset-before-request"  # safe for all methods: nothing was sent yet
-_RETRY_READS = f"{_RETRY_UNSENT},gateway-error,reset"
-_FAIL_OVER_READS = f"{_RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
+_RETRY_READS = f"{RETRY_UNSENT},gateway-error,reset"
+_FAIL_OVER_READS = f"{RETRY_UNSENT},5xx"  # the second try goes to the monolith, which may well do better
 _READS: Json = {"name": ":method", "string_match": {"safe_regex": {"regex": "GET|HEAD"}}}
-_KEPT_BODY = 16777216  # bytes of a write that are kept for the monolith until the service has taken them
+_ONE_IS_ENOUGH = 100_000  # per cent: one address of a thousand counts as all of them
 # Envoy's default of 3 concurrent retries turns a short outage into thousands of errors.
 _CIRCUIT_BREAKERS: Json = {
     "thresholds": [{"max_connections": 4096, "max_pending_requests": 4096, "max_requests": 4096, "max_retries": 1000}]
@@ -105,7 +104,8 @@ def clusters(table: RoutingTable) -> list[Json]:
     The old sides share the monolith's address. They are separate so that counters are by service and side, and so
     that a change of weight changes routes alone. A third one has the new side and, when that is down, the monolith, by
     way of the cluster `failover`: see docs/decisions/0010-failover.md. It is there also for who does not use it: its
-    counters must not begin anew when somebody does.
+    counters must not begin anew when somebody does. Where there are testers, they have one more of the new side: what
+    becomes of their requests tells nothing about what becomes of users'.
     """
     found = {"monolith": _cluster("monolith", table.monolith), FAILOVER: _way_to_the_monolith()}
     for route in table.routes:
@@ -117,6 +117,9 @@ def clusters(table: RoutingTable) -> list[Json]:
     for route in table.routes:
         if route.failover:
             found[cluster_name(route.service, Side.SERVICE)] |= _watched(route)
+        if table.tester_secret:
+            name = testers_name(route.service)
+            found[name] = _cluster(name, route.upstream, zone=Side.SERVICE.value)
     return [found[name] for name in sorted(found)]
 
 
@@ -128,6 +131,11 @@ def cluster_name(service: str, side: Side) -> str:
 def failover_name(service: str) -> str:
     """`auth.failover`: the new side, or else the monolith."""
     return f"{service}.{FAILOVER}"
+
+
+def testers_name(service: str) -> str:
+    """`auth.testers`: the new side for testers. Also the prefix of the counters of their requests, to either side."""
+    return f"{service}.testers"
 
 
 def route_config(table: RoutingTable) -> Json:
@@ -177,7 +185,8 @@ def _counted_parts(route: Route, table: RoutingTable) -> list[Json]:
 
     These go where the route's own go, and say by themselves where that is: a flag's weight is read from its routes.
     """
-    found, own = [], None
+    # Testers are not among what is counted: theirs come before all of the others.
+    found, own = (_tester_parts(route, table.tester_secret) if table.tester_secret else []), None
     for one in counted_apart(table.counted):
         if owner(one, table.routes) != route:
             continue
@@ -232,7 +241,7 @@ def _parts(route: Route, table: RoutingTable) -> list[Json]:
     A split is two alternatives, the first of which takes its share at random: each side can then rewrite the path in
     its own way. Reads come apart from writes: only reads may be sent twice, and they may have another weight.
     """
-    found = _tester_parts(route, table.tester_secret) if table.tester_secret else []
+    found = []
     for reads, weight in ((True, route.weight), (False, route.writes)):
         if table.sticky is None or weight in {MONOLITH_WEIGHT, SERVICE_WEIGHT}:
             found += [_part(route, side, share, reads=reads) for side, share in _choices(weight)]
@@ -242,18 +251,14 @@ def _parts(route: Route, table: RoutingTable) -> list[Json]:
 
 
 def _tester_parts(route: Route, secret: str) -> list[Json]:
-    """For either side, whatever the weight.
-
-    The new side always by the cluster that has the monolith as well: Envoy refuses routes to a cluster whose name does
-    not resolve yet, and a service that no flag sends anybody to must not hold up the others.
-    """
+    """For either side, whatever the weight. The new side's own errors are seen: nobody answers in its place."""
+    name, alone = testers_name(route.service), replace(route, failover=False)
     found = []
     for side in Side:
         for reads in (True, False):
-            part = testers.forced(_part(route, side, None, reads=reads), side, secret)
+            part = testers.forced(_part(alone, side, None, reads=reads), side, secret) | {"stat_prefix": name}
             if side is Side.SERVICE:
-                name = failover_name(route.service)
-                part |= {"route": part["route"] | {"cluster": name}, "stat_prefix": name}
+                part["route"] = part["route"] | {"cluster": name}
             found.append(part)
     return found
 
@@ -293,20 +298,18 @@ def _part(route: Route, side: Side, share: int | None, *, reads: bool) -> Json:
     if side is Side.SERVICE and route.strip:
         action |= _rewrite(route)
     action["retry_policy"] = _retries(route, reads=reads, fails_over=fails_over)
-    kept = {"request_body_buffer_limit": str(_KEPT_BODY)} if fails_over and not reads else {}
     return {
         "name": f"{cluster_name(route.service, side)}:{route.prefix}:{'reads' if reads else 'writes'}",
         "match": match,
         "route": action,
         "metadata": _metadata(route.service, route.flag, side),
         "stat_prefix": cluster,
-        **kept,
     }
 
 
 def _retries(route: Route, *, reads: bool, fails_over: bool) -> Json:
     policy: Json = {
-        "retry_on": (_FAIL_OVER_READS if fails_over else _RETRY_READS) if reads else _RETRY_UNSENT,
+        "retry_on": (_FAIL_OVER_READS if fails_over else _RETRY_READS) if reads else RETRY_UNSENT,
         "num_retries": 1,
         "retry_back_off": {"base_interval": "0.005s"},
     }
@@ -387,10 +390,15 @@ def _cluster(name: str, address: Address, *, zone: str = Side.MONOLITH.value) ->
 
 
 def _assignment(name: str, endpoint: Json, *, zone: str) -> Json:
-    """One endpoint. Its zone tells it apart in the statistics of a cluster that has several."""
+    """One endpoint. Its zone tells it apart in the statistics of a cluster that has several.
+
+    A name may have several addresses. Those that answer take all, however few they are: Envoy's default sends part to
+    the next in line, which is the monolith, as soon as fewer than five of seven do.
+    """
     return {
         "cluster_name": name,
         "endpoints": [{"locality": {"zone": zone}, "lb_endpoints": [{"endpoint": endpoint}]}],
+        "policy": {"overprovisioning_factor": _ONE_IS_ENOUGH},
     }
 
 

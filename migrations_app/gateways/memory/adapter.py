@@ -245,6 +245,8 @@ class MemoryGateway(Gateway):
                 if f"{bare}/".startswith(f"{route.prefix.rstrip('/')}/"):
                     one = _one(failed, status, milliseconds)
                     request = _Request(bare, question + query, method, headers or {}, failed, one)
+                    if side := _chosen(self._running, request):
+                        return self._sent(self._running, route, request, side)
                     served = self._serve(self._running, route, request)
                     self._count_apart(self._running, request, served, status)
                     return served
@@ -286,13 +288,10 @@ class MemoryGateway(Gateway):
         self._requests += 1
         weight = route.weight if request.method in _READS else route.writes
         key = _key(table.sticky, request.headers) if table.sticky else ""
-        chosen = request.headers.get(TESTER_HEADER) if table.tester_secret else None
-        forced = {f"{side} {table.tester_secret}": side for side in Side}.get(chosen or "")
         place = zlib.crc32(key.encode()) % 100 if key else (self._requests * _GOLDEN_STEP) % 1 * 100
-        if (forced or (Side.MONOLITH if place >= weight else Side.SERVICE)) is Side.MONOLITH:
+        if place >= weight:
             self._count(route.service, Side.MONOLITH, request.one)
-            whole = request.path + request.query
-            return Served(table.monolith, whole, route.service, Side.MONOLITH, request.failed)
+            return self._sent(table, route, request, Side.MONOLITH)
         return self._serve_new(table, route, request)
 
     def _serve_new(self, table: RoutingTable, route: Route, request: _Request) -> Served:
@@ -304,8 +303,14 @@ class MemoryGateway(Gateway):
             self._count(route.service, Side.SERVICE, one)
             return Served(table.monolith, request.path + request.query, route.service, Side.SERVICE, lost)
         self._count(route.service, Side.SERVICE, SideTraffic(1, 1) if down else request.one)
+        return self._sent(table, route, request, Side.SERVICE)
+
+    def _sent(self, table: RoutingTable, route: Route, request: _Request, side: Side) -> Served:
+        """To this side and no other; counted by nobody."""
+        if side is Side.MONOLITH:
+            return Served(table.monolith, request.path + request.query, route.service, side, request.failed)
         path = (request.path.removeprefix(route.strip) or "/") + request.query
-        return Served(route.upstream, path, route.service, Side.SERVICE, down or request.failed)
+        return Served(route.upstream, path, route.service, side, request.failed or route.service in self.down)
 
     def _count_apart(self, table: RoutingTable, request: _Request, served: Served, status: int) -> None:
         asked = Counted(request.path, request.method)
@@ -331,6 +336,12 @@ class _Request:
     headers: Mapping[str, str]
     failed: bool
     one: SideTraffic  # itself, as it counts when it is answered by whom it was meant for
+
+
+def _chosen(table: RoutingTable, request: _Request) -> Side | None:
+    """The side that a tester asks for; None for everybody else."""
+    asked = request.headers.get(TESTER_HEADER) if table.tester_secret else None
+    return next((side for side in Side if asked == f"{side} {table.tester_secret}"), None)
 
 
 def _key(sticky: Sticky, headers: Mapping[str, str]) -> str:

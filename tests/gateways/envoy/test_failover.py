@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import socket
 import threading
 from dataclasses import replace
 
 import pytest
 
 from migrations_app.gateways.base import Address, Side
+from migrations_app.gateways.envoy.bootstrap import CDS_FILE
 from tests.gateways.estate import Upstream, free_port, wait_until
 
 _numbers = itertools.count(1)
@@ -99,11 +102,70 @@ def test_a_health_page_that_says_503_takes_no_traffic_away(envoy, gateway, servi
     assert gateway.failing_over() == {}
 
 
-def test_a_large_write_fails_over_whole(envoy, service):
+def test_one_address_of_a_name_that_has_two_takes_all_while_the_other_is_away(envoy, gateway, service):
+    half = service()
+    own, dead = (
+        json.dumps({"endpoint": {"address": {"socket_address": {"address": host, "port_value": half.address.port}}}})
+        for host in (half.address.host, "127.0.0.2")
+    )
+    one, both = (text.replace(" ", "") for text in (f"[{own}]", f"[{own},{dead}]"))
+    envoy.replace_file(CDS_FILE, (one, both))
+
+    def away() -> bool:
+        envoy.ask(f"/api/{half.name}/x", method="POST")
+        told = envoy.ask("/clusters", port=envoy.admin_port).text
+        return f"{half.name}.service::127.0.0.2:{half.address.port}::health_flags::/failed" in told
+
+    wait_until(away)
+    assert {envoy.ask(f"/api/{half.name}/x", method="POST").who for _ in range(60)} == {half.name}
+    assert gateway.failing_over() == {}
+
+
+def test_a_large_write_fails_over_whole_and_one_of_any_size_once_the_service_is_known_to_be_down(
+    envoy, gateway, service
+):
     dead = service()
     dead.die()
-    reply = envoy.ask(f"/api/{dead.name}/x", method="POST", body=b"x" * 5_000_000)
-    assert (reply.status, reply.who, reply.json()["length"]) == (200, "monolith", 5_000_000)
+    for size in (900_000, 5_000_000):
+        reply = envoy.ask(f"/api/{dead.name}/x", method="POST", body=b"x" * size)
+        assert (reply.status, reply.who, reply.json()["length"]) == (200, "monolith", size)
+        wait_until(lambda: envoy.ask(f"/api/{dead.name}/x").status == 200 and dead.name in gateway.failing_over())
+
+
+def test_of_a_write_no_more_is_kept_for_the_monolith_than_of_any_other_request(envoy, service):
+    well = service()
+    assert envoy.ask(f"/api/{well.name}/x", method="POST", body=b"x" * 5_000_000).json()["length"] == 5_000_000
+    assert envoy.ask(f"/api/{well.name}/x", method="POST", body=b"x" * 500_000).json()["length"] == 500_000
+    told = envoy.ask("/stats?filter=retry_or_shadow_abandoned", port=envoy.admin_port).text
+    assert f"cluster.{well.name}.failover.retry_or_shadow_abandoned: 1\n" in told
+
+
+def test_what_may_come_in_may_also_fail_over(envoy, service):
+    dead = service()
+    dead.die()
+    long = f"/api/{dead.name}/x?{'y' * 40_000}"
+    assert envoy.ask(long).path == long
+    headers = {f"x-mine-{number}": "1" for number in range(85)}
+    assert envoy.ask(f"/api/{dead.name}/x", headers=headers).status == 200
+
+
+@pytest.mark.parametrize(("weight", "alive"), [(0, True), (100, True), (100, False)])
+def test_websockets_pass_to_either_side_and_fail_over(envoy, service, weight, alive):
+    serving = service(weight=weight)
+    if not alive:
+        serving.die()
+    with socket.create_connection(("127.0.0.1", envoy.port), timeout=10) as client:
+        head = f"GET /api/{serving.name}/x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        client.sendall(head.encode())
+        who = serving.name if weight and alive else "monolith"
+        got = b""
+        while not got.endswith(who.encode()):
+            more = client.recv(1000)
+            assert more, got
+            got += more
+        assert got.startswith(b"HTTP/1.1 101 ")
+        client.sendall(b"ping")
+        assert client.recv(4) == b"ping"
 
 
 def test_the_monolith_sees_nothing_of_the_way_that_a_request_came(envoy, service):
@@ -139,6 +201,9 @@ def test_a_monolith_that_is_down_as_well_is_an_error_that_counts_once(envoy, gat
     assert envoy.ask("/api/lost/x").status == 503
     found = gateway.traffic()["lost", Side.SERVICE]
     assert (found.requests, found.errors, found.failovers, found.failed_failovers) == (1, 1, 1, 1)
+    # It was not sent yet, so the monolith was given a second try.
+    told = envoy.ask("/stats?filter=cluster.monolith.upstream_rq_retry$", port=envoy.admin_port).text
+    assert int(told.removeprefix("cluster.monolith.upstream_rq_retry: ")) >= 1
     gateway.apply(gateway.render(table()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from dataclasses import replace
 
@@ -263,6 +264,27 @@ def test_an_envoy_that_still_runs_a_bootstrap_without_failover_serves_and_counts
         assert {older.ask("/api/auth/x", headers={"x-a": "1"}).who for _ in range(60)} == {"auth", "monolith"}
     finally:
         older.close()
+
+
+def test_without_memory_it_gives_up_who_keeps_it_waiting_and_answers_everybody_else(tmp_path, estate, table):
+    small = Envoy(tmp_path)
+    try:
+        small.prepare()
+        path = small.folder / BOOTSTRAP_FILE
+        text = path.read_text().replace('"max_heap_size_bytes": 1073741824', '"max_heap_size_bytes": 1')
+        path.write_text(text.replace('"min_timeout": "10s"', '"min_timeout": "0.300s"'))
+        small.start(prepared=False)
+        gateway = small.adapter()
+        gateway.apply(gateway.render(table(auth=100)))
+        with socket.create_connection(("127.0.0.1", small.port)) as slow:
+            slow.settimeout(10)
+            slow.sendall(b"POST /api/auth/x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nhalf")
+            assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        assert small.ask("/api/auth/x").who == "auth"
+        gateway.apply(gateway.render(table(auth=0)))
+        assert small.ask("/api/auth/x").who == "monolith"
+    finally:
+        small.close()
 
 
 def test_a_request_that_gets_no_answer_is_an_error_without_a_response_time(gateway, envoy, estate, table):

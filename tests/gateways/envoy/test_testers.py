@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from dataclasses import replace
 
 import pytest
 
 from migrations_app.gateways.base import Address, Rendered
-from migrations_app.gateways.envoy.bootstrap import RDS_FILE
+from migrations_app.gateways.envoy.bootstrap import BOOTSTRAP_FILE, RDS_FILE
 from migrations_app.gateways.envoy.files import APPLIED_FILE, VALIDATED_FILE
 from migrations_app.gateways.errors import Rejected
 from tests.gateways.estate import Envoy, wait_until
@@ -105,12 +106,27 @@ def test_a_new_secret_is_no_new_shape(gateway, secret_table, monkeypatch):
 def test_nothing_waits_for_a_service_that_only_testers_are_sent_to(tmp_path, estate, secret_table):
     fresh = Envoy(tmp_path)
     try:
-        fresh.start()
-        gateway = fresh.adapter()
-        made = secret_table(auth=0)
-        lost = replace(made.routes[0], upstream=Address("no-such-host.invalid", 80))
-        gateway.apply(gateway.render(replace(made, routes=(lost,))))
-        assert fresh.ask("/api/auth/x").who == "monolith"
-        assert gateway.failing_over() == {}
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            fresh.prepare()
+            path = fresh.folder / BOOTSTRAP_FILE
+            path.write_text(json.dumps(json.loads(path.read_text()) | names_asked_of(silent.getsockname()[1])))
+            fresh.start(prepared=False)
+            gateway = fresh.adapter()
+            made = secret_table(auth=0)
+            lost = replace(made.routes[0], upstream=Address("no-such-host.invalid", 80))
+            gateway.apply(gateway.render(replace(made, routes=(lost,))))
+            assert fresh.ask("/api/auth/x").who == "monolith"
+            asked = {"x-switchyard-side": f"service {SECRET}"}
+            assert fresh.ask("/api/auth/x", headers=asked).status == 503
+            assert gateway.failing_over() == {}
     finally:
         fresh.close()
+
+
+def names_asked_of(port: int) -> dict:
+    """Part of a bootstrap: who tells Envoy the addresses of names."""
+    server = {"socket_address": {"address": "127.0.0.1", "port_value": port, "protocol": "UDP"}}
+    kind = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+    config = {"@type": kind, "resolvers": [server]}
+    return {"typed_dns_resolver_config": {"name": "envoy.network.dns_resolver.cares", "typed_config": config}}
