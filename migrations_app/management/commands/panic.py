@@ -18,7 +18,7 @@ from migrations_app.actions.everything import roll_back_everything
 from migrations_app.actions.flags import roll_back_flag
 from migrations_app.actions.weeks import roll_back_week
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, NotPermitted
+from migrations_app.errors import ActionError, Busy, NotPermitted, first_line
 from migrations_app.management.base import Exit, text
 from migrations_app.reconcile.adapters import Known, known_gateways
 from migrations_app.reconcile.desired import name_of
@@ -70,7 +70,7 @@ class Command(BaseCommand):
             status = Exit.REFUSED if isinstance(asked.error, NotPermitted) else Exit.USAGE
             raise CommandError(f"{asked.error} With --pin nobody is asked.", returncode=status)
         if asked.error is not None:
-            return f"The database does not do it: {str(asked.error).strip().partition(chr(10))[0]}".rstrip(".") + "."
+            return f"The database does not do it: {first_line(asked.error)}".rstrip(".") + "."
         if asked.change is None or asked.outcome is None:
             return "The database gave no answer."
         nothing = "" if asked.change.changed else " Nothing had to change."
