@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from migrations_app.gates.verdict import Verdict
 
 
+def first_line(error: BaseException) -> str:
+    """What it says, on one line; its name when it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 class ActionError(Exception):
     """The root: the action changed nothing (but for Partly), and says why."""
 

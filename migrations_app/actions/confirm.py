@@ -10,6 +10,7 @@ from django.db import OperationalError
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
+from migrations_app.errors import first_line
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
 from migrations_app.models.gateways import SEEN_FOR
 from migrations_app.reconcile.loop import reconcile_all
@@ -78,8 +79,7 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
     try:
         return _confirm(generation, event, settings.WORKER_HEAD_START if head_start is None else head_start)
     except OperationalError as error:
-        said = str(error).strip().partition("\n")[0]
-        told = f"the database does not answer any more ({said})."
+        told = f"the database does not answer any more ({first_line(error)})."
         return Outcome(generation, confirmed=False, error=told, command="manage.py reconcile")
 
 

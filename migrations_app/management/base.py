@@ -6,18 +6,18 @@ import json
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import IntEnum
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from migrations_app.actions.change import Change
 from migrations_app.actions.confirm import Outcome, confirm
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Partly, Pinned
+from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Partly, Pinned, first_line
 from migrations_app.gates.checks.printable import printable
 
 Options = Mapping[str, Any]
@@ -27,7 +27,7 @@ class Exit(IntEnum):
     """Exit statuses of the commands that act."""
 
     DONE = 0  # applied, and confirmed by the gateway
-    AWAY = 1  # the database does not answer, or is busy; nothing was changed
+    AWAY = 1  # the database does not answer, or is busy; it is said whether that is known to have changed nothing
     USAGE = 2  # the request makes no sense, or names what does not exist
     REFUSED = 3  # by a gate or a pin, or for want of a permission; nothing was changed, or a part, which is told then
     UNCONFIRMED = 4  # stored, but the gateway has not confirmed it
@@ -40,16 +40,27 @@ def past_no_return(parser: ArgumentParser) -> None:
     )
 
 
+NOT_KNOWN = "Whether anything was changed is not known: look with `manage.py audit list`, then do it again."
+
+
 @contextmanager
-def database_told() -> Iterator[None]:
-    """Say in one sentence that the database does not answer. Raises CommandError, which leaves with 1."""
+def database_told(lost: str = NOT_KNOWN) -> Iterator[None]:
+    """Say on one line that the database does not answer. Raises CommandError, which leaves with 1.
+
+    Only where it does not answer from the beginning is it known that nothing was changed: a connection that breaks
+    later may have taken a commit along whose answer was lost. `lost` is what is said then.
+    """
+    try:
+        connection.ensure_connection()
+    except OperationalError as error:
+        raise CommandError(
+            f"The database does not answer: {first_line(error)}. Nothing was changed."
+            " Is `make demo` or `make up` running?"
+        ) from error
     try:
         yield
     except OperationalError as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise CommandError(
-            f"The database does not answer: {first_line}. Nothing was changed. Is `make demo` or `make up` running?"
-        ) from error
+        raise CommandError(f"The database does not answer any more: {first_line(error)}. {lost}".rstrip()) from error
 
 
 class ActionCommand(BaseCommand):
@@ -70,15 +81,17 @@ class ActionCommand(BaseCommand):
     def add_verbs(self) -> None:
         raise TypeError(f"{type(self).__name__} has no verbs")
 
-    def verb(self, name: str, run: Callable[[Options], None], about: str) -> ArgumentParser:
+    def verb(
+        self, name: str, run: Callable[[Options], None], about: str, *, asks_database: bool = True
+    ) -> ArgumentParser:
         """Add a verb; arguments of its own go onto the parser that is returned."""
         parser: ArgumentParser = self._verbs.add_parser(name, parents=[self._common], help=about)
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, asks_database=asks_database)
         return parser
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            with database_told():
+            with database_told() if options["asks_database"] else nullcontext():
                 options["run"](options)
         except ActionError as refusal:
             self._refuse(refusal, options)
@@ -93,15 +106,17 @@ class ActionCommand(BaseCommand):
         what: str,
         *,
         moves_traffic: bool = True,
-        beside: Mapping[str, Any] | None = None,
+        beside: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         """Print what came of an action; leaves with UNCONFIRMED when the gateway does not run what was asked for.
 
-        `beside` is what only the JSON has more.
+        `beside` is what only the JSON has more. It is asked for once the gateways have answered: nothing stands
+        between a commit and the pass that carries it out.
         """
         outcome = confirm(change.generation, event=change.event, head_start=0.0) if moves_traffic else None
+        more = beside()
         if options["json"]:
-            self.emit(_as_json(change, outcome) | dict(beside or {}))
+            self.emit(_as_json(change, outcome) | dict(more))
         else:
             nothing = "" if change.changed else " Nothing had to change."
             said = f" {outcome.sentence()}" if outcome else ""

@@ -20,6 +20,7 @@ from django.utils import timezone
 from pydantic import ValidationError
 
 from migrations_app.choices import CheckState, Phase
+from migrations_app.errors import first_line
 from migrations_app.gates.checks import INSTANT, PROBES
 from migrations_app.gates.checks.probe import Scene
 from migrations_app.gates.parameters import CHECK_PARAMETERS
@@ -135,7 +136,7 @@ def _guarded(row: Prerequisite, ask: Callable[[], object], catch: type[BaseExcep
         # As text that every log takes: what another system said may be in no encoding.
         trace = _text(traceback.format_exc(), LONGEST_TRACE)
         logger.warning("check %s of prerequisite %s failed: %s", row.check_name, row.pk, trace)
-        said = str(error).strip().partition("\n")[0][:200]
+        said = first_line(error)[:200]
         return _sound(_unknown(f"it failed: {type(error).__name__}: {said}", "Look at the worker's log."))
     if not _makes_sense(finding):
         return _unknown(f"it answered with nonsense ({type(finding).__name__})", "Update Switchyard.")

@@ -26,7 +26,7 @@ from migrations_app.actions.everything import roll_back_everything
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, GateClosed, Invalid, NotFound, NotPermitted, Pinned
+from migrations_app.errors import ActionError, Busy, GateClosed, Invalid, NotFound, NotPermitted, Pinned, first_line
 from migrations_app.roles import Permission
 
 from .api_auth import caller_of, keep_use
@@ -177,8 +177,10 @@ def _view(endpoints: tuple[Endpoint, ...]) -> Callable[..., HttpResponse]:
         except Problem as problem:
             return problem.response()
         except OperationalError as error:
-            said = str(error).strip().partition("\n")[0]
-            detail = f"The database does not answer ({said}). Ask for the state before you try again."
+            detail = (
+                f"The database does not answer ({first_line(error)}). Whether a change was carried out is not known:"
+                f" send it again with the same {KEY}."
+            )
             return _later("database-away", "The database is away", detail).response()
 
     return view

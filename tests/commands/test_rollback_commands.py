@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from django.db import OperationalError, connection
+
 from migrations_app.actions.tokens import find_token
 from migrations_app.choices import AuditKind
-from migrations_app.models import ApiToken, AuditEvent, Flag
+from migrations_app.management.base import NOT_KNOWN
+from migrations_app.models import ApiToken, AuditEvent, Flag, Week
 from tests.commands.test_commands import as_json, run
-from tests.factories import put_behind
+from tests.factories import memory_gateway, put_behind
 
 
 def on_weeks() -> set[int]:
@@ -59,3 +64,32 @@ def test_tokens_that_make_no_sense_are_refused(people):
     assert run("token", "revoke", "999")[0] == 2
     assert run("token", "list")[1].startswith("There are no tokens.")
     assert not ApiToken.objects.exists()
+
+
+def dies_at(word: str) -> Callable[..., object]:
+    """For execute_wrapper: the connection breaks, and says nothing of it."""
+
+    def execute(execute, sql, *arguments):
+        if word in sql:
+            raise OperationalError("")
+        return execute(sql, *arguments)
+
+    return execute
+
+
+def test_a_database_that_dies_after_the_commit_holds_up_no_pass_and_hides_no_answer(plan):
+    """What rests on the week is asked for last."""
+    put_behind(1, 2)
+    with connection.execute_wrapper(dies_at(Week.after.through._meta.db_table)):
+        told = as_json("week", "rollback", "1")
+    assert (told["changed"], told["confirmed"], told["still_on"]) == (True, True, None)
+    assert on_weeks() == {2}
+    on = {key for key, weight in memory_gateway().observe().weights.items() if weight}
+    assert on == set(Flag.objects.filter(week__number=2).values_list("key", flat=True))
+
+
+def test_a_connection_that_breaks_midway_is_told_as_such_whatever_it_says(plan):
+    with connection.execute_wrapper(dies_at("")):
+        status, out, err = run("week", "rollback", "1")
+    assert (status, out) == (1, "")
+    assert err == f"The database does not answer any more: OperationalError. {NOT_KNOWN}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from tests.faults.system import WEEK_1
 
 BODIES = (1_000, 64_000, 1_000_000)  # bytes of a POST
+LOOKS = 0.02  # seconds between two looks at what the gateway runs
 DELAYS = (1.0, 1.5, 2.0)  # seconds that a slow request is in flight
 
 
@@ -43,14 +44,19 @@ class Failure:
 
 
 class Load:
-    """Steady requests to the prefixes of week 1. Each client is a kind of request and a service."""
+    """Steady requests to the prefixes of week 1. Each client is a kind of request and a service.
+
+    `tables`: the generation and the weights that the gateway told, one after the other, over one connection.
+    """
 
     def __init__(self, port: int, pause: float, clients: Sequence[tuple[str, str]]) -> None:
         self.answers: list[Answer] = []
         self.failures: list[Failure] = []
+        self.tables: list[tuple[int, dict[str, int]]] = []
         self._port, self._pause = port, pause
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._client, args=client, daemon=True) for client in clients]
+        self._threads.append(threading.Thread(target=self._watch, daemon=True))
 
     def start(self) -> None:
         for thread in self._threads:
@@ -65,6 +71,19 @@ class Load:
 
     def count(self, kind: str = "") -> int:
         return sum(answer.kind.endswith(kind) for answer in self.answers)
+
+    def _watch(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)
+        over = False
+        while not over:
+            over = self._over.wait(LOOKS)  # once more after the end
+            try:
+                connection.request("GET", "/routing-status")
+                told = json.loads(connection.getresponse().read())
+                self.tables.append((told["generation"], told["weights"]))
+            except (OSError, http.client.HTTPException):
+                connection.close()  # the gateway is away, which the clients tell
+        connection.close()
 
     def _client(self, kind: str, service: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)

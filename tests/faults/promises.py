@@ -6,17 +6,19 @@ log told again from its beginning, with what a person was told, and with what cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from datetime import timedelta
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from migrations_app.choices import AuditKind
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway, Plan, Service
-from migrations_app.models.audit import MOVES, check_chain
+from migrations_app.models.audit import MOVES, ROLLBACKS, check_chain
 from migrations_app.reconcile.adapters import adapter_for
 from tests.faults.load import Failure, Load
 from tests.faults.system import Click, System
+from tests.gateways.estate import Envoy
 
-ROLLBACKS = (AuditKind.WEEK_ROLLED_BACK, AuditKind.FLAG_ROLLED_BACK)
 # 2 s of waiting for the gateway's word. The page of the answer comes on top, on a machine that runs other tests too.
 SAID_WITHIN = 5.0
 
@@ -30,23 +32,29 @@ def hold(
     explained: Callable[[Failure], bool] = lambda _: False,
     down: Collection[str] = (),
     within: float = SAID_WITHIN,
+    envoys: Mapping[str, Envoy] | None = None,
 ) -> None:
     """All six, once what was away is back and a pass has been made.
 
     `clicks`: what was sent to the web process. `load`: the clients, of whose requests at most `lost` may have failed,
     each of them `explained` by the fault itself. `down`: the services that are still away, for which the monolith may
-    answer. `within`: seconds in which a rollback is answered, where the fault allows no better.
+    answer. `within`: seconds in which a rollback is answered, where the fault allows no better. `envoys`: by key, where
+    there are more than the system's own.
     """
-    what_is_called_applied_runs(system, down=down)
+    envoys = envoys or {"main": system.envoy}
+    assert set(Gateway.objects.values_list("key", flat=True)) == set(envoys)
+    for key, envoy in envoys.items():
+        what_is_called_applied_runs(Gateway.objects.get(key=key), envoy, down=down)
     every_change_is_kept_once_and_in_order()
     every_rollback_was_confirmed_or_said_not_to_be(clicks, within)
     if load is not None:
         no_request_was_lost(load, lost=lost, explained=explained)
+        no_older_table_ran(load)
 
 
-def what_is_called_applied_runs(system: System, *, down: Collection[str] = ()) -> None:
-    """1: the generation, each weight, the files, and who answers each prefix."""
-    plan, gateway, status = Plan.objects.get(), Gateway.objects.get(), system.status()
+def what_is_called_applied_runs(gateway: Gateway, envoy: Envoy, *, down: Collection[str] = ()) -> None:
+    """1: the generation, each weight, the files, and who answers what is read and what is written below each prefix."""
+    plan, status = Plan.objects.get(), envoy.ask("/routing-status").json()
     desired = dict(Flag.objects.values_list("key", "weight"))
     assert gateway.error == ""
     assert status["generation"] == gateway.observed_generation == plan.generation
@@ -58,16 +66,20 @@ def what_is_called_applied_runs(system: System, *, down: Collection[str] = ()) -
         weight = service.flag.weight
         allowed = {0: {"monolith"}, 100: new}.get(weight, new | {"monolith"})
         for route in service.routes.all():
-            assert system.envoy.ask(f"{route.prefix}/1").who in allowed, (route.prefix, weight)
+            assert envoy.ask(f"{route.prefix}/1").who in allowed, (route.prefix, weight)
+            if service.key not in down:
+                assert envoy.ask(f"{route.prefix}/1", method="POST", body=b"x").who in allowed, (route.prefix, weight)
 
 
 def every_change_is_kept_once_and_in_order() -> None:
     """2, 3 and 6: the log, told again from its beginning, ends where the database is; nothing in it was altered."""
     for _ in replayed():
         pass
-    moments = list(Confirmation.objects.order_by("confirmed_at", "pk").values_list("generation", flat=True))
-    assert moments == sorted(set(moments)), "the gateway has confirmed an older table after a newer one"
-    assert not moments or moments[-1] <= Plan.objects.get().generation
+    for gateway in Gateway.objects.all():
+        found = Confirmation.objects.filter(gateway=gateway).order_by("confirmed_at", "pk")
+        moments = list(found.values_list("generation", flat=True))
+        assert moments == sorted(set(moments)), "the gateway has confirmed an older table after a newer one"
+        assert not moments or moments[-1] <= Plan.objects.get().generation
 
 
 def replayed() -> Iterator[tuple[AuditEvent, frozenset[str]]]:
@@ -105,21 +117,79 @@ def every_rollback_was_confirmed_or_said_not_to_be(clicks: Collection[Click] = (
     Whatever was said, every rollback that was stored has reached the gateway by now.
     """
     for event in AuditEvent.objects.filter(kind__in=ROLLBACKS):
-        assert Confirmation.objects.filter(generation__gte=event.generation).exists(), event
+        assert everywhere(event.generation), f"stored, and not on every gateway: {event}"
     for click in clicks:
         if not click.path.endswith("/rollback/"):
             continue
         assert click.seconds < within, click
-        if click.status == 303:
+        if click.status == HTTPStatus.SEE_OTHER:
             event = AuditEvent.objects.filter(request_key=click.key).first() if click.key else None
             answered = click.began + timedelta(seconds=click.seconds)
-            assert (
-                event is None
-                or Confirmation.objects.filter(generation__gte=event.generation, confirmed_at__lte=answered).exists()
-            ), f"called applied before the gateway had said so: {click}"
+            generation = event.generation if event else off_since(flags_of(click), click.began, answered)
+            assert generation is not None, f"acknowledged, and neither stored nor so already: {click}"
+            assert everywhere(generation, by=answered), f"called applied before the gateway had said so: {click}"
         else:
             assert "Applied on the gateway" not in click.text, click
             assert "manage.py" in click.text, f"what to do by hand is not said: {click}"
+
+
+def everywhere(generation: int, by: datetime | None = None) -> bool:
+    """Whether every gateway has confirmed this generation or a later one, by that moment."""
+    found = Confirmation.objects.filter(generation__gte=generation, **({"confirmed_at__lte": by} if by else {}))
+    return set(found.values_list("gateway", flat=True)) == set(Gateway.objects.values_list("pk", flat=True))
+
+
+def flags_of(click: Click) -> set[str]:
+    """What a click on a rollback meant."""
+    week, flag = re.search(r"/weeks/(\d+)/", click.path), re.search(r"/flags/(\w+)/", click.path)
+    asked = {"week__number": week[1]} if week else {"key": flag[1]} if flag else {}
+    return set(Flag.objects.filter(**asked).values_list("key", flat=True))
+
+
+def off_since(flags: Collection[str], began: datetime, ended: datetime) -> int | None:
+    """The generation since which all of these were on the old side, at any moment between the two; else None."""
+    on, generation = set[str](), 0  # the flags that are on; the last change that turned one of them off
+    off: int | None = 0
+    for event in AuditEvent.objects.filter(kind__in=MOVES, at__lte=ended).order_by("pk"):
+        if off is not None and event.at > began:
+            break
+        moved = {key: weight for key, weight in event.after.items() if key in flags}
+        on = (on | moved.keys()) - {key for key, weight in moved.items() if weight == 0}
+        generation = event.generation if moved else generation
+        off = None if on else generation
+    return off
+
+
+def no_older_table_ran(load: Load) -> None:
+    """2, from outside: no table came after a newer one, and each had the weights that the log tells of its generation.
+
+    What is pinned is off before the log has it. What was once seen to be off comes on again by a later change alone.
+    """
+    weights, told, raised = dict.fromkeys(Flag.objects.values_list("key", flat=True), 0), {0: {}}, {}
+    for event in AuditEvent.objects.filter(kind__in=MOVES).order_by("pk"):
+        for key in weights.keys() & event.after.keys():
+            if event.after[key] > weights[key]:
+                raised.setdefault(key, []).append(event.generation)
+            weights[key] = event.after[key]
+        told[event.generation] = dict(weights)
+    pinned = {
+        key for event in AuditEvent.objects.filter(kind=AuditKind.FLAG_PINNED) for key in event.after.get("flags", ())
+    }
+    last, off = 0, dict[str, int]()
+    assert load.tables, "nobody has looked"
+    for generation, seen in load.tables:
+        assert generation >= last, f"the gateway has run {generation} after {last}"
+        last = generation
+        wanted = dict.fromkeys(weights, 0) | told[max(known for known in told if known <= generation)]
+        for key, weight in seen.items():
+            if key not in wanted:
+                continue
+            assert weight == wanted[key] or (weight == 0 and key in pinned), (generation, key, weight, wanted[key])
+            if weight == 0:
+                off[key] = generation
+            elif key in off:
+                assert any(off[key] < one <= generation for one in raised.get(key, ())), (generation, key, weight)
+                del off[key]
 
 
 def no_request_was_lost(load: Load, *, lost: int, explained: Callable[[Failure], bool]) -> None:

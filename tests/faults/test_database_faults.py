@@ -16,7 +16,8 @@ from psycopg import sql
 
 from controlplane.database import ANSWER_WITHIN
 from controlplane.embedded.children import free_port
-from migrations_app.actions.weeks import enable_week
+from migrations_app.actions.weeks import enable_week, roll_back_week
+from migrations_app.management.base import NOT_KNOWN
 from migrations_app.models import AuditEvent, Flag, Plan
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.roles import Role
@@ -110,6 +111,21 @@ def database(django_db_setup) -> Iterator[Database]:
     made = Database()
     yield made
     made.close()
+
+
+def test_the_shell_claims_nothing_of_a_rollback_whose_answer_was_lost_and_the_same_again_is_no_change(
+    on: System, database: Database
+):
+    with database.at_commit(At.CUT_AFTER)():
+        done = on.manage("week", "rollback", "1", DATABASE_URL=database.url)
+    database.proxy.well()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("CommandError: The database does not answer any more: "), done.stderr
+    assert done.stderr.endswith(f". {NOT_KNOWN}\n"), done.stderr
+    assert set(Flag.objects.filter(week__number=1).values_list("weight", flat=True)) == {0}
+    assert not roll_back_week(number=1, actor=OPERATOR).changed
+    assert reconcile_all()[0].error == ""
+    hold(on)
 
 
 @pytest.fixture(scope="module")

@@ -342,7 +342,11 @@ def test_a_busy_plan_and_a_database_that_is_away_ask_to_come_again(manager, monk
         raise OperationalError("the connection is closed")
 
     monkeypatch.setattr(api, "roll_back_everything", away)
-    assert "the connection is closed" in problem(manager.post("rollback"), 503, "database-away")["detail"]
+    detail = problem(manager.post("rollback"), 503, "database-away")["detail"]
+    assert "the connection is closed" in detail
+    assert detail.endswith(
+        "Whether a change was carried out is not known: send it again with the same Idempotency-Key."
+    )
 
 
 def test_a_fault_of_ours_is_a_problem_too(manager, monkeypatch):

@@ -18,7 +18,7 @@ from migrations_app.actions.everything import roll_back_everything
 from migrations_app.actions.flags import roll_back_flags
 from migrations_app.actions.weeks import roll_back_week
 from migrations_app.actor import Actor
-from migrations_app.errors import ActionError, Busy, NotPermitted
+from migrations_app.errors import ActionError, Busy, NotPermitted, first_line
 from migrations_app.management.base import Exit, one_line, text
 from migrations_app.reconcile.adapters import Known, known_gateways
 from migrations_app.reconcile.desired import name_of
@@ -71,7 +71,7 @@ class Command(BaseCommand):
             told = one_line(f"{asked.error} Nothing was rolled back. With --pin nobody is asked.")
             raise CommandError(told, returncode=status)
         if asked.error is not None:
-            return f"The database does not do it: {str(asked.error).strip().partition(chr(10))[0]}".rstrip(".") + "."
+            return f"The database does not do it: {first_line(asked.error)}".rstrip(".") + "."
         if asked.change is None or asked.outcome is None:
             return "The database gave no answer."
         nothing = "" if asked.change.changed else " Nothing had to change."

@@ -15,7 +15,12 @@ class Command(ActionCommand):
     help = "List and lift pins. A pin is set by `manage.py panic --pin`, or by a rollback script beside the gateway."
 
     def add_verbs(self) -> None:
-        self.verb("list", self.list, "what is pinned, by whom, since when and why; asks the gateways' folders alone")
+        self.verb(
+            "list",
+            self.list,
+            "what is pinned, by whom, since when and why; asks the gateways' folders alone",
+            asks_database=False,
+        )
         parser = self.verb("lift", self.lift, "let flags go; they stay on the old side until somebody enables them")
         parser.add_argument("flags", nargs="*", metavar="FLAG", help="as USE_AUTH_SERVICE")
         parser.add_argument("--all", action="store_true", help="every flag that is pinned")

@@ -46,7 +46,7 @@ class Command(ActionCommand):
                 help="for demos: soaks and other waits take N times less time; 3600 makes hours seconds",
             )
         self.verb("export", self.export, "the database's plan as a plan file")
-        self.verb("schema", self.schema, "the JSON Schema of plan files")
+        self.verb("schema", self.schema, "the JSON Schema of plan files", asks_database=False)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -37,7 +37,7 @@ class Command(BaseCommand):
 
 
 def _missing() -> list[str]:
-    with database_told():
+    with database_told(lost=""):
         return missing_parts()
 
 

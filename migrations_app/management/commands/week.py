@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from django.db import OperationalError
 from django.utils import timezone
 
 from migrations_app.actions.dependents import still_on_after, weeks_in_words
@@ -104,15 +105,22 @@ class Command(ActionCommand):
         change = roll_back_week(
             number=number, actor=self.actor(options), reason=options["reason"], with_later=with_later
         )
-        later = still_on_after(number)
+        what = f"Week {number}{' with what rests on it' if with_later else ''} is rolled back"
+        self.finish(options, change, what, beside=lambda: {"still_on": self._still_on(number, options)})
+
+    def _still_on(self, number: int, options: Options) -> Sequence[int] | None:
+        """Numbers of the weeks that rest on it, and says so; None when the database cannot tell any more."""
+        try:
+            later = still_on_after(number)
+        except OperationalError:
+            return None
         if later and not options["json"]:
             self.stderr.write(
                 f"{weeks_in_words(later).capitalize()} {'rests' if len(later) == 1 else 'rest'} on it and"
                 f" {'is' if len(later) == 1 else 'are'} still on. Back too with: manage.py week rollback {number}"
                 " --with-later"
             )
-        what = f"Week {number}{' with what rests on it' if with_later else ''} is rolled back"
-        self.finish(options, change, what, beside={"still_on": later})
+        return later
 
     def done(self, options: Options) -> None:
         change = finish_week(number=options["number"], actor=self.actor(options), reason=options["reason"])
