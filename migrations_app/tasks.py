@@ -13,13 +13,12 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 from django.contrib.sessions.models import Session
 from django.db import DatabaseError, OperationalError, connection
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from migrations_app.actions import advance, pins, soaks, triggers
 from migrations_app.gateways.errors import GatewayError, Unreachable
 from migrations_app.models import Gateway, Rollout
-from migrations_app.observe import checks, downtime, partitions, poller, queries, rollups, route_traffic, traffic
+from migrations_app.observe import checks, downtime, partitions, parts, poller, queries, rollups, route_traffic, traffic
 from migrations_app.reconcile import loop
 from migrations_app.reconcile.adapters import adapter_for
 
@@ -28,7 +27,6 @@ TRAFFIC_LOCK = 0x5357_5452
 STEP_LOCK = 0x5357_5354
 CHECK_LOCK = 0x5357_434B
 QUERY_LOCK = 0x5357_5155
-DELETED_AT_ONCE = 10_000  # rows
 logger = logging.getLogger(__name__)
 POLL_FOR = 600.0  # seconds; then another process of the pool may have its turn
 # One byte that a worker shares with the processes of its pool, which are forked when this module has been imported.
@@ -123,7 +121,7 @@ def forget_old_samples() -> None:
     now = timezone.now()
     partitions.drop_old(now)
     route_traffic.forget_old(now)
-    _delete(Session.objects.filter(expire_date__lt=now))
+    parts.delete_in_parts(Session.objects.filter(expire_date__lt=now))
 
 
 @shared_task(ignore_result=True)  # type: ignore[untyped-decorator]  # Celery has no types
@@ -136,12 +134,6 @@ def keep_history() -> None:
         # Somebody holds a lock for long. What has no partition waits in the default one, and is summed up all the same.
         logger.warning("no partitions were made: %s", error)
     rollups.keep_history(now)
-
-
-def _delete(rows: QuerySet[Any]) -> None:
-    """In parts: after a long stop one statement for all would not end within the statement's time limit, ever."""
-    while rows.model.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:DELETED_AT_ONCE])).delete()[0]:
-        pass
 
 
 def warm_up() -> None:

@@ -28,12 +28,13 @@ from migrations_app.models import (
     Service,
     Week,
 )
+from migrations_app.observe import parts
 from migrations_app.reconcile import loop
 from tests.factories import load_tracseq, make_healthy, memory_gateway, put_behind, tick_all
 
 
 def test_old_samples_and_expired_sessions_go_and_young_ones_stay(db, settings, monkeypatch):
-    monkeypatch.setattr(tasks, "DELETED_AT_ONCE", 2)
+    monkeypatch.setattr(parts, "AT_ONCE", 2)
     now = timezone.now()
     ages = [timedelta(days=settings.HEALTH_RAW_DAYS + days) for days in (1, 2, 3, 4, 5)]
     for age in [*ages, timedelta(hours=1)]:

@@ -4,6 +4,9 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+# Migrations run under the time limit of a click; an index over years of audit events takes longer to build.
+PATIENTLY = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; SET CONSTRAINTS ALL IMMEDIATE;"
+
 # Whoever moves a flag in another way than by its rollout ends that one: a rollback must not be undone by the next step.
 OVERTAKEN = """
 CREATE FUNCTION switchyard_rollout_is_overtaken() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -31,10 +34,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunSQL(PATIENTLY, migrations.RunSQL.noop),
         migrations.AddField(
             model_name='service',
             name='rollout',
-            field=models.JSONField(blank=True, default=dict, help_text='Its steps: planfile.rollout.RolloutPart.'),
+            field=models.JSONField(blank=True, db_default=models.Value({}, models.JSONField()), default=dict, help_text='Its steps: planfile.rollout.RolloutPart.'),
         ),
         migrations.CreateModel(
             name='Rollout',
@@ -87,4 +91,5 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.RunSQL(OVERTAKEN, OVERTAKEN_BACK),
+        migrations.RunSQL(migrations.RunSQL.noop, PATIENTLY),  # backwards this comes first
     ]

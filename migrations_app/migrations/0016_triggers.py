@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='service',
             name='triggers',
-            field=models.JSONField(blank=True, default=list, help_text='What moves it back: planfile.triggers.'),
+            field=models.JSONField(blank=True, db_default=models.Value([], models.JSONField()), default=list, help_text='What moves it back: planfile.triggers.'),
         ),
         migrations.CreateModel(
             name='TriggerState',

@@ -4,6 +4,9 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+# Migrations run under the time limit of a click; an index over years of audit events takes longer to build.
+PATIENTLY = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; SET CONSTRAINTS ALL IMMEDIATE;"
+
 
 class Migration(migrations.Migration):
 
@@ -13,6 +16,7 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.RunSQL(PATIENTLY, migrations.RunSQL.noop),
         migrations.CreateModel(
             name='ApiToken',
             fields=[
@@ -73,4 +77,5 @@ class Migration(migrations.Migration):
             model_name='reasonasked',
             index=models.Index(condition=models.Q(('answer__isnull', True)), fields=['account'], name='reasons_that_are_owed'),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, PATIENTLY),  # backwards this comes first
     ]

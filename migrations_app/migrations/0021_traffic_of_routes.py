@@ -17,6 +17,13 @@ UPDATE migrations_app_service SET counted = several.counted FROM (
 """
 
 
+# What a week's trigger is at has no place in the table as it was.
+OF_FLAGS_ALONE = """
+DELETE FROM migrations_app_triggerstate WHERE flag_id IS NULL;
+SET CONSTRAINTS ALL IMMEDIATE;
+"""
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -163,4 +170,5 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(('side__in', [migrations_app.gateways.base.Side['MONOLITH'], migrations_app.gateways.base.Side['SERVICE']])), name='route_sample_side_is_known'),
         ),
         migrations.RunSQL(SEVERAL, migrations.RunSQL.noop),
+        migrations.RunSQL(migrations.RunSQL.noop, OF_FLAGS_ALONE),
     ]

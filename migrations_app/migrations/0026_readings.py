@@ -63,6 +63,7 @@ class Migration(migrations.Migration):
                 base_field=models.BigIntegerField(), db_default=[], default=list, size=None
             ),
         ),
+        migrations.AddField("trafficreading", "away", models.BooleanField(db_default=False, default=False)),
         _columns("routesample", [BEGINS], {"begins_at": MOMENT}),
         migrations.CreateModel(
             name="RouteReading",

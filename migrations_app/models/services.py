@@ -39,8 +39,15 @@ class Service(models.Model):
     writes_from = models.PositiveSmallIntegerField(
         default=1, db_default=1, help_text="Per cent: writes stay on the old side while its flag has a lower weight."
     )
-    rollout = models.JSONField(default=dict, blank=True, help_text="Its steps: planfile.rollout.RolloutPart.")
-    triggers = models.JSONField(default=list, blank=True, help_text="What moves it back: planfile.triggers.")
+    rollout = models.JSONField(
+        default=dict,
+        blank=True,
+        db_default=Value({}, JSONField()),
+        help_text="Its steps: planfile.rollout.RolloutPart.",
+    )
+    triggers = models.JSONField(
+        default=list, blank=True, db_default=Value([], JSONField()), help_text="What moves it back: planfile.triggers."
+    )
     counted = models.JSONField(
         default=list, blank=True, db_default=Value([], JSONField()), help_text="By itself: gateways.base.Counted."
     )

@@ -99,12 +99,14 @@ class TrafficSample(models.Model):
 class TrafficReading(models.Model):
     """Running sums of all samples, at one reading: the difference of two of them is what came in between.
 
+    `away`: not every gateway answered, so what those served is not known; it is in a later reading, or in none.
     One row for each reading of the last minutes. The lists have a place for each side of each service that has had a
     sample; a later reading has the same places, and perhaps more. A null in `services` is what no route matches. Every
     sample that was read between two readings is in their difference (observe.traffic).
     """
 
     read_at = models.DateTimeField(primary_key=True)
+    away = models.BooleanField(default=False, db_default=False)
     services = ArrayField(models.BigIntegerField(null=True))
     sides = ArrayField(models.CharField(max_length=10))
     requests = ArrayField(models.BigIntegerField())

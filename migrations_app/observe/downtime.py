@@ -45,12 +45,14 @@ class Served:
 class Reading:
     """What one reading covers: later than `begin`, up to `end`. `begin` is None where nobody knows.
 
-    `served` has the sides that were sent something, by the service's primary key.
+    `served` has the sides that were sent something, by the service's primary key. `away`: by some of the gateways; the
+    others did not answer.
     """
 
     begin: datetime | None
     end: datetime
     served: Mapping[tuple[int, Side], Served] = field(default_factory=dict)
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def count(
 
     A reading counts with all that it covers, as long as that is no longer than `longest`: a service is down in it when
     something failed, and at least `share` per cent of what it was sent. `is_planned` tells whether a side of a service
-    was in maintenance at a moment; an outage is planned when each side that failed was.
+    was in maintenance at a moment; an outage is planned when each side that failed was. Where a gateway was away nobody
+    knows, unless one that was not tells of an outage.
     """
     found, outages, until = Counted(), list[Outage](), since
     for reading in readings:
@@ -114,7 +117,7 @@ def count(
         unplanned = any(not one.planned for one in now)
         found = replace(
             found,
-            not_known=found.not_known + (begin - until),
+            not_known=found.not_known + (begin - until) + (length if reading.away and not now else NOTHING),
             down=found.down + (length if unplanned else NOTHING),
             planned=found.planned + (length if now and not unplanned else NOTHING),
         )
@@ -192,10 +195,11 @@ def _count(now: datetime, away: bool) -> list[int]:
     for week in weeks:
         own, begin = flags[week.pk], since[week.pk]
         clock = getattr(week, "downtime_clock", None) or DowntimeClock(week=week, since=begin, counted_until=begin)
-        if not clock.running and not _runs(week, own, newest):
+        ran, clock.running = clock.running, _runs(week, own, newest)
+        if not ran and not clock.running:
             continue
-        clock.running = _runs(week, own, newest)
-        if clock.running:
+        # The time until a rollback ends it is counted to the reading that finds it so, however late that comes.
+        if clock.running or week.status == WeekStatus.ROLLED_BACK:
             services = {flag.service_id: flag.service.key for flag in own}
             counted = count(
                 [reading for reading in readings if reading.end > begin],
@@ -251,25 +255,28 @@ def _readings(since: datetime, services: Collection[int]) -> list[Reading]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT reading.read_at, reading.before, sample.service_id, sample.side,
-                sum(sample.requests)::bigint,
+            SELECT reading.read_at, reading.before, reading.away, sample.service_id, sample.side,
+                min(sample.begins_at), sum(sample.requests)::bigint,
                 sum(greatest(sample.errors - sample.failovers, 0) + sample.failed_failovers)::bigint
             FROM (
-                SELECT read_at, lag(read_at) OVER (ORDER BY read_at) AS before FROM migrations_app_trafficreading
+                SELECT read_at, away, lag(read_at) OVER (ORDER BY read_at) AS before
+                FROM migrations_app_trafficreading
             ) AS reading
             LEFT JOIN migrations_app_trafficsample AS sample
                 ON sample.read_at = reading.read_at AND sample.service_id = ANY(%s)
             WHERE reading.read_at > %s
-            GROUP BY reading.read_at, reading.before, sample.service_id, sample.side ORDER BY reading.read_at
+            GROUP BY reading.read_at, reading.before, reading.away, sample.service_id, sample.side
+            ORDER BY reading.read_at
             """,
             [list(services), since],
         )
-        for read_at, before, service, side, requests, failed in cursor.fetchall():
-            reading = found.setdefault(read_at, Reading(before, read_at, {}))
+        for read_at, before, away, service, side, begins_at, requests, failed in cursor.fetchall():
+            reading = found.setdefault(read_at, Reading(before, read_at, {}, away))
             if service is not None:
-                found[read_at] = replace(
-                    reading, served={**reading.served, (service, Side(side)): Served(requests, failed)}
-                )
+                served = {**reading.served, (service, Side(side)): Served(requests, failed)}
+                # A gateway that was away tells now what it served meanwhile.
+                begin = min(reading.begin, begins_at) if reading.begin and begins_at else reading.begin
+                found[read_at] = replace(reading, begin=begin, served=served)
     return list(found.values())
 
 

@@ -14,6 +14,7 @@ from migrations_app.gateways.errors import Unreachable
 from migrations_app.models import Gateway, RouteCounter, RouteReading, RouteSample, Service
 from migrations_app.reconcile.adapters import adapter_for
 
+from .parts import delete_in_parts
 from .traffic import MOST, at_most
 
 # A trigger looks back for an hour, and for as long again before a change of weight.
@@ -95,7 +96,7 @@ def store(found: Mapping[int, Totals], now: datetime, asked: datetime | None = N
 
 def forget_old(now: datetime) -> int:
     """Delete what is older than it is kept. The number of samples deleted."""
-    return RouteSample.objects.filter(read_at__lt=now - KEPT_FOR).delete()[0]
+    return delete_in_parts(RouteSample.objects.filter(read_at__lt=now - KEPT_FOR))
 
 
 def _key(row: RouteCounter) -> Key:

@@ -75,7 +75,7 @@ def read_once(now: datetime | None = None) -> int:
     if away is not None and not readings:
         raise away
     totals = {key: reading.totals for key, reading in readings.items()}
-    return store_all(totals, now or timezone.now(), now or asked)
+    return store_all(totals, now or timezone.now(), now or asked, away=len(readings) < len(gateways))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +122,14 @@ def store(totals: Totals, now: datetime) -> int:
     return store_all({Gateway.objects.values_list("pk", flat=True).get(): totals}, now)
 
 
-def store_all(readings: Mapping[int, Totals], now: datetime, asked: datetime | None = None) -> int:
+def store_all(
+    readings: Mapping[int, Totals], now: datetime, asked: datetime | None = None, *, away: bool = False
+) -> int:
     """Keep what has come since the last reading of each gateway, by their primary keys; added up, in one sample a side.
 
     `asked`: when the gateways were asked, `now` unless told. What they count after that is of the next reading or of
-    this one, so the next one begins there; of several gateways a sample begins where the first one's does.
+    this one, so the next one begins there; of several gateways a sample begins where the first one's does. `away`: one
+    did not answer.
 
     A counter that is lower than before was reset, with its gateway: it counts from zero. Response times that a reading
     or the one before did not tell are an empty list in the sample. The minutes that have got older than SINGLE_FOR
@@ -151,7 +154,7 @@ def store_all(readings: Mapping[int, Totals], now: datetime, asked: datetime | N
             _merge_minutes(max(before) - SINGLE_FOR, now - SINGLE_FOR)
         _add_samples(samples, now)
         _set_counters(counters, asked or now)
-        _add_up(now)
+        _add_up(now, away)
         if samples:
             tell(Topic.TRAFFIC)
     return len(samples)
@@ -243,7 +246,7 @@ def _set_counters(counters: Mapping[tuple[int, Key], SideTraffic], now: datetime
         )
 
 
-def _add_up(now: datetime) -> None:
+def _add_up(now: datetime, away: bool) -> None:
     """Write the running sums with the samples since the last ones, up to `now`, whoever stored them.
 
     They begin anew when the clock was set back: what is summed up already cannot be told from what is still to come.
@@ -273,7 +276,7 @@ def _add_up(now: datetime) -> None:
                     column.append(0)
             for column, count in zip(columns, counts, strict=True):
                 column[place] += count
-    row.read_at = now
+    row.read_at, row.away = now, away
     TrafficReading.objects.bulk_create([row])
     TrafficReading.objects.filter(read_at__lt=now - READINGS_FOR).delete()
 

@@ -410,6 +410,7 @@ class Traffic(RuleBasedStateMachine):
         self.pass_time()
         self.pass_now(None)
         self.pass_time(length)
+        self.both(self.model_look, tasks.read_traffic)
         self.poll_now()
         if self.model.proxy.up and self.model.proxy.running and how != "silent":
             for flag, service in SERVICE.items():

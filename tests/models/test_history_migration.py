@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.db import IntegrityError, connection
 
-from migrations_app.models import HealthSample, Service, TrafficSample
+from migrations_app.models import HealthSample, Service, TrafficSample, TriggerState, Week
 from migrations_app.observe import partitions
 from tests.factories import load_tracseq
 
@@ -66,6 +66,9 @@ def test_samples_are_kept_there_and_back(latest):
         TrafficSample.objects.create(
             service=service, side="service", read_at=at, requests=hours, errors=1, latency=[3, 1, hours][: hours % 4]
         )
+    week = Week.objects.get(number=1)
+    now = {"generation": 1, "judged_at": NOON, "since": NOON}
+    TriggerState.objects.create(week=week, key="errors", state="ok", value="0 %", limit="5 %", **now)  # 0021 takes it
     health = rows("migrations_app_healthsample", HEALTH)
     traffic = rows("migrations_app_trafficsample", TRAFFIC.replace("latency::text", "to_jsonb(latency)::text"))
     shape = indexes("migrations_app_trafficsample")

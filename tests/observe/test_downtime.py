@@ -25,7 +25,7 @@ from migrations_app.observe.downtime import (
     count,
     count_downtime,
 )
-from migrations_app.observe.traffic import store
+from migrations_app.observe.traffic import store, store_all
 from migrations_app.reconcile.loop import reconcile_all
 from migrations_app.tasks import read_traffic
 from tests.factories import memory_gateway, put_behind, tick_all
@@ -259,6 +259,28 @@ def test_a_gateway_that_is_away_is_not_known_and_not_zero(week):
     assert (clock().down, clock().not_known) == (SECOND, 13 * SECOND)
 
 
+def test_one_gateway_of_several_that_is_away_is_not_known_unless_another_tells_of_an_outage(week):
+    main = Gateway.objects.get()
+    other = Gateway.objects.create(plan=main.plan, key="gw-2", adapter="memory")
+
+    def read_both(second: int, first: tuple[int, int], second_one: tuple[int, int] | None) -> None:
+        counters = {main.pk: first, other.pk: second_one}
+        found = {key: {("rag", NEW): SideTraffic(*one)} for key, one in counters.items() if one}
+        store_all(found, NOON + second * SECOND, away=second_one is None)
+        count_downtime(NOON + second * SECOND)
+
+    read_both(1, (0, 0), (0, 0))
+    for second in range(2, 15):
+        read_both(second, (second, 1 if second >= 5 else 0), None)
+    row = clock()
+    assert (row.down, row.not_known) == (SECOND, 12 * SECOND)
+    read_both(15, (15, 1), (900, 900))  # what failed meanwhile, and nobody knows when
+    row = clock()
+    assert (row.down, row.not_known, row.failed) == (SECOND, 13 * SECOND, 901)
+    read_both(16, (16, 1), (902, 902))
+    assert (clock().down, clock().not_known) == (2 * SECOND, 13 * SECOND)
+
+
 def test_a_short_absence_is_not_known_either(week):
     read(1, rag=(5, 0))
     count_downtime(NOON + 2 * SECOND, away=True)
@@ -321,8 +343,22 @@ def test_a_rollback_that_the_gateway_has_not_taken_keeps_it_running(week, shell)
     read(2, rag=(2, 2))
     assert (down(), clock().running) == (2, True)
     Gateway.objects.update(observed_weights={"USE_RAG_SERVICE": 0})
-    read(3, rag=(3, 3))
-    assert (down(), clock().running) == (2, False)
+    read(3, rag=(3, 3))  # it has taken it somewhere in this reading
+    assert (down(), clock().running) == (3, False)
+    read(4, rag=(4, 4))
+    assert down() == 3
+
+
+def test_a_rollback_while_nobody_counted_is_found_by_the_next_reading(week, shell):
+    """The workers died, it was rolled back without them, and they came back when the five minutes were over."""
+    read(1, rag=(1, 1))
+    roll_back_week(number=1, actor=shell)
+    Gateway.objects.update(observed_weights={})
+    Flag.objects.filter(week__number=1).update(changed_at=NOON + 60 * SECOND)
+    later = 60 + AFTER_ROLLBACK.total_seconds() + 100
+    read(later, rag=(900, 900))
+    row = clock()
+    assert (row.down, row.not_known, row.running) == (SECOND, (later - 1) * SECOND, False)
 
 
 def test_after_a_stop_it_goes_on_with_the_next_move(week):

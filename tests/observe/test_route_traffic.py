@@ -14,7 +14,7 @@ from migrations_app.gateways.base import NO_LATENCY, Counted, RouteTraffic, Side
 from migrations_app.gateways.memory import MemoryGateway
 from migrations_app.models import Gateway, Plan, RouteSample, Service
 from migrations_app.models.windows import RouteWindow, routes_in
-from migrations_app.observe import route_traffic
+from migrations_app.observe import parts, route_traffic
 from migrations_app.observe.route_traffic import KEPT_FOR, forget_old, read_once, store
 from migrations_app.reconcile.desired import desired_table
 from migrations_app.reconcile.loop import reconcile_all
@@ -180,15 +180,17 @@ def test_where_nothing_is_counted_by_itself_it_costs_one_question(plan):
     assert len(asked) == 1
 
 
-def test_old_samples_go_in_one_statement(counting, time_machine):
-    ask("/api/storage/x")
-    read_once()
+def test_old_samples_go_in_parts_however_long_nobody_deleted_any(counting, time_machine, monkeypatch):
+    monkeypatch.setattr(parts, "AT_ONCE", 2)
+    for _ in range(3):
+        ask("/api/storage/x")
+        read_once()
     time_machine.move_to(timezone.now() + KEPT_FOR - timedelta(minutes=1))
     ask("/api/storage/x")
     read_once()
     assert forget_old(timezone.now()) == 0
     time_machine.move_to(timezone.now() + timedelta(minutes=2))
     with CaptureQueriesContext(connection) as asked:
-        assert forget_old(timezone.now()) == 1
-    assert len(asked) == 1
+        assert forget_old(timezone.now()) == 3
+    assert sum(query["sql"].startswith("DELETE") for query in asked) == 2
     assert RouteSample.objects.count() == 1

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
 from migrations_app.gateways.errors import Unreachable
-from migrations_app.models import Gateway, TrafficCounter, TrafficSample
+from migrations_app.models import Gateway, TrafficCounter, TrafficReading, TrafficSample
 from migrations_app.observe.traffic import read_once, store_all
 from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.loop import reconcile_all
@@ -96,6 +96,7 @@ def test_one_that_is_away_loses_nobody_elses_readings(two):
     memory_gateway("gw-2").answers = False
     assert read_once() == 1
     assert samples() == [(1, 0)]
+    assert list(TrafficReading.objects.order_by("read_at").values_list("away", flat=True)) == [False, True]
     memory_gateway("main").answers = False
     with pytest.raises(Unreachable):
         read_once()
