@@ -455,9 +455,8 @@ def test_a_trigger_that_cannot_be_read_stops_no_other(on, caplog):
 # -- Several gateways, the clock, and observers that see nothing ------------------------------------------------------
 
 
-@pytest.fixture
-def on_two(plan, shell):
-    """The flag was turned on while the second of two gateways is away."""
+def test_what_one_gateway_runs_is_watched_while_another_is_away(plan, shell):
+    """One that does not answer tells neither that there is a failover, by its last word, nor that there is none."""
     load_plan(on_gateways(tracseq(adapter="memory", by_hand=True), "gw-2"), actor=shell, reason="two gateways")
     reconcile_all()
     Service.objects.update(triggers=[])
@@ -465,23 +464,16 @@ def on_two(plan, shell):
     memory_gateway("gw-2").answers = False
     set_weight(key=KEY, weight=25, actor=shell)
     reconcile_all()
-
-
-def test_what_one_gateway_runs_is_watched_while_another_is_away(on_two):
-    watched_by(ERRORS)
-    serve(100, errors=10)
-    assert watch_triggers() == [f"{KEY}/errors"]
-    assert weight() == 0
-
-
-def test_a_gateway_that_does_not_answer_tells_of_no_failover(on_two):
-    """Neither that there is one, by what it told last, nor that there is none."""
     watched_by({"key": "away", "when": "failover", "do": "tell"})
     Gateway.objects.filter(key="gw-2").update(failing_over={"storage": "it takes no connections"})
     assert watch_triggers() == []
     assert TriggerState.objects.get().state == Breach.NO_DATA
     Gateway.objects.filter(key="main").update(failing_over={"storage": "it takes no connections"})
     assert watch_triggers() == [f"{KEY}/away"]
+    watched_by(ERRORS)
+    serve(100, errors=10)
+    assert watch_triggers() == [f"{KEY}/errors"]
+    assert weight() == 0
 
 
 def test_old_polls_and_polls_that_could_not_tell_are_no_good_health(on, time_machine, settings):
@@ -513,24 +505,19 @@ def test_what_is_judged_at_100_per_cent_is_compared_with_the_monolith_of_before(
     assert "times the monolith's 20 ms before the weight was changed" in last_event().reason
 
 
-@pytest.mark.parametrize("kind", ["errors", "health", "query"])
-def test_a_clock_that_was_put_back_keeps_nothing_from_being_judged(on, time_machine, kind):
-    poll(False, False, False)  # in the future, when it is put back
+def test_a_clock_that_was_put_back_keeps_nothing_from_being_judged(on, time_machine):
+    health = {"key": "health", "when": "health", "failures": 3, "do": "tell"}
+    watched_by(ERRORS | {"do": "tell"}, health, asks(1, do="tell"))
+    poll(False, False, False)  # in the future, once it is put back
     time_machine.move_to(timezone.now() - timedelta(hours=1))
-    if kind == "errors":
-        watched_by(ERRORS)
-        serve(100, errors=10)
-    elif kind == "health":
-        watched_by({"key": "health", "when": "health", "failures": 3})
-        assert watch_triggers() == []
-        poll(False, False, False)
-    else:
-        watched_by(asks(1))
-        (trigger,) = watched()[0].triggers
-        row, now = QueryAnswer(flag=Flag.objects.get(key=KEY), key="n", asked=asked_of(trigger)), timezone.now()
-        row.value, row.at, row.past_since = 7, now, now - timedelta(seconds=12)
-        row.save()
-    assert len(watch_triggers()) == 1
+    assert watch_triggers() == []
+    *_, query = watched()[0].triggers
+    row, now = QueryAnswer(flag=Flag.objects.get(key=KEY), key="n", asked=asked_of(query)), timezone.now()
+    row.value, row.at, row.past_since = 7, now, now - timedelta(seconds=12)
+    row.save()
+    serve(100, errors=10)
+    poll(False, False, False)
+    assert watch_triggers() == [f"{KEY}/errors", f"{KEY}/health", f"{KEY}/n"]
 
 
 # -- Answers of one route ---------------------------------------------------------------------------------------------
