@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from django.contrib.auth.models import Group, User
@@ -30,9 +31,17 @@ PLANS = Path(__file__).parent.parent / "plans"
 PASSWORD = "a password for tests only"
 
 
+@cache
+def _shipped() -> PlanFile:
+    """Read once: it is frozen, and most tests begin with it."""
+    document = read_path(PLANS / "tracseq-phase2.yaml")
+    assert isinstance(document, PlanFile), document
+    return document
+
+
 def tracseq(*, adapter: str = "envoy", by_hand: bool = False) -> PlanFile:
     """The shipped plan file, on the adapter that is named. `by_hand`: as `signed_off_by_hand` has it."""
-    document = read_path(PLANS / "tracseq-phase2.yaml")
+    document = _shipped()
     document = document.model_copy(update={"gateway": document.gateway.model_copy(update={"adapter": adapter})})
     return signed_off_by_hand(document) if by_hand else document
 
