@@ -5,7 +5,7 @@
 - `restarted`: the same on a Python gateway (`bench.gateway_python`) that is restarted with the flag off by a script,
   which begins with the first bad answer: no person is as quick
 - `requests_per_s`: the gateway of an installation beside bare Envoy. `at_100`: with failover, triggers, a path that is
-  counted by itself and a secret of testers; `everything_on`: split as well, each user on one side by a claim of the token
+  counted by itself and a secret of testers; `everything_on`: split, each user on one side by a claim of the token
 
 Ends with one line of JSON.
 """
