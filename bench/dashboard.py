@@ -49,11 +49,16 @@ class Installation:
 
 
 @contextmanager
-def installation(offset: int, state: Path, plan: Path = PLAN) -> Iterator[Installation]:
-    """Start `up` on a new state folder with a plan, the shipped one's accounts, and week 1 signed off."""
+def installation(offset: int, state: Path, plan: Path = PLAN, **settings: str) -> Iterator[Installation]:
+    """Start `up` on a new state folder with a plan, the shipped one's accounts, and week 1 signed off.
+
+    `settings` are further ones of its environment.
+    """
     password = secrets.token_urlsafe(12)
     inherited = {key: value for key, value in os.environ.items() if not key.endswith(("_URL", "_PORT"))}
-    environment = inherited | {"STATE_DIR": str(state), "PORT_OFFSET": str(offset), "DEMO_PASSWORD": password}
+    environment = (
+        inherited | {"STATE_DIR": str(state), "PORT_OFFSET": str(offset), "DEMO_PASSWORD": password} | settings
+    )
     environment.pop("GATEWAY_DIR", None)
     environment.pop("SWITCHYARD_MODE", None)
     log = state.with_suffix(".log")

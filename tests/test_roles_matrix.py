@@ -77,6 +77,8 @@ def scene(plan, people, settings, tmp_path) -> Scene:
     settings.CONFIRM_WITHIN = 5.0
     settings.CELERY_BROKER_URL = ""
     settings.HEALTH_STALE_AFTER = 600.0
+    settings.GATEWAY_DIR = tmp_path / "gateway"
+    settings.GATEWAY_DIR.mkdir()
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     manager, administrator = people[Role.RELEASE_MANAGER], people[Role.ADMINISTRATOR]
     put_behind(1)

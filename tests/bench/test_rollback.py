@@ -24,5 +24,9 @@ def test_the_rollback_benchmark_breaches_triggers_and_restarts():
         assert found["first_monolith_answer_ms"]["max"] > 0
     assert result["requests_per_s"]["rolled_back_meanwhile"] is False
     assert result["ratios"]["errors_restarted_over_switchyard"] > 0
+    for name in ("at_100", "everything_on"):
+        assert result["requests_per_s"][name]["requests_per_s"] > 0
+        assert result["requests_per_s"][name]["lost"] == 0
     assert result["ratios"]["requests_per_s_over_bare"] > 0
+    assert result["ratios"]["requests_per_s_at_100_over_bare"] > 0
     assert 0 <= result["machine"]["others_busy"] <= 1

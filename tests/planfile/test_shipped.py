@@ -79,6 +79,13 @@ def test_plan_files_begin_with_the_line_for_editors(name):
     assert (PLANS / name).read_text().startswith("# yaml-language-server: $schema=plan.schema.json\n")
 
 
+@pytest.mark.parametrize("name", ["tracseq-phase2.yaml", "nanopore.yaml"])
+def test_what_goes_over_in_steps_keeps_each_user_on_one_side(name):
+    plan = plan_of((PLANS / name).read_text())
+    assert any(service.rollout for service in plan.services)
+    assert plan.gateway.sticky.row() == {"jwt_claim": "sub"}
+
+
 def test_tracseq_has_every_service_with_its_flag_prefix_port_week_and_risk(tracseq):
     weeks = {flag: week for week in tracseq.weeks for flag in week.flags}
     found = {
