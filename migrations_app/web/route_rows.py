@@ -47,7 +47,15 @@ class RouteRow:
 
 def samples_of(service: Any, now: datetime) -> QuerySet[RouteSample, dict[str, Any]]:
     """Of the last minute, as JSON: to be read beside something else. `service` is a primary key or a reference."""
-    told = JSONObject(path="path", method="method", side="side", requests="requests", codes="codes", latency="latency")
+    told = JSONObject(
+        path="path",
+        method="method",
+        side="side",
+        requests="requests",
+        codes="codes",
+        retries="retries",
+        latency="latency",
+    )
     samples = RouteSample.objects.filter(service=service, read_at__gt=now - MINUTE, read_at__lte=now)
     return samples.values_list(told, flat=True)
 
@@ -66,5 +74,5 @@ def _sum(samples: Iterable[Mapping[str, Any]]) -> RouteSeen:
     total = RouteTraffic()
     for one in samples:
         codes = {int(code): answers for code, answers in one["codes"].items()}
-        total += RouteTraffic(one["requests"], codes, latency=tuple(one["latency"]) or NO_LATENCY)
-    return RouteSeen(total.requests, total.codes, latency=total.latency)
+        total += RouteTraffic(one["requests"], codes, one["retries"], tuple(one["latency"]) or NO_LATENCY)
+    return RouteSeen(total.requests, total.codes, total.retries, total.latency)

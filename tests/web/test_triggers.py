@@ -98,9 +98,10 @@ def test_the_page_of_a_service_shows_its_last_minute_by_prefix(manager):
     count("/api/auth/login", Side.MONOLITH, 4, {})
     count("/api/auth", Side.SERVICE, 100, {"500": 1})
     count("/api/auth", Side.SERVICE, 1000, {"500": 1000}, seconds_ago=61)
+    RouteSample.objects.filter(side=Side.MONOLITH).update(retries=2)
     for address in ("/services/auth/", "/services/auth/live/"):
         said = text_of(manager.get(address))
-        assert "/api/auth/login old 4 0 0 9.8 ms" in said
+        assert "/api/auth/login old 4 (2 twice) 0 0 9.8 ms" in said
         assert "/api/auth/login new 20 2 5 9.8 ms" in said
         # With what is counted below it.
         assert "/api/auth new 120 3 5 9.8 ms" in said
