@@ -80,13 +80,6 @@ local function claims(text)
   if second - first - 1 <= 8192 then return text:sub(first + 1, second - 1) end
 end
 
-local function key(headers, wanted)
-  if wanted:get("header") then return headers:get(wanted:get("header")) end
-  if wanted:get("cookie") then return cookie(headers:get("cookie") or "", wanted:get("cookie")) end
-  local written = claims(headers:get("authorization") or "")
-  if written then return member(decoded(written), wanted:get("jwt_claim")) end
-end
-
 local function bucket(text)
   local sum = 7
   for position = 1, math.min(#text, 512) do sum = (sum * 1048583 + text:byte(position)) % 4294967291 end
@@ -94,11 +87,44 @@ local function bucket(text)
   return math.floor(sum / 4294967291 * 100)
 end
 
+-- Users come again, and to take a token apart takes longer than all the rest. What has not come again among the last
+-- KEPT others at least, and twice as many at most, is forgotten; long tokens are not kept at all.
+local KEPT, LONGEST = 1000, 1024
+local newer, older, count = {}, {}, 0
+
+local function number_of_claim(written, name)
+  local place = name .. " " .. written
+  local number = newer[place]
+  if number == nil then
+    number = older[place]
+    if number == nil then
+      local value = member(decoded(written), name)
+      number = value and bucket(value) or false
+    end
+    if #written <= LONGEST then
+      if count == KEPT then older, newer, count = newer, {}, 0 end
+      newer[place], count = number, count + 1
+    end
+  end
+  return number
+end
+
+local function number_of(headers, wanted)
+  local claim = wanted:get("jwt_claim")
+  if claim then
+    local written = claims(headers:get("authorization") or "")
+    return written and number_of_claim(written, claim)
+  end
+  local name, text = wanted:get("header"), nil
+  if name then text = headers:get(name) else text = cookie(headers:get("cookie") or "", wanted:get("cookie")) end
+  return text and text ~= "" and bucket(text)
+end
+
 function envoy_on_request(request)
   local headers = request:headers()
-  local found = key(headers, request:filterContext())
-  if found and found ~= "" then
-    headers:replace("x-switchyard-bucket", tostring(bucket(found)))
+  local number = number_of(headers, request:filterContext())
+  if number then
+    headers:replace("x-switchyard-bucket", tostring(number))
     request:clearRouteCache()
   end
 end

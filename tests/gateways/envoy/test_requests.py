@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -103,6 +106,25 @@ def test_no_text_of_a_clients_keeps_a_worker_busy(envoy, gateway, table, sticky,
     """Milliseconds; were the work to grow with the square of the length, the route's time would be up."""
     gateway.apply(gateway.render(replace(table(auth=50), sticky=sticky)))
     assert envoy.ask("/api/auth/x", headers=headers).status == 200
+
+
+def test_users_stay_on_their_side_when_the_gateway_has_forgotten_them(envoy, gateway, table):
+    """It keeps the numbers of some thousand tokens."""
+    gateway.apply(gateway.render(replace(table(auth=50), sticky=Sticky(jwt_claim="sub"))))
+    connection = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=10)
+
+    def who(user: int) -> str:
+        claims = base64.urlsafe_b64encode(json.dumps({"sub": f"user-{user}"}).encode()).decode().rstrip("=")
+        connection.request("GET", "/api/auth/x", headers={"authorization": f"Bearer e30.{claims}.x"})
+        answered: str = json.load(connection.getresponse())["who"]
+        return answered
+
+    with contextlib.closing(connection):
+        first = [who(user) for user in range(30)]
+        assert set(first) == {"auth", "monolith"}
+        for user in range(30, 2100):
+            who(user)
+        assert [who(user) for user in range(30)] == first
 
 
 @pytest.mark.parametrize("size", [0, 70_000, 5_000_000])
