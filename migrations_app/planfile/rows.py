@@ -200,6 +200,7 @@ def _flags(row: PlanRow, plan: Plan, weeks: dict[int, Week], services: dict[str,
             kept[flag.key] = flag
         else:
             flag.delete()  # it is off: `conflicts` refuses the load otherwise
+    new: list[Flag] = []
     for key, service in wanted.items():
         week = weeks[week_of[key]]
         if key in kept:
@@ -208,7 +209,8 @@ def _flags(row: PlanRow, plan: Plan, weeks: dict[int, Week], services: dict[str,
         # The weight says where traffic already is when a plan is first loaded; later one rises only through a gate.
         weight = service.weight if first else 0
         owner = services[service.key]
-        Flag.objects.create(plan=row, key=key, service=owner, week=week, weight=weight, generation=row.generation)
+        new.append(Flag(plan=row, key=key, service=owner, week=week, weight=weight, generation=row.generation))
+    Flag.objects.bulk_create(new)
 
 
 def _routes(row: PlanRow, plan: Plan, services: dict[str, Service]) -> None:
