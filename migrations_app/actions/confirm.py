@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError
@@ -14,6 +15,8 @@ from migrations_app.errors import first_line
 from migrations_app.models import AuditEvent, Confirmation, Flag, Gateway
 from migrations_app.models.gateways import SEEN_FOR
 from migrations_app.reconcile.loop import reconcile_all
+
+from .change import Change
 
 FIRST_POLL = 0.02  # seconds; no worker is quicker, and looking earlier only takes the processor from it
 POLL = 0.006  # seconds between later looks at the observed generation
@@ -81,6 +84,26 @@ def confirm(generation: int, *, event: AuditEvent | None = None, head_start: flo
     except OperationalError as error:
         told = f"the database does not answer any more ({first_line(error)})."
         return Outcome(generation, confirmed=False, error=told, command="manage.py reconcile")
+
+
+def as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:
+    """What came of a change, for whoever reads it by machine; without an outcome where no traffic moves."""
+    told: dict[str, Any] = {
+        "changed": change.changed,
+        "generation": change.generation,
+        "event": change.event.pk if change.event else None,
+    }
+    if outcome:
+        told |= {
+            "confirmed": outcome.confirmed,
+            "milliseconds": outcome.milliseconds,
+            "error": outcome.error or outcome.overtaken,
+            "command": outcome.command,
+            "gateways": [
+                {"gateway": one.gateway, "confirmed": not one.error, "error": one.error} for one in outcome.answers
+            ],
+        }
+    return told
 
 
 def _confirm(generation: int, event: AuditEvent | None, head_start: float) -> Outcome:

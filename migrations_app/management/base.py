@@ -15,7 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import OperationalError, connection
 
 from migrations_app.actions.change import Change
-from migrations_app.actions.confirm import Outcome, confirm
+from migrations_app.actions.confirm import as_json, confirm
 from migrations_app.actor import Actor
 from migrations_app.errors import ActionError, Busy, GateClosed, NotPermitted, Partly, Pinned, first_line
 from migrations_app.gates.checks.printable import printable
@@ -116,7 +116,7 @@ class ActionCommand(BaseCommand):
         outcome = confirm(change.generation, event=change.event, head_start=0.0) if moves_traffic else None
         more = beside()
         if options["json"]:
-            self.emit(_as_json(change, outcome) | dict(more))
+            self.emit(as_json(change, outcome) | dict(more))
         else:
             nothing = "" if change.changed else " Nothing had to change."
             said = f" {outcome.sentence()}" if outcome else ""
@@ -166,25 +166,6 @@ class ActionCommand(BaseCommand):
 def text(typed: str) -> str:
     """What was typed in another encoding must not hold up a rollback: bytes that are no UTF-8 become question marks."""
     return typed.encode("utf-8", "replace").decode()
-
-
-def _as_json(change: Change, outcome: Outcome | None) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "changed": change.changed,
-        "generation": change.generation,
-        "event": change.event.pk if change.event else None,
-    }
-    if outcome:
-        data |= {
-            "confirmed": outcome.confirmed,
-            "milliseconds": outcome.milliseconds,
-            "error": outcome.error or outcome.overtaken,
-            "command": outcome.command,
-            "gateways": [
-                {"gateway": one.gateway, "confirmed": not one.error, "error": one.error} for one in outcome.answers
-            ],
-        }
-    return data
 
 
 def one_line(told: str) -> str:

@@ -190,6 +190,7 @@ def _flags(row: PlanRow, plan: Plan, weeks: dict[int, Week], services: dict[str,
             kept[flag.key] = flag
         else:
             flag.delete()  # it is off: `conflicts` refuses the load otherwise
+    new: list[Flag] = []
     for key, service in wanted.items():
         week = weeks[week_of[key]]
         if key in kept:
@@ -198,7 +199,8 @@ def _flags(row: PlanRow, plan: Plan, weeks: dict[int, Week], services: dict[str,
         # The weight says where traffic already is when a plan is first loaded; later one rises only through a gate.
         weight = service.weight if first else 0
         owner = services[service.key]
-        Flag.objects.create(plan=row, key=key, service=owner, week=week, weight=weight, generation=row.generation)
+        new.append(Flag(plan=row, key=key, service=owner, week=week, weight=weight, generation=row.generation))
+    Flag.objects.bulk_create(new)
 
 
 def _routes(row: PlanRow, plan: Plan, services: dict[str, Service]) -> None:
@@ -207,8 +209,8 @@ def _routes(row: PlanRow, plan: Plan, services: dict[str, Service]) -> None:
     # Deleted first: a prefix may move from one service to another.
     for pair in existing.keys() - wanted:
         existing[pair].delete()
-    for prefix, key in sorted(wanted - existing.keys()):
-        Route.objects.create(plan=row, service=services[key], prefix=prefix)
+    new = [Route(plan=row, service=services[key], prefix=prefix) for prefix, key in sorted(wanted - existing.keys())]
+    Route.objects.bulk_create(new)
 
 
 Checklist = dict[str, tuple[Phase, PrerequisitePart]]
@@ -232,11 +234,12 @@ def _prerequisites(week: Week, part: WeekPart, before: Checklist, actor: str) ->
     lines = checklist(part)
     broken = set(broken_promises(before, lines))
     places = dict.fromkeys(Phase, 0)
+    new: list[Prerequisite] = []  # most lines of a plan: together, or its first load takes longest over them
     for key, (phase, item) in lines.items():
-        target = found.get(key) or Prerequisite(week=week, key=key)
-        if key in broken:
+        target = found.get(key)
+        if target and key in broken:
             target.sign_offs.filter(withdrawn_at=None).update(withdrawn_at=timezone.now(), withdrawn_by=actor)
-        if key in before and not same_check(before[key][1], item):
+        if target and key in before and not same_check(before[key][1], item):
             forget_results(Prerequisite.objects.filter(pk=target.pk))
         values = {
             "title": item.title,
@@ -248,8 +251,12 @@ def _prerequisites(week: Week, part: WeekPart, before: Checklist, actor: str) ->
             "valid_for": item.valid_for,
             "position": places[phase],
         }
-        _save(target, values)
+        if target:
+            _save(target, values)
+        else:
+            new.append(Prerequisite(week=week, key=key, **values))
         places[phase] += 1
+    Prerequisite.objects.bulk_create(new)
 
 
 def _remove(row: PlanRow, plan: Plan) -> None:

@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from migrations_app.actions.change import Change
-from migrations_app.actions.confirm import confirm
+from migrations_app.actions.confirm import as_json, confirm
 from migrations_app.actions.everything import roll_back_everything
 from migrations_app.actions.flags import roll_back_flag, set_weight
 from migrations_app.actions.weeks import enable_week, roll_back_week
@@ -287,13 +287,4 @@ def problem_of(refusal: ActionError) -> Problem:
 def _result(change: Change) -> dict[str, Any]:
     """What came of a change, after waiting briefly for the gateway's own word."""
     event = change.event if change.event and change.event.generation else None
-    outcome = confirm(change.generation, event=event)
-    return {
-        "changed": change.changed,
-        "generation": change.generation,
-        "event": change.event.pk if change.event else None,
-        "confirmed": outcome.confirmed,
-        "milliseconds": outcome.milliseconds,
-        "error": outcome.error or outcome.overtaken,
-        "command": outcome.command,
-    }
+    return as_json(change, confirm(change.generation, event=event))

@@ -19,7 +19,8 @@ def state() -> dict[str, Any]:
     gateways = list(Gateway.objects.select_related("plan").defer("plan__document").order_by("key"))
     board = load_board(gateways)
     if board is None:
-        return {"as_of": timezone.now(), "plan": None, "generation": None, "gateways": [], "weeks": [], "flags": []}
+        nothing: dict[str, Any] = {"gateways": [], "weeks": [], "flags": []}
+        return {"as_of": timezone.now(), "plan": None, "generation": None, "monolith": None, **nothing}
     return {
         "as_of": board.now,
         "plan": {"key": board.plan.key, "title": board.plan.title, "revision": board.plan.revision},

@@ -44,7 +44,6 @@ def garbage(envoy: FreezableEnvoy) -> None:
     edited.rename(envoy.folder / RDS)
 
 
-SLOWER = ('"connect_timeout":"1s"', '"connect_timeout":"9s"')
 EDITS: dict[str, tuple[Callable[[FreezableEnvoy], object], str]] = {
     "routes renamed": (lambda envoy: envoy.replace_file(RDS, TO_THE_MONOLITH), "route /api/rag"),
     "routes in place": (lambda envoy: envoy.edit_in_place(RDS, TO_THE_MONOLITH), RDS),

@@ -97,7 +97,8 @@ def test_the_state_costs_as_many_queries_whatever_is_on(manager, django_assert_m
 
 def test_without_a_plan_the_state_says_so(db, people, shell):
     script = Script(add_token(account="viewer", label="x", actor=shell)[1])
-    assert script.get("state").json()["plan"] is None
+    empty = script.get("state").json()
+    assert (empty["plan"], empty["monolith"]) == (None, None)
     problem(Script(add_token(account="approver", label="x", actor=shell)[1]).post("rollback"), 404, "not-found")
 
 
@@ -107,6 +108,7 @@ def test_a_share_is_moved_and_confirmed_by_the_gateway(manager, people):
     assert response.status_code == 200
     told = response.json()
     assert (told["changed"], told["confirmed"], told["error"], told["command"]) == (True, True, "", "")
+    assert told["gateways"] == [{"gateway": "main", "confirmed": True, "error": ""}]
     assert told["milliseconds"] >= 0
     assert told["generation"] == Plan.objects.get().generation
     event = AuditEvent.objects.get(pk=told["event"])
