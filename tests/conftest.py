@@ -16,7 +16,7 @@ from tests.rows import bring_back_first_rows, keep_first_rows
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
 
-LONGEST = ("bench", "demo")  # folders of files with few tests that take long
+LONGEST = ("bench", "browser", "controlplane", "demo", "faults", "machine")  # folders with few tests that take long
 TRACSEQ = Path(__file__).parent.parent / "plans" / "tracseq-phase2.yaml"
 
 

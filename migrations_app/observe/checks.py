@@ -136,8 +136,9 @@ def _guarded(row: Prerequisite, ask: Callable[[], object], catch: type[BaseExcep
         # As text that every log takes: what another system said may be in no encoding.
         trace = _text(traceback.format_exc(), LONGEST_TRACE)
         logger.warning("check %s of prerequisite %s failed: %s", row.check_name, row.pk, trace)
-        said = first_line(error)[:200]
-        return _sound(_unknown(f"it failed: {type(error).__name__}: {said}", "Look at the worker's log."))
+        name, said = type(error).__name__, first_line(error)[:200]
+        told = name if said == name else f"{name}: {said}"
+        return _sound(_unknown(f"it failed: {told}", "Look at the worker's log."))
     if not _makes_sense(finding):
         return _unknown(f"it answered with nonsense ({type(finding).__name__})", "Update Switchyard.")
     return _sound(finding)

@@ -92,6 +92,7 @@ def estate(transactional_db) -> None:
             client_errors=2,
             retries=3,
             failovers=0,
+            failed_failovers=0,
             latency=[],
             read_at=now,
         )
