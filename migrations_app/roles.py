@@ -98,9 +98,8 @@ class RoleBackend(ModelBackend):
         user: Any = next(iter(User.objects.raw(_ACCOUNT, [user_id])), None)
         if user is None or not self.user_can_authenticate(user):
             return None
-        if not user.is_superuser:
-            # Where ModelBackend keeps them for the life of this object.
-            user._group_perm_cache = {f"migrations_app.{codename}" for codename in user.granted}
+        # Where ModelBackend keeps them for the life of this object.
+        user._group_perm_cache = {f"migrations_app.{codename}" for codename in user.granted}
         return user
 
 

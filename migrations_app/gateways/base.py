@@ -1,7 +1,7 @@
 """The interface of a gateway adapter, and the frozen values that go in and come out of it.
 
 No Django in this package: an adapter can be run, tested and reasoned about without a database. `contract suite`:
-tests/gateways/test_contract.py runs the same tests on every adapter, each against its real gateway.
+tests/gateways/contract runs the same tests on every adapter, each against its real gateway.
 """
 
 from __future__ import annotations
