@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection, models
 from django.utils import timezone
@@ -32,8 +33,8 @@ from migrations_app.planfile import triggers
 from migrations_app.planfile.diff import same_check, same_promise
 from migrations_app.planfile.schema import Plan, PrerequisitePart, ServicePart, WeekPart, split_address
 
+Row = TypeVar("Row", bound=models.Model)
 HEALTH_LOCK = 0x5357_4853  # held by who writes states of health, to the end of the transaction
-POLLED_OTHERWISE = "the plan has changed where or how it is polled"
 
 
 def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collection[int], actor: str) -> None:
@@ -43,47 +44,58 @@ def write_rows(row: PlanRow, plan: Plan, old: Plan | None, *, touched: Collectio
     changed ones are withdrawn in the name of `actor`, those of removed ones go with them. What changed checks found is
     forgotten. Flags keep their weights.
     """
-    _plan(row, plan)
+    otherwise = _plan(row, plan)
     weeks = {week.number: week for week in row.weeks.all()}
     services, counted = {service.key: service for service in row.services.all()}, plan.counted()
     for week in plan.weeks:
         weeks[week.number] = _week(row, weeks.get(week.number), week, grow=week.number in touched)
     for position, service in enumerate(plan.services):
         apart = counted.get(service.key, ())
-        services[service.key] = _service(row, services.get(service.key), service, position, apart)
+        services[service.key], changed = _service(row, services.get(service.key), service, position, apart)
+        otherwise += [service.key] if changed else []
+    _create(Week, weeks.values())
+    _create(Service, services.values())
+    _forget_health(otherwise, "the plan has changed where or how it is polled")
     _flags(row, plan, weeks, services, first=old is None)
     _routes(row, plan, services)
     before = {week.number: checklist(week) for week in old.weeks} if old else {}
+    _prerequisites(row, plan, weeks, before, actor)
+    if old is not None:
+        _remove(row, plan)
     for week in plan.weeks:
-        _prerequisites(weeks[week.number], week, before.get(week.number, {}), actor)
-    _remove(row, plan)
-    for week in plan.weeks:
-        weeks[week.number].after.set([weeks[number] for number in week.after])
+        if week.after or old is not None:
+            weeks[week.number].after.set([weeks[number] for number in week.after])
 
 
 def _save(instance: models.Model, values: dict[str, Any]) -> list[str]:
-    """Save the values that differ, and nothing when none does. Returns the names of what differed."""
+    """Set the values that differ, and save them of a row that is there. Returns the names of what differed."""
     changed = [name for name, value in values.items() if getattr(instance, name) != value]
     for name in changed:
         setattr(instance, name, values[name])
-    if instance._state.adding:
-        instance.save(force_insert=True)
-    elif changed:
+    if changed and not instance._state.adding:
         instance.save(update_fields=changed)
     return changed
 
 
-def _forget_health(target: str, reason: str) -> None:
+def _create(model: type[Row], rows: Iterable[Row]) -> None:
+    """Those of the rows that are not there yet, in one statement."""
+    model._default_manager.bulk_create([row for row in rows if row._state.adding])
+
+
+def _forget_health(targets: Collection[str], reason: str) -> None:
     """What was seen at another address, or by other rules, vouches for nothing: unknown until the next poll.
 
     From here to the end of the transaction no poll is stored, and then none that began under the old plan
     (observe.health): one that is stored at this very moment would bring the old state back.
     """
+    if not targets:
+        return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [HEALTH_LOCK])
-    for row in HealthState.objects.filter(target=target):
+    now = timezone.now()
+    for row in HealthState.objects.filter(target__in=targets).order_by("target"):
         if row.state != Health.UNKNOWN:
-            change = HealthChange(target=target, at=timezone.now(), was=row.state, state=Health.UNKNOWN, reason=reason)
+            change = HealthChange(target=row.target, at=now, was=row.state, state=Health.UNKNOWN, reason=reason)
             change.save(force_insert=True)
         row.delete()
 
@@ -94,7 +106,8 @@ def forget_results(prerequisites: models.QuerySet[Prerequisite]) -> None:
         prerequisite.result.delete()
 
 
-def _plan(row: PlanRow, plan: Plan) -> None:
+def _plan(row: PlanRow, plan: Plan) -> list[str]:
+    """The target that is polled otherwise from now on, if it is."""
     host, port = split_address(plan.monolith.address)
     values = {
         "key": plan.plan.key,
@@ -108,9 +121,10 @@ def _plan(row: PlanRow, plan: Plan) -> None:
         "monolith_health": plan.monolith.health.row(),
         "sticky": plan.gateway.sticky.row() if plan.gateway.sticky else {},
     }
-    if {"monolith_host", "monolith_port", "monolith_health_path", "monolith_health"} & set(_save(row, values)):
-        _forget_health(MONOLITH_TARGET, POLLED_OTHERWISE)
+    changed = _save(row, values)
     _gateways(row, plan)
+    polled = {"monolith_host", "monolith_port", "monolith_health_path", "monolith_health"}
+    return [MONOLITH_TARGET] if polled & set(changed) else []
 
 
 def _gateways(row: PlanRow, plan: Plan) -> None:
@@ -123,8 +137,9 @@ def _gateways(row: PlanRow, plan: Plan) -> None:
     for key in sorted(plan.gateway.keys, key=lambda key: key == plan.gateway.key):  # there is one first one at most
         first = key == plan.gateway.key
         since = 0 if first else row.generation
-        gateway = found.get(key) or Gateway(plan=row, key=key, since_generation=since)
+        gateway = found.setdefault(key, Gateway(plan=row, key=key, since_generation=since))
         _save(gateway, {"adapter": plan.gateway.adapter, "first": first})
+    _create(Gateway, found.values())
 
 
 def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> Week:
@@ -154,7 +169,8 @@ def _week(row: PlanRow, found: Week | None, week: WeekPart, *, grow: bool) -> We
 
 def _service(
     row: PlanRow, found: Service | None, service: ServicePart, position: int, apart: Sequence[Counted]
-) -> Service:
+) -> tuple[Service, bool]:
+    """With whether it is polled otherwise than before."""
     host, port = split_address(service.upstream)
     target = found or Service(plan=row, key=service.key)
     values = {
@@ -176,9 +192,7 @@ def _service(
         "new_side_only": service.new_side_only,
         "position": position,
     }
-    if {"host", "port", "health_path", "health"} & set(_save(target, values)):
-        _forget_health(service.key, POLLED_OTHERWISE)
-    return target
+    return target, bool({"host", "port", "health_path", "health"} & set(_save(target, values)))
 
 
 def _flags(row: PlanRow, plan: Plan, weeks: dict[int, Week], services: dict[str, Service], *, first: bool) -> None:
@@ -229,17 +243,27 @@ def broken_promises(old: Checklist, new: Checklist) -> Iterator[str]:
             yield key
 
 
-def _prerequisites(week: Week, part: WeekPart, before: Checklist, actor: str) -> None:
-    found = {item.key: item for item in week.prerequisites.all()}
-    lines = checklist(part)
+def _prerequisites(
+    row: PlanRow, plan: Plan, weeks: Mapping[int, Week], before: Mapping[int, Checklist], actor: str
+) -> None:
+    found: dict[int, dict[str, Prerequisite]] = defaultdict(dict)
+    for line in Prerequisite.objects.filter(week__plan=row).select_related("week"):
+        found[line.week.number][line.key] = line
+    for week in plan.weeks:
+        number = week.number
+        _lines(weeks[number], found[number], checklist(week), before.get(number, {}), actor)
+    _create(Prerequisite, (line for lines in found.values() for line in lines.values()))
+
+
+def _lines(week: Week, found: dict[str, Prerequisite], lines: Checklist, before: Checklist, actor: str) -> None:
+    """Of one week; adds to `found` what is not there yet."""
     broken = set(broken_promises(before, lines))
     places = dict.fromkeys(Phase, 0)
-    new: list[Prerequisite] = []  # most lines of a plan: together, or its first load takes longest over them
     for key, (phase, item) in lines.items():
-        target = found.get(key)
-        if target and key in broken:
+        target = found.setdefault(key, Prerequisite(week=week, key=key))
+        if key in broken:
             target.sign_offs.filter(withdrawn_at=None).update(withdrawn_at=timezone.now(), withdrawn_by=actor)
-        if target and key in before and not same_check(before[key][1], item):
+        if key in before and not same_check(before[key][1], item):
             forget_results(Prerequisite.objects.filter(pk=target.pk))
         values = {
             "title": item.title,
@@ -251,12 +275,8 @@ def _prerequisites(week: Week, part: WeekPart, before: Checklist, actor: str) ->
             "valid_for": item.valid_for,
             "position": places[phase],
         }
-        if target:
-            _save(target, values)
-        else:
-            new.append(Prerequisite(week=week, key=key, **values))
+        _save(target, values)
         places[phase] += 1
-    Prerequisite.objects.bulk_create(new)
 
 
 def _remove(row: PlanRow, plan: Plan) -> None:
@@ -272,6 +292,7 @@ def _remove(row: PlanRow, plan: Plan) -> None:
     ApprovalRequest.objects.filter(week__in=gone).delete()
     Override.objects.filter(week__in=gone).delete()
     gone.delete()
-    for service in row.services.exclude(key__in=[service.key for service in plan.services]):
-        _forget_health(service.key, "it is no longer in the plan")
+    services = list(row.services.exclude(key__in=[service.key for service in plan.services]))
+    _forget_health([service.key for service in services], "it is no longer in the plan")
+    for service in services:
         service.delete()

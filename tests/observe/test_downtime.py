@@ -15,9 +15,9 @@ from migrations_app.actions.weeks import finish_week, roll_back_week
 from migrations_app.choices import Phase
 from migrations_app.gateways.base import Side, SideTraffic
 from migrations_app.models import DowntimeClock, DowntimeSpan, Flag, Gateway, MaintenanceWindow, Plan, Week
+from migrations_app.observe import downtime
 from migrations_app.observe.downtime import (
     AFTER_ROLLBACK,
-    SPANS_KEPT,
     Counted,
     Outage,
     Reading,
@@ -382,14 +382,15 @@ def test_a_week_that_is_done_is_not_counted_any_more(week, shell):
     assert count_downtime(NOON + 3 * SECOND) == []
 
 
-def test_the_spans_are_bounded_and_the_sum_is_not(week):
-    for turn in range(SPANS_KEPT + 5):
+def test_the_spans_are_bounded_and_the_sum_is_not(week, monkeypatch):
+    monkeypatch.setattr(downtime, "SPANS_KEPT", 20)
+    for turn in range(25):
         read(2 * turn + 1, rag=(2 * turn + 1, turn + 1))
         store({("rag", NEW): SideTraffic(2 * turn + 2, turn + 1)}, NOON + (2 * turn + 2) * SECOND)
-    count_downtime(NOON + (2 * SPANS_KEPT + 10) * SECOND)
-    assert DowntimeSpan.objects.count() == SPANS_KEPT
+    count_downtime(NOON + 50 * SECOND)
+    assert DowntimeSpan.objects.count() == 20
     assert DowntimeSpan.objects.order_by("begins_at").first().begins_at == NOON + 10 * SECOND
-    assert down() == SPANS_KEPT + 5
+    assert down() == 25
 
 
 @pytest.mark.django_db(transaction=True)
