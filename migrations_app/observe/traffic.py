@@ -151,7 +151,8 @@ def store_all(
                 samples[key] = samples[key].with_(sample) if key in samples else sample
         before = [row.read_at for rows in last.values() for row in rows.values()]
         if before:
-            _merge_minutes(max(before) - SINGLE_FOR, now - SINGLE_FOR)
+            newest = max(before)
+            _merge_minutes(newest - SINGLE_FOR, min(now - SINGLE_FOR, newest + 2 * MINUTE))
         _add_samples(samples, now)
         _set_counters(counters, asked or now)
         _add_up(now, away)
@@ -285,11 +286,16 @@ def _merge_minutes(since: datetime, until: datetime) -> None:
     """One sample for each side and minute, from the minute of `since` up to that of `until`, which is left alone.
 
     It begins with the first reading of the minute, and is read at the last one. Response times that are not known are
-    missing in its own.
+    missing in its own. A statement for each minute: after a stop of the workers there are several, and all at once of
+    many services would take longer than a statement may.
     """
     since, until = (at.replace(second=0, microsecond=0) for at in (since, until))
-    if since >= until:
-        return
+    while since < until:
+        _merge(since, since + MINUTE)
+        since += MINUTE
+
+
+def _merge(since: datetime, until: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""

@@ -102,8 +102,11 @@ def test_readings_are_put_together_by_the_minute_once_they_are_old(plan, noon):
     assert len(rows) == 3 + 76
     assert TrafficSample.objects.aggregate(Sum("requests"), Sum("errors")) == before
     assert latency_of(service, Side.MONOLITH, *whole) == times
-    store({KEY: SideTraffic(300, 30, ())}, noon + timedelta(days=2))
+    with CaptureQueriesContext(connection) as asked:
+        store({KEY: SideTraffic(300, 30, ())}, noon + timedelta(days=2))
     assert len(TrafficSample.objects.all()) == 6
+    # A statement for each minute that has readings of its own, and none for the days without any.
+    assert 3 <= sum("WITH moved" in one["sql"] for one in asked) <= 12
     assert requests_of([service], Side.MONOLITH, *whole) == (before["requests__sum"], before["errors__sum"])
 
 
