@@ -1,6 +1,6 @@
 """`python -m demo.traffic`: light, steady traffic through the gateway, as laboratory users would make it.
 
-A dozen users log in and then read, and sometimes write, under all ten prefixes. A request that fails is counted and
+Two dozen users log in and then read, and sometimes write, under all ten prefixes. A request that fails is counted and
 not sent again, so that the summary tells what users met. While the gateway itself is away nothing is sent but a
 question each second whether it is back.
 """
@@ -28,7 +28,8 @@ PROBE_S = 1.0
 LOGIN_AGAIN_S = 10.0
 # Half of a token's life.
 LOGIN_LASTS_S = 1800.0
-USERS = 12
+# A step of a rollout keeps each user on one side: of so many the first per cent takes one along, ana.okafor.
+USERS = 24
 
 WORDS = ("library cleanup", "thaw aliquots", "flow cell", "concentration", "barcode scan")
 # Weight, method, path. `{n}` becomes a number from 1 to 20.
