@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
@@ -137,8 +138,8 @@ def _fired(look: _Look) -> bool:
         return _fire(look)
     except ActionError as refusal:
         logger.warning("the trigger %s of %s could not act: %s", look.trigger.key, look.subject.name, refusal)
-    except (OperationalError, InterfaceError):
-        # Without a database there is nothing to be done for the others either.
+    except (OperationalError, InterfaceError, SoftTimeLimitExceeded):
+        # Without a database, or when the task's time is up, there is nothing to be done for the others either.
         raise
     except Exception:
         logger.exception("the trigger %s of %s could not act", look.trigger.key, look.subject.name)

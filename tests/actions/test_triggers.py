@@ -6,6 +6,7 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
@@ -443,6 +444,18 @@ def test_what_could_not_be_done_did_not_fire_and_stops_no_other(on, monkeypatch)
     assert found["errors"] == (False, "")
     assert found["slow"][0]
     assert watch_triggers() == [f"{KEY}/errors"]
+
+
+def test_the_end_of_the_tasks_time_ends_the_look(on, monkeypatch):
+    watched_by(ERRORS)
+    serve(100, errors=50)
+
+    def too_late(**_):
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(triggers, "roll_back_flag", too_late)
+    with pytest.raises(SoftTimeLimitExceeded):
+        watch_triggers()
 
 
 def test_a_trigger_that_cannot_be_read_stops_no_other(on, caplog):
