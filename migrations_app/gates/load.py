@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -18,7 +19,7 @@ from django.utils import timezone
 from migrations_app.choices import CheckState, Decision, Health, Phase, WeekStatus
 from migrations_app.gateways.base import SERVICE_WEIGHT, Address
 from migrations_app.models import Freeze, Override, Plan, Week
-from migrations_app.models.health import trusted_for
+from migrations_app.models.health import MONOLITH_TARGET, trusted_for
 
 from .checks import INSTANT
 from .freezes import span_at
@@ -80,7 +81,8 @@ class Gates:
     """What the gates of a plan rest on, read at one moment: what is asked of them here costs no further question.
 
     `weeks` are all weeks of the plan by their numbers, with the plan; `flags` all flags by the number of their week;
-    `health` every target that was ever polled. Lines are there of the phases and weeks that were loaded.
+    `health` every target that was ever polled. When weeks were named, these are `asked`: the gates of no others can be
+    told, and flags and health are there of them and of what their lines look at.
     """
 
     now: datetime
@@ -89,6 +91,7 @@ class Gates:
     health: Mapping[str, TargetHealth]
     lines: Mapping[tuple[str, int], Sequence[SeenPrerequisite]]
     seldom: Seldom
+    asked: Sequence[int]
 
     def verdict(self, number: int, flags: Collection[str] | None = None) -> Verdict:
         """On starting the week or, with `flags`, on moving only these flags of it."""
@@ -99,6 +102,8 @@ class Gates:
         return judge_done(self.snapshot(Phase.DONE, number), INSTANT)
 
     def snapshot(self, phase: Phase, number: int, flags: Collection[str] | None = None) -> Snapshot:
+        if number not in self.asked:
+            raise ValueError(f"week {number} was not loaded")
         week = self.weeks[number]
         asked = [flag for flag in self.flags.get(number, ()) if flags is None or flag.key in flags]
         seldom = self.seldom if phase == Phase.START else Seldom()
@@ -154,25 +159,30 @@ class Gates:
 def load_gates(
     *phases: Phase,
     weeks: Collection[int] | None = None,
+    service: str | None = None,
     weight: int = SERVICE_WEIGHT,
     now: datetime | None = None,
     plan: Plan | None = None,
 ) -> Gates:
-    """The gates of all weeks or of the ones named. Columns and few questions: a click waits for this.
+    """The gates of all weeks, of the ones named or of that of a service. Few questions and columns: a click waits.
 
     `weight`, in per cent, is what a change moves flags to: an approval is for just that. `plan`: when it was read.
     """
     now = now or timezone.now()
-    rows = _weeks(plan)
-    asked = [row for row in rows if weeks is None or row.number in weeks]
-    flags, health = _flags_and_health(now)
+    rows = _weeks(plan, service)
+    asked = [row for row in rows if (weeks is None or row.number in weeks) and (service is None or row.has_service)]
+    numbers = [row.number for row in asked]
+    lines = _prerequisites(phases, numbers)
+    scope = None if weeks is None and service is None else _scope_of(numbers, chain.from_iterable(lines.values()))
+    flags, health = _flags_and_health(now, scope)
     return Gates(
         now=now,
         weeks={row.number: row for row in rows},
         flags=flags,
         health=health,
-        lines=_prerequisites(phases, weeks),
+        lines=lines,
         seldom=_seldom(asked, rows, weight, now) if Phase.START in phases else Seldom(),
+        asked=numbers,
     )
 
 
@@ -208,7 +218,7 @@ def snapshots(
 ) -> dict[int, Snapshot]:
     """Week number -> what its verdict rests on."""
     gates = load_gates(phase, weeks=weeks, weight=weight, now=now)
-    return {number: gates.snapshot(phase, number, flags) for number in gates.weeks if weeks is None or number in weeks}
+    return {number: gates.snapshot(phase, number, flags) for number in gates.asked}
 
 
 def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]:
@@ -251,13 +261,19 @@ _OF_A_WEEK = {
         WHERE week_id = migrations_app_week.id AND ended_at IS NULL)""",
     "frozen": "EXISTS (SELECT FROM migrations_app_freeze WHERE lifted_at IS NULL)",
 }
+_HAS_SERVICE = """EXISTS (
+    SELECT FROM migrations_app_flag AS flag JOIN migrations_app_service AS service ON service.id = flag.service_id
+    WHERE flag.week_id = migrations_app_week.id AND service.key = %s
+)"""
 
 
-def _weeks(plan: Plan | None) -> Sequence[Week]:
-    """All of them, in order, with what is in _OF_A_WEEK."""
-    # As expressions of the ORM these take longer to put in words than to answer.
+def _weeks(plan: Plan | None, service: str | None) -> Sequence[Any]:
+    """All of them, in order, with what is in _OF_A_WEEK and, for a service, whether it is in them."""
+    # As expressions of the ORM these take longer to put in words than to answer. Constants, all of them.
     rows = Week.objects.select_related("downtime_clock")
-    rows = rows.annotate(**{name: RawSQL(sql, ()) for name, sql in _OF_A_WEEK.items()})  # noqa: S611  # constants
+    rows = rows.annotate(**{name: RawSQL(sql, ()) for name, sql in _OF_A_WEEK.items()})  # noqa: S611
+    if service is not None:
+        rows = rows.annotate(has_service=RawSQL(_HAS_SERVICE, [service]))  # noqa: S611
     if plan is None:
         # The document of a long plan takes longer to read than all the rest.
         return list(rows.select_related("plan").defer("plan__document"))
@@ -317,8 +333,14 @@ _FLAGS_AND_HEALTH = """
             FROM migrations_app_route GROUP BY service_id
         ) AS routes ON routes.service_id = service.id
         LEFT JOIN migrations_app_rollout AS rollout ON rollout.flag_id = flag.id AND rollout.ended_at IS NULL
+        WHERE %s OR week.number = ANY(%s) OR EXISTS (
+            SELECT FROM migrations_app_flag AS beside
+            JOIN migrations_app_service AS named ON named.id = beside.service_id
+            WHERE beside.week_id = week.id AND named.key = ANY(%s)
+        )
     ) AS whole
     FULL JOIN migrations_app_healthstate AS health ON health.target = whole.service
+    WHERE %s OR whole.id IS NOT NULL OR health.target = %s
     ORDER BY whole.position, whole.flag
 """
 _PREREQUISITES = """
@@ -330,7 +352,7 @@ _PREREQUISITES = """
     LEFT JOIN migrations_app_signoff AS sign_off
         ON sign_off.prerequisite_id = line.id AND sign_off.withdrawn_at IS NULL
     LEFT JOIN migrations_app_checkresult AS result ON result.prerequisite_id = line.id
-    WHERE line.phase = ANY(%s) AND (%s::integer[] IS NULL OR week.number = ANY(%s))
+    WHERE line.phase = ANY(%s) AND week.number = ANY(%s)
     ORDER BY week.number, line.position
 """
 # The open requests for a weight, each with its answers, and whether who answered still has the role.
@@ -356,11 +378,38 @@ _COLUMNS = len(FlagRow._fields)
 _HEALTH = {state.value: state for state in Health}
 
 
-def _flags_and_health(now: datetime) -> tuple[dict[int, list[FlagRow]], dict[str, TargetHealth]]:
-    """All flags by the number of their week, in the order of pages, and the state of every target."""
+class _Scope(NamedTuple):
+    """What gates look at: weeks by their numbers, those that services are in, and the monolith."""
+
+    weeks: Collection[int]
+    services: Collection[str]
+
+
+def _scope_of(weeks: Collection[int], lines: Iterable[SeenPrerequisite]) -> _Scope | None:
+    """Of these weeks and of what their lines name as gates.parameters has it; None for all of the plan."""
+    named: set[int] = set(weeks)
+    services: set[str] = set()
+    for line in lines:
+        if line.check not in INSTANT:
+            continue
+        if line.parameters.get("all"):
+            return None
+        # What a row that was written by hand names otherwise is not there: its check says that it makes no sense.
+        named |= {number for number in _list(line.parameters.get("weeks")) if isinstance(number, int)}
+        services |= {key for key in _list(line.parameters.get("services")) if isinstance(key, str)}
+    return _Scope(named, services)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _flags_and_health(now: datetime, scope: _Scope | None) -> tuple[dict[int, list[FlagRow]], dict[str, TargetHealth]]:
+    """The flags in scope, or all, by the number of their week, in the order of pages; and the state of the targets."""
     flags: dict[int, list[FlagRow]] = defaultdict(list)
     health = {}
-    for row in _rows(_FLAGS_AND_HEALTH, [now]):
+    whole, (weeks, services) = scope is None, scope or ((), ())
+    for row in _rows(_FLAGS_AND_HEALTH, [now, whole, list(weeks), list(services), whole, MONOLITH_TARGET]):
         if row[0] is not None:
             flag = FlagRow._make(row[:_COLUMNS])
             flags[flag.week].append(flag)
@@ -389,13 +438,10 @@ def _rows(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return found
 
 
-def _prerequisites(
-    phases: Sequence[Phase], weeks: Collection[int] | None
-) -> dict[tuple[str, int], list[SeenPrerequisite]]:
+def _prerequisites(phases: Sequence[Phase], weeks: Sequence[int]) -> dict[tuple[str, int], list[SeenPrerequisite]]:
     """By phase and number of the week."""
-    numbers = None if weeks is None else list(weeks)
     found: dict[tuple[str, int], list[SeenPrerequisite]] = defaultdict(list)
-    for phase, number, *row in _rows(_PREREQUISITES, [[phase.value for phase in phases], numbers, numbers]):
+    for phase, number, *row in _rows(_PREREQUISITES, [[phase.value for phase in phases], weeks]):
         found[phase, number].append(_seen(row))
     return found
 

@@ -1,11 +1,11 @@
-"""What a verdict rests on, as it was seen at one moment. Frozen dataclasses; no Django in here but the words."""
+"""What a verdict rests on, as it was seen at one moment. Frozen values; no Django in here but the words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from migrations_app.choices import CheckState, Decision, WeekStatus
 
@@ -47,9 +47,11 @@ class SeenPrerequisite:
     result: SeenResult | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SeenService:
-    """A service that is to receive traffic. `state` is healthy, unhealthy or unknown."""
+class SeenService(NamedTuple):
+    """A service that is to receive traffic. `state` is healthy, unhealthy or unknown.
+
+    A tuple: they are made of all that a plan has for every verdict.
+    """
 
     key: str
     title: str

@@ -162,26 +162,29 @@ def changes(target: str, limit: int = 20) -> list[HealthChange]:
     return list(HealthChange.objects.filter(target=target).order_by("-at")[:limit])
 
 
-def summaries(now: datetime | None = None, targets: Collection[str] | None = None) -> dict[str, Summary]:
+def summaries(
+    now: datetime | None = None, targets: Collection[str] | None = None, *, days: bool = True
+) -> dict[str, Summary]:
     """Target -> what the overview shows of it, in order of their names.
 
-    Of every target that was ever polled, or of these alone: most of the cost is in the 138 numbers of each.
+    Of every target that was ever polled, or of these alone: most of the cost is in the 138 numbers of each. 90 of them
+    are its `days`, empty when they are not asked for.
     """
     now = now or timezone.now()
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT target, state, since, polled_at, coalesce(error, ''), milliseconds, stale_after,
-                refreshed_at, uptime_24h, uptime_90d, sparkline, days
+                refreshed_at, uptime_24h, uptime_90d, sparkline, CASE WHEN %(days)s THEN days END
             FROM migrations_app_healthstate FULL JOIN migrations_app_healthsummary USING (target)
             WHERE %(targets)s::text[] IS NULL OR target = ANY(%(targets)s) ORDER BY target
             """,
-            {"targets": None if targets is None else list(targets)},
+            {"targets": None if targets is None else list(targets), "days": days},
         )
         rows = cursor.fetchall()
     found = {}
     for target, state, since, polled_at, error, milliseconds, stale_after, *summary in rows:
-        refreshed_at, day, quarter, line, days = summary
+        refreshed_at, day, quarter, line, of_days = summary
         known = polled_at is not None and abs(now - polled_at) <= trusted_for(stale_after)
         found[target] = Summary(
             target,
@@ -194,7 +197,7 @@ def summaries(now: datetime | None = None, targets: Collection[str] | None = Non
             day,
             quarter,
             tuple(line or ()),
-            tuple(days or ()),
+            tuple(of_days or ()),
         )
     return found
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain, repeat
+from operator import add, sub
 from typing import NamedTuple
 
 from django.db import connection
@@ -28,6 +30,9 @@ class Counts(NamedTuple):
     def failed(self) -> int:
         """Those that clients saw fail: what failed over did only where the monolith failed too."""
         return max(0, self.errors - self.failovers) + max(0, self.failed_failovers)
+
+
+NOTHING = Counts(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class LastMinute:
         found: dict[str, dict[Side, int]] = {}
         for (service, side), one in self.counts.items():
             if service and one.requests:
-                found.setdefault(service, dict.fromkeys(Side, 0))[side] = one.requests
+                found.setdefault(service, {Side.MONOLITH: 0, Side.SERVICE: 0})[side] = one.requests
         return found
 
     def failovers(self) -> dict[str, int]:
@@ -84,8 +89,9 @@ class LastMinute:
         ]
 
 
-# What came between the newest running sums and those at the beginning of the minute, or nearly so. Samples after the
-# newest are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
+# The newest running sums, those at the beginning of the minute, or nearly so, and the names of the services: as lists,
+# because a thousand rows take longer to put together and to read than all the rest. `beside`: samples after the newest
+# sums are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
 # earlier ones. Most of the time there are none of either.
 _COUNTED = """
 WITH last AS (
@@ -94,48 +100,43 @@ WITH last AS (
     SELECT * FROM migrations_app_trafficreading WHERE read_at >= coalesce(
         (SELECT max(read_at) FROM migrations_app_trafficreading WHERE read_at <= %(since)s), '-infinity'
     ) ORDER BY read_at LIMIT 1
-), parts (service_id, side, requests, errors, failovers, failed_failovers) AS (
-    SELECT place.service_id, place.side, place.requests - coalesce(requests_before, 0),
-        place.errors - coalesce(errors_before, 0), place.failovers - coalesce(failovers_before, 0),
-        coalesce(place.failed_failovers, 0) - coalesce(failed_failovers_before, 0)
-    FROM last, first, unnest(
-        last.services, last.sides, last.requests, last.errors, last.failovers, last.failed_failovers,
-        first.requests, first.errors, first.failovers, first.failed_failovers
-    ) AS place (
-        service_id, side, requests, errors, failovers, failed_failovers,
-        requests_before, errors_before, failovers_before, failed_failovers_before
-    )
-    UNION ALL
-    SELECT service_id, side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint,
-        sum(failed_failovers)::bigint
+), beside AS (
+    SELECT service_id, side, 1 AS sign, requests, errors, failovers, failed_failovers
     FROM migrations_app_trafficsample WHERE read_at > greatest(%(since)s, (SELECT read_at FROM last))
-    GROUP BY service_id, side
     UNION ALL
-    SELECT service_id, side, sign * sum(requests)::bigint, sign * sum(errors)::bigint,
-        sign * sum(failovers)::bigint, sign * sum(failed_failovers)::bigint
+    SELECT service_id, side, sign, requests, errors, failovers, failed_failovers
     FROM migrations_app_trafficsample CROSS JOIN (
         SELECT CASE WHEN read_at > %(since)s THEN 1 ELSE -1 END AS sign FROM first
-    ) AS beside
+    ) AS early
     WHERE read_at > least(%(since)s, (SELECT read_at FROM first))
         AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
-    GROUP BY service_id, side, sign
 )
-SELECT coalesce(key, ''), side, requests, errors, failovers, failed_failovers
-FROM parts LEFT JOIN migrations_app_service AS service ON service.id = service_id
-WHERE (requests <> 0 OR errors <> 0 OR failovers <> 0 OR failed_failovers <> 0)
-    AND (service_id IS NULL OR service.id IS NOT NULL)
+SELECT last.services, last.sides, last.requests, last.errors, last.failovers, last.failed_failovers,
+    first.requests, first.errors, first.failovers, first.failed_failovers, named.ids, named.keys, (
+        SELECT json_agg(json_build_array(service_id, side, sign * requests, sign * errors, sign * failovers,
+            sign * failed_failovers)) FROM beside
+    )
+FROM (SELECT array_agg(id) AS ids, array_agg(key) AS keys FROM migrations_app_service) AS named
+LEFT JOIN last ON true LEFT JOIN first ON true
 """
 _SIDES = {side.value: side for side in Side}
 
 
 def last_minute(now: datetime | None = None) -> LastMinute:
     """One query, whose cost does not grow with the number of readings."""
-    found: dict[tuple[str, Side], Counts] = {}
     with connection.cursor() as cursor:
         cursor.execute(_COUNTED, {"since": (now or timezone.now()) - MINUTE})
-        for service, side, *counts in cursor.fetchall():
-            key, one = (service, _SIDES[side]), Counts._make(counts)
-            if key in found:
-                one = Counts._make(map(sum, zip(found[key], one, strict=True)))
-            found[key] = one
-    return LastMinute(found)
+        services, sides, *lists, ids, keys, beside = (value or [] for value in cursor.fetchone())
+    sums, before = lists[: len(Counts._fields)], lists[len(Counts._fields) :]
+    names = {None: "", **dict(zip(ids, keys, strict=True))}
+    places = zip(map(names.get, services), map(_SIDES.__getitem__, sides), strict=True)
+    found = dict(zip(places, map(Counts, *map(_since, sums, before)), strict=False))
+    for service, side, *counts in beside:
+        key = names.get(service), _SIDES[side]
+        found[key] = Counts._make(map(add, found.get(key, NOTHING), counts))
+    return LastMinute({(name, side): one for (name, side), one in found.items() if name is not None and any(one)})
+
+
+def _since(sums: Iterable[int], before: Iterable[int]) -> Iterator[int]:
+    """The differences, for ever: a list that is shorter than others was begun before it had anything to count."""
+    return map(sub, chain(sums, repeat(0)), chain(before, repeat(0)))

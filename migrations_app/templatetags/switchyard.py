@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any
 
@@ -72,8 +72,13 @@ def moment(context: dict[str, Any], value: datetime | None, missing: str = "neve
     """
     if value is None:
         return format_html("{}", missing)
-    local = value.astimezone(context["chrome"].zone) if "chrome" in context else value
-    ahead = value - timezone.now() > CLOCKS_APART
+    zone = context["chrome"].zone if "chrome" in context else value.tzinfo
+    return _moment(value.astimezone(UTC), zone, value - timezone.now() > CLOCKS_APART)
+
+
+@lru_cache(maxsize=2000)  # of hundreds on a page most stay as they are from one look to the next
+def _moment(value: datetime, zone: tzinfo, ahead: bool) -> SafeString:
+    local = value.astimezone(zone)
     return format_html(
         '<time datetime="{}" title="{}" data-to="{}">{} {}</time>',
         value.isoformat(),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
+from typing import NamedTuple
 
 from migrations_app.choices import Health, Phase, WeekStatus
 from migrations_app.durations import in_words
@@ -45,8 +46,7 @@ SERVICE_FIELDS = [
 FLAG_FIELDS = ["id", "plan_id", "key", "service_id", "week_id", "weight", "generation", "changed_at"]
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """Requests of the last minute that each side answered. `over`: of the old one's, those in the new one's place."""
 
     old: int = 0
@@ -65,7 +65,7 @@ class Traffic:
         exact = 100 * self.new / self.total
         return round(exact) if exact in {0, 100} else min(99, max(1, round(exact)))
 
-    def __add__(self, other: Traffic) -> Traffic:
+    def __add__(self, other: Traffic) -> Traffic:  # type: ignore[override]  # not one behind the other
         return Traffic(self.old + other.old, self.new + other.new, self.over + other.over)
 
     @property
@@ -78,8 +78,7 @@ class Traffic:
         return self.over > TROUBLE_SHARE * self.meant_for_new
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCell:
+class HealthCell(NamedTuple):
     """What the last poll of one target said. `milliseconds` is that of the answer, None without one."""
 
     state: Health
@@ -360,17 +359,29 @@ def _step(line: Line) -> str:
 
 
 @dataclass(frozen=True)
-class Board:
+class Around:
+    """What pages of a part of the plan show of the whole."""
+
     plan: Plan
-    weeks: tuple[WeekRow, ...]
-    monolith: HealthCell
-    gateway: GatewayState
     gates: Gates
-    gateways: Sequence[Gateway] = ()
+    gateways: list[Gateway]
 
     @property
     def now(self) -> datetime:
         return self.gates.now
+
+    @cached_property
+    def monolith(self) -> HealthCell:
+        return _cell(self.gates.health.get(MONOLITH_TARGET))
+
+    @cached_property
+    def gateway(self) -> GatewayState:
+        return state_of(self.plan, self.gateways, self.now)
+
+
+@dataclass(frozen=True)
+class Board(Around):
+    weeks: tuple[WeekRow, ...]
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -395,22 +406,43 @@ class Board:
     def week(self, number: int) -> WeekRow | None:
         return next((row for row in self.weeks if row.week.number == number), None)
 
-    def service(self, key: str) -> tuple[WeekRow, ServiceRow] | None:
-        found = ((week, one) for week in self.weeks for one in week.services if one.row.service == key)
-        return next(found, None)
-
 
 def load_board(gateways: list[Gateway] | None = None) -> Board | None:
     """The board as it is now, None while no plan is loaded. `gateways`: when they were read already, with the plan."""
+    around = _around(gateways)
+    if around is None:
+        return None
+    rows = _rows(around)
+    current = _current(rows)
+    weeks = tuple(replace(row, current=index == current) for index, row in enumerate(rows))
+    return Board(around.plan, around.gates, around.gateways, weeks)
+
+
+def load_service(key: str, gateways: list[Gateway] | None = None) -> tuple[Around, WeekRow, ServiceRow] | None:
+    """One service in its week, None without it. As `load_board`; the rest of the plan is not read."""
+    around = _around(gateways, service=key)
+    if around is None:
+        return None
+    found = ((row, one) for row in _rows(around) for one in row.services if one.row.service == key)
+    return next(((around, *pair) for pair in found), None)
+
+
+def _around(gateways: list[Gateway] | None, service: str | None = None) -> Around | None:
     if gateways is None:
         gateways = list(Gateway.objects.select_related("plan").defer("plan__document"))
     plan = gateways[0].plan if gateways else Plan.objects.defer("document").first()
     if plan is None:
         return None
-    gates = load_gates(Phase.START, Phase.DONE, plan=plan)
+    return Around(plan, load_gates(Phase.START, Phase.DONE, plan=plan, service=service), gateways)
+
+
+def _rows(around: Around) -> list[WeekRow]:
+    """The weeks whose gates were asked for."""
+    plan, gates, gateways = around.plan, around.gates, around.gateways
     lately = last_minute(gates.now)
     counted, failovers = lately.requests(), lately.failovers()
-    asked = generations_of([row for rows in gates.flags.values() for row in rows])
+    weeks = [(gates.weeks[number], gates.flags.get(number, ())) for number in gates.asked]
+    asked = generations_of([row for _, flags in weeks for row in flags])
     confirmed = verified_at(asked) if asked else {}
 
     def service(week: Week, row: FlagRow) -> ServiceRow:
@@ -420,24 +452,10 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
         step = StepNow.of(row, confirmed, plan, gates.now)
         return ServiceRow(row, week, _cell(gates.health.get(row.service)), traffic, gateways, gates.now, step)
 
-    rows = [
-        WeekRow(
-            week,
-            tuple(service(week, row) for row in gates.flags.get(number, ())),
-            gates,
-            plan.scaled(week.soak),
-        )
-        for number, week in gates.weeks.items()
+    return [
+        WeekRow(week, tuple(service(week, row) for row in flags), gates, plan.scaled(week.soak))
+        for week, flags in weeks
     ]
-    current = _current(rows)
-    return Board(
-        plan=plan,
-        weeks=tuple(replace(row, current=index == current) for index, row in enumerate(rows)),
-        monolith=_cell(gates.health.get(MONOLITH_TARGET)),
-        gateway=state_of(plan, gateways, gates.now),
-        gates=gates,
-        gateways=gateways,
-    )
 
 
 def _current(weeks: Sequence[WeekRow]) -> int:

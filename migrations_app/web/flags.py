@@ -14,7 +14,7 @@ from migrations_app.models import Flag
 from migrations_app.roles import Permission
 
 from .access import WebRequest, fresh, requires
-from .board import load_board
+from .board import load_service
 from .enabling import Enabling
 from .forms import ActionForm, new_key
 from .notices import Notice, answer, carry_out, invalid
@@ -74,11 +74,10 @@ def roll_back(request: WebRequest, key: str) -> HttpResponseBase:
 
 
 def _ask(request: WebRequest, flag: Flag) -> HttpResponseBase:
-    board = load_board()
-    found = board.service(flag.service.key) if board else None
-    if board is None or found is None or found[1].flag.is_fully_on:
+    found = load_service(flag.service.key)
+    if found is None or found[2].flag.is_fully_on:
         return redirect("service", flag.service.key)
-    week, row = found
+    board, week, row = found
     enabling = Enabling.of_service(week, row)
     context = {"board": board, "row": week, "enabling": enabling, "new_key": new_key}
     return render(request, "confirm.html", context)

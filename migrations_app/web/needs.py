@@ -88,8 +88,11 @@ def _alarms(request: HttpRequest, board: Board) -> Iterator[Need]:
 
 
 def _approvals(request: HttpRequest, board: Board) -> Iterator[Need]:
-    """Open requests of others that this account may answer, has not answered, and that still count."""
-    if not may(request, Permission.APPROVE):
+    """Open requests of others that this account may answer, has not answered, and that still count.
+
+    Most pages need no question: the weeks know whether there is any.
+    """
+    if not may(request, Permission.APPROVE) or not any(getattr(row.week, "has_request", True) for row in board.weeks):
         return
     actor = Actor.signed_in(request.user)
     mine = Q(actor=actor.name) | Q(account=actor.account)

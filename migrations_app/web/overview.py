@@ -23,7 +23,7 @@ from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.last_minute import LastMinute, last_minute
-from migrations_app.observe.maintenance import windows_at
+from migrations_app.observe.maintenance import planned_until
 from migrations_app.roles import Permission
 from migrations_app.templatetags.switchyard import icon
 
@@ -145,7 +145,7 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
     running = _running(seen)
     away = {key for row in seen for key in row.failing_over}
     seen_by = f"by {len(seen)} of {len(gateways)} gateways" if 0 < len(seen) < len(gateways) else ""
-    planned = {target: window.until for target, window in windows_at(now).items()}
+    planned = planned_until(now)
     found = []
     serving: Counter[str] = Counter()
     for flag, asked, week, week_title, key, title, area, owner, new_side_only in Flag.objects.order_by(

@@ -6,7 +6,10 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import NamedTuple
 
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from migrations_app.choices import Health
@@ -27,8 +30,7 @@ MOVE_WORDS = {kind.value: words for kind, words in MOVES.items()}
 HEALTH_MARKS = {Health.HEALTHY: "well", Health.UNHEALTHY: "ill", Health.UNKNOWN: "unknown"}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """One line of the plan: a service with its flag and week, or the monolith, which has neither.
 
     Weights are per cent; `runs` is what all gateways that were seen lately run by their own word, None when they
@@ -71,6 +73,7 @@ class Row:
     """A target as it is shown. Everything is in words already, but moments."""
 
     target: Target = field(repr=False)
+    link: str = field(repr=False)
     summed_at: datetime | None = field(repr=False)
     icon: SafeString
     state: str
@@ -101,7 +104,7 @@ def rows_of(targets: Sequence[Target], zone: tzinfo, now: datetime) -> list[Row]
     moves = moves_since(since, {target.flag for target in targets}, MOST_MOVES)
     keys = [target.key for target in targets]
     changes = changes_since(keys, since, MOST_CHANGES)
-    known = summaries(now, keys)
+    known = summaries(now, keys, days=False)
     frame = _Frame(zone, since, {state: icon(shape) for state, shape in SHAPES.items()})
     return [
         _row(target, known.get(target.key), (moves.get(target.flag, ()), changes.get(target.key, ())), frame)
@@ -127,6 +130,7 @@ def _row(
     error, error_at = _last_error(target, summary, changes)
     return Row(
         target=target,
+        link=_page_of(target.key),
         summed_at=summary.refreshed_at if summary else None,
         icon=frame.shapes[target.state],
         state=target.state.label,
@@ -145,6 +149,11 @@ def _row(
         last_error=error,
         last_error_at=error_at,
     )
+
+
+@lru_cache(maxsize=2000)  # to look for it among all addresses takes as long as the rest of a row
+def _page_of(service: str) -> str:
+    return reverse("service", args=[service])
 
 
 def _why_unknown(target: Target, summary: Summary | None) -> str:

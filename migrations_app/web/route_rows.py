@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-
-from django.db.models import QuerySet
-from django.db.models.functions import JSONObject
 
 from migrations_app.gates.percentile import percentile
 from migrations_app.gateways.base import NO_LATENCY, Counted, RouteTraffic, Side
-from migrations_app.models import RouteSample
 from migrations_app.models.windows import RouteSeen
-from migrations_app.observe.last_minute import MINUTE
 
 DENIED = (401, 403)
 
@@ -45,23 +39,15 @@ class RouteRow:
         return percentile(self.seen.latency, 0.95) if sum(self.seen.latency) else None
 
 
-def samples_of(service: Any, now: datetime) -> QuerySet[RouteSample, dict[str, Any]]:
-    """Of the last minute, as JSON: to be read beside something else. `service` is a primary key or a reference."""
-    told = JSONObject(
-        path="path",
-        method="method",
-        side="side",
-        requests="requests",
-        codes="codes",
-        retries="retries",
-        latency="latency",
-    )
-    samples = RouteSample.objects.filter(service=service, read_at__gt=now - MINUTE, read_at__lte=now)
-    return samples.values_list(told, flat=True)
+# As JSON, beside something else.
+SAMPLES = """coalesce(json_agg(json_build_object(
+    'path', sample.path, 'method', sample.method, 'side', sample.side, 'requests', sample.requests,
+    'codes', sample.codes, 'retries', sample.retries, 'latency', sample.latency
+)), '[]') FROM migrations_app_routesample AS sample"""
 
 
 def route_rows(counted: Iterable[Mapping[str, str]], samples: Collection[Mapping[str, Any]]) -> tuple[RouteRow, ...]:
-    """By path; the sides that were sent anything, or one row that says that neither was."""
+    """By path; the sides that were sent anything, or one row that says that neither was. `samples`: see SAMPLES."""
     found = []
     for one in sorted((Counted(**each) for each in counted), key=lambda one: (one.path, one.method)):
         ours = [sample for sample in samples if one.holds(Counted(sample["path"], sample["method"]))]

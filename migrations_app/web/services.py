@@ -17,7 +17,7 @@ from migrations_app.observe.lately import lately
 from migrations_app.roles import Permission, who_may
 
 from .access import WebRequest, fresh, requires
-from .board import load_board
+from .board import load_service
 from .context import chrome
 from .enabling import Enabling
 from .forms import new_key
@@ -76,11 +76,10 @@ def _past(request: HttpRequest, flag: Flag, week: int, zone: ZoneInfo, now: date
 
 
 def _context(request: HttpRequest, key: str) -> dict[str, Any]:
-    board = load_board(chrome(request)["chrome"].gateways)
-    found = board.service(key) if board else None
-    if board is None or found is None:
+    found = load_service(key, chrome(request)["chrome"].gateways)
+    if found is None:
         raise Http404
-    week, row = found
+    board, week, row = found
     return {
         "board": board,
         "row": week,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from html import escape
 
 from django.utils.safestring import SafeString
@@ -39,7 +40,7 @@ class Mark:
 
 
 def sparkline(
-    values: Sequence[float | None], begun: datetime, marks: Sequence[Mark], label: str, texts: Sequence[str]
+    values: tuple[float | None, ...], begun: datetime, marks: Sequence[Mark], label: str, texts: Sequence[str]
 ) -> SafeString:
     """`values` are milliseconds, one for each hour from `begun` on, None is a gap; `label` tells all of it in words.
 
@@ -59,7 +60,8 @@ def sparkline(
     )
 
 
-def line_of(values: Sequence[float | None]) -> str:
+@lru_cache(maxsize=2000)  # it changes once a minute, and is looked at each second
+def line_of(values: tuple[float | None, ...]) -> str:
     """An SVG path through the middle of each hour, broken where a value is missing; one on its own is a dash."""
     top = nice_top(max((value for value in values if value is not None), default=0.0))
     parts: list[list[str]] = []

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
-from django.db.models.functions import JSONObject
+from django.db import connection
 
 from migrations_app.choices import Breach
-from migrations_app.models import TriggerState
 from migrations_app.models.triggers import not_looked_at
 from migrations_app.planfile.triggers import AnswersTrigger, AnyTrigger, from_rows
 
@@ -72,25 +70,18 @@ class TriggerRow:
         return _STATES[self.state.state][1] if self.state else "ring"
 
 
-def states_of(**filters: Any) -> QuerySet[TriggerState, dict[str, Any]]:
-    """What was last measured, as JSON: to be read beside something else, or by itself. See `_read`."""
-    told = JSONObject(
-        key="key",
-        state="state",
-        value="value",
-        limit="limit",
-        generation="generation",
-        judged_at="judged_at",
-        fired_at="fired_at",
-        fired_value="fired_value",
-    )
-    return TriggerState.objects.filter(**filters).values_list(told, flat=True)
+# What was last measured, as JSON (see `_read`), beside something else: of its flag or week.
+STATES = """coalesce(json_agg(json_build_object(
+    'key', trigger.key, 'state', trigger.state, 'value', trigger.value, 'limit', trigger."limit",
+    'generation', trigger.generation, 'judged_at', trigger.judged_at, 'fired_at', trigger.fired_at,
+    'fired_value', trigger.fired_value
+)), '[]') FROM migrations_app_triggerstate AS trigger"""
 
 
 def rows_of_service(
     triggers: Iterable[AnyTrigger], states: Iterable[Mapping[str, Any]], generation: int | None, now: datetime
 ) -> tuple[TriggerRow, ...]:
-    """`states` as `states_of` has them, `generation` of what is watched now, None while nothing is."""
+    """`states` as STATES has them, `generation` of what is watched now, None while nothing is."""
     return _rows(triggers, states, generation, _OF_A_SERVICE, now)
 
 
@@ -99,7 +90,10 @@ def rows_of_week(row: WeekRow, now: datetime) -> tuple[TriggerRow, ...]:
     if not row.week.triggers:
         return ()
     on = [one.row.generation for one in row.services if one.row.weight]
-    triggers, states = from_rows(json.dumps(row.week.triggers)), states_of(week=row.week.pk)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {STATES} WHERE trigger.week_id = %s", [row.week.pk])  # a constant
+        (states,) = cursor.fetchone()
+    triggers = from_rows(json.dumps(row.week.triggers))
     return _rows(triggers, states, max(on, default=None), _OF_A_WEEK, now)
 
 

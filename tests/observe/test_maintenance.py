@@ -28,7 +28,7 @@ from migrations_app.models import (
 )
 from migrations_app.observe import rollups
 from migrations_app.observe.history import bars
-from migrations_app.observe.maintenance import announced, windows_at
+from migrations_app.observe.maintenance import announced, planned_until
 from migrations_app.observe.rollups import HEALTH, roll_up
 from migrations_app.observe.uptime import refresh_summaries
 
@@ -308,15 +308,15 @@ def test_what_is_on_and_what_comes_are_told_by_target_in_one_query_each(plan, dj
     plan_at(START, START + DAY, START + 2 * DAY, "rag")
     long, longer, later, much_later = MaintenanceWindow.objects.order_by("pk")
     with django_assert_num_queries(1):
-        assert windows_at(START) == {"auth": longer, "monolith": long}
-    assert windows_at(START + 2 * HOUR) == {"auth": longer}
-    assert windows_at(START + HOUR) == {"auth": longer, "monolith": long, "rag": later}
+        assert planned_until(START) == {"auth": longer.until, "monolith": long.until}
+    assert planned_until(START + 2 * HOUR) == {"auth": longer.until}
+    assert planned_until(START + HOUR) == {"auth": longer.until, "monolith": long.until, "rag": later.until}
     with django_assert_num_queries(1):
         assert announced(START, within=2 * DAY) == [long, longer, later, much_later]
     assert announced(START, within=HOUR) == [long, longer, later]
     assert announced(START + 2 * HOUR, within=HOUR) == [longer]
     end_at(START + MINUTE, longer)
     end_at(START + MINUTE, later)
-    assert windows_at(START + 2 * MINUTE) == {"auth": long, "monolith": long}
-    assert windows_at(START + 90 * MINUTE) == {"auth": long, "monolith": long}
+    assert planned_until(START + 2 * MINUTE) == {"auth": long.until, "monolith": long.until}
+    assert planned_until(START + 90 * MINUTE) == {"auth": long.until, "monolith": long.until}
     assert announced(START + 2 * MINUTE, within=2 * DAY) == [long, much_later]

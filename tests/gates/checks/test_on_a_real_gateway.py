@@ -11,13 +11,14 @@ from migrations_app.actions.confirm import confirm
 from migrations_app.actions.rehearsals import rehearse_rollback
 from migrations_app.actions.weeks import enable_week
 from migrations_app.actor import SYSTEM
-from migrations_app.choices import CheckState
+from migrations_app.choices import AuditKind, CheckState
 from migrations_app.errors import Invalid
 from migrations_app.gates.checks.no_degradation import no_degradation
+from migrations_app.gates.checks.probe import Scene
 from migrations_app.gates.checks.rollback_rehearsed import rollback_rehearsed
 from migrations_app.gates.checks.week_stable import week_stable
 from migrations_app.gateways.base import Side
-from migrations_app.models import Flag, Gateway, TrafficCounter, Week
+from migrations_app.models import AuditEvent, Flag, Gateway, TrafficCounter, Week
 from migrations_app.observe.traffic import read_once
 from migrations_app.planfile.load import load_plan
 from migrations_app.planfile.reader import read_bytes
@@ -148,6 +149,11 @@ def test_a_week_is_stable_until_its_services_answer_with_errors(small, sides):
     assert (found.state, found.value) == (CheckState.NOT_HELD, "stable for 2 h, 20.00 % errors of 25 requests")
 
 
+def at_rehearsal() -> Scene:
+    """Week 1 at the moment of its only rehearsal: a gateway may take a second, and the words tell it."""
+    return scene(1, AuditEvent.objects.get(kind=AuditKind.ROLLBACK_REHEARSED).at)
+
+
 def test_a_rehearsal_goes_through_the_gateway_and_moves_nothing(small):
     asked = {"within": "1h", "under": "30s"}
     assert rollback_rehearsed(asked, scene(1, timezone.now())).value == "never rehearsed"
@@ -156,7 +162,7 @@ def test_a_rehearsal_goes_through_the_gateway_and_moves_nothing(small):
     assert outcome.confirmed, outcome.error
     assert small.ask("/routing-status").json()["generation"] == change.generation
     assert small.ask("/api/storage/x").who == "monolith"
-    found = rollback_rehearsed(asked, scene(1, timezone.now()))
+    found = rollback_rehearsed(asked, at_rehearsal())
     assert found.state == CheckState.HELD
     assert found.value == f"rehearsed 0 s ago, confirmed in {outcome.milliseconds:,.0f} ms"
 
@@ -166,7 +172,7 @@ def test_a_rehearsal_on_a_gateway_that_is_away_does_not_hold(small):
     change = rehearse_rollback(number=1, actor=SYSTEM)
     reconcile_all()
     assert change.changed
-    found = rollback_rehearsed({}, scene(1, timezone.now()))
+    found = rollback_rehearsed({}, at_rehearsal())
     assert (found.state, found.value) == (
         CheckState.NOT_HELD,
         "rehearsed 0 s ago, but not every gateway has confirmed it",
