@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 import time
@@ -26,6 +25,7 @@ from django.test.utils import CaptureQueriesContext  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from bench.processes import PLAN  # noqa: E402
+from controlplane.garbage import settle  # noqa: E402
 from migrations_app.actor import SYSTEM  # noqa: E402
 from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic  # noqa: E402
 from migrations_app.models import HealthState, Service  # noqa: E402
@@ -162,8 +162,7 @@ def pages(loads: int) -> dict[str, dict[str, object]]:
         if answer.status_code != 200:
             raise SystemExit(f"{path} answers {answer.status_code}")
         found[name] = {"queries": len(captured), "bytes": len(answer.content)}
-    gc.collect()
-    gc.freeze()  # as the server does when it has started
+    settle()  # as the server does when it has started
     for _ in range(loads):
         observe(services, timezone.now())
         for name, path in paths.items():

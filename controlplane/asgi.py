@@ -1,6 +1,5 @@
 """The ASGI application that uvicorn serves."""
 
-import gc
 import os
 import warnings
 
@@ -13,6 +12,7 @@ os.environ.setdefault("DATABASE_POOL", "on")
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 django = get_asgi_application()
 
+from controlplane.garbage import settle  # noqa: E402
 from migrations_app.actions import hints  # noqa: E402  # needs the settings that were loaded above
 from migrations_app.web.bodies import with_bounded_bodies  # noqa: E402
 from migrations_app.web.live import with_streams  # noqa: E402
@@ -20,6 +20,4 @@ from migrations_app.web.live import with_streams  # noqa: E402
 application = with_bounded_bodies(with_streams(django))
 
 hints.start()
-# What is loaded now stays: to look through it again takes a page or a click tens of milliseconds.
-gc.collect()
-gc.freeze()
+settle()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import Any
 
@@ -29,6 +28,7 @@ def _warm_up(**_: Any) -> None:
     """Connect and load before the first task, so that no click waits for it."""
     from migrations_app.tasks import warm_up
 
+    from .garbage import settle
+
     warm_up()
-    gc.collect()
-    gc.freeze()  # what is loaded now stays; looking through it again would hold up a click for tens of milliseconds
+    settle()
