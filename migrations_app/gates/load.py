@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -130,7 +130,7 @@ class Gates:
     def target(self, number: int) -> str:
         """What the week is about to move, as one digest: that of `targets`."""
         if number not in self._targets:
-            self._targets[number] = digest_of(sorted(_part(flag) for flag in self.flags.get(number, ())))
+            self._targets[number] = _digest(tuple(sorted(_part(flag) for flag in self.flags.get(number, ()))))
         return self._targets[number]
 
     @cached_property
@@ -425,10 +425,14 @@ def _moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _part(flag: FlagRow) -> list[Any]:
+def _part(flag: FlagRow) -> tuple[Any, ...]:
     """What `target` digests of one flag."""
-    address = str(Address(flag.host, flag.port))
-    return [flag.key, flag.service, address, flag.strip, flag.health_path, flag.prefixes]
+    return flag.key, flag.service, flag.host, flag.port, flag.strip, flag.health_path, tuple(flag.prefixes)
+
+
+@lru_cache(maxsize=500)  # of weeks: they stay as they are until a plan is loaded
+def _digest(parts: tuple[tuple[Any, ...], ...]) -> str:
+    return digest_of([[flag, service, str(Address(host, port)), *more] for flag, service, host, port, *more in parts])
 
 
 def _rows(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -47,8 +47,7 @@ GROUPS: dict[str, tuple[LineKind, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One condition of a gate. `value` against `limit` says why it is held or not.
 
     When it is not held: `act` says what to do, `who` who can, `command` how in a shell, `since` since when it is so.
@@ -73,8 +72,9 @@ class Line:
     overridden: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in self._asdict().items()
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _with_override(verdict: Verdict, snapshot: Snapshot) -> Verdict:
     if override is None or override.expires_at <= snapshot.now or override.vouches_for != snapshot.target:
         return verdict
     lines = tuple(
-        replace(line, overridden=True) if not line.held and line.key in override.lines else line
+        line._replace(overridden=True) if not line.held and line.key in override.lines else line
         for line in verdict.lines
     )
     left = in_words(override.expires_at - snapshot.now)
@@ -290,9 +290,9 @@ def _approvals(snapshot: Snapshot) -> Iterator[Line]:
     command = f"manage.py approval request {snapshot.week}"
     line = Line("approval", "Approved", LineKind.APPROVAL, False, "not asked for", limit, command=command)
     if request is None:
-        yield replace(line, act="Ask for approval.", who=who_may(Permission.ENABLE))
+        yield line._replace(act="Ask for approval.", who=who_may(Permission.ENABLE))
         return
-    line = replace(line, since=request.asked_at)
+    line = line._replace(since=request.asked_at)
     void = ""
     if request.revision != snapshot.revision:
         void = f"void: asked for plan revision {request.revision}, the plan is at {snapshot.revision}"
@@ -301,7 +301,7 @@ def _approvals(snapshot: Snapshot) -> Iterator[Line]:
     elif not request.used and request.expires_at <= now:
         void = f"expired {in_words(now - request.expires_at)} ago"
     if void:
-        yield replace(line, value=void, act="Ask for approval anew.", who=who_may(Permission.ENABLE))
+        yield line._replace(value=void, act="Ask for approval anew.", who=who_may(Permission.ENABLE))
         return
     given = [one for one in request.approvals if one.decision == Decision.GIVEN and one.counts]
     names = sorted({one.actor for one in given if one.actor != request.asked_by})
@@ -311,8 +311,7 @@ def _approvals(snapshot: Snapshot) -> Iterator[Line]:
     warning = ""
     if held and not request.used and request.expires_at - now <= soon:
         warning = f"Expires in {in_words(request.expires_at - now)}."
-    yield replace(
-        line,
+    yield line._replace(
         held=held,
         value=value,
         act="" if held else "Approve it, or decline it with a reason.",

@@ -79,9 +79,10 @@ class LastMinute:
         """What the monolith still answers, the most first. Nobody of whom it answers nothing is in it."""
         everything = 0
         served: dict[str, int] = defaultdict(int)
-        for (service, side), one in self.counts.items():
-            everything += max(one.requests, one.failovers)  # a request may have failed over and not be over yet
-            served[service] += one.requests if side is Side.MONOLITH else one.failovers
+        for (service, side), (requests, _, failovers, _) in self.counts.items():
+            # A request may have failed over and not be over yet.
+            everything += max(failovers, requests)
+            served[service] += requests if side is Side.MONOLITH else failovers
         return [
             Remaining(service or None, requests, requests / everything)
             for service, requests in sorted(served.items(), key=lambda item: (-item[1], item[0]))

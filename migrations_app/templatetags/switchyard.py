@@ -72,12 +72,16 @@ def moment(context: dict[str, Any], value: datetime | None, missing: str = "neve
     """
     if value is None:
         return format_html("{}", missing)
-    zone = context["chrome"].zone if "chrome" in context else value.tzinfo
+    return moment_in(context["chrome"].zone if "chrome" in context else value.tzinfo, value)
+
+
+def moment_in(zone: tzinfo | None, value: datetime) -> SafeString:
+    """The same without a template."""
     return _moment(value.astimezone(UTC), zone, value - timezone.now() > CLOCKS_APART)
 
 
 @lru_cache(maxsize=2000)  # of hundreds on a page most stay as they are from one look to the next
-def _moment(value: datetime, zone: tzinfo, ahead: bool) -> SafeString:
+def _moment(value: datetime, zone: tzinfo | None, ahead: bool) -> SafeString:
     local = value.astimezone(zone)
     return format_html(
         '<time datetime="{}" title="{}" data-to="{}">{} {}</time>',

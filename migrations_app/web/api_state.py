@@ -74,7 +74,7 @@ def _flag(week: WeekRow, one: ServiceRow) -> dict[str, Any]:
         "health": one.health.state,
         "health_error": one.health.error,
         "applied": one.gateway.word in {"applied", "failing over"},
-        "gateways": {row.key: row.observed_weights.get(one.row.key) for row in one.gateways},
+        "gateways": {row.key: row.observed_weights.get(one.row.key) for row in one.around.gateways},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -203,7 +203,7 @@ def _walked() -> dict[str, Any]:
 
 def _line(stored: dict[str, Any]) -> dict[str, Any]:
     """A line of a stored verdict. Rows outlive the code: an old one may know less."""
-    known = {one.name: stored[one.name] for one in fields(Line) if one.name in stored}
+    known = {name: stored[name] for name in Line._fields if name in stored}
     for name in ("since", "checked_at", "until"):
         known[name] = parse_datetime(known[name]) if known.get(name) else None
     line = Line(**{"key": "", "title": "", "held": False, "value": "", "limit": "", **known, "kind": _kind(stored)})

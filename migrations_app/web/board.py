@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from migrations_app.choices import Health, Phase, WeekStatus
 from migrations_app.durations import in_words
-from migrations_app.gates.load import FlagRow, Gates, TargetHealth, load_gates
+from migrations_app.gates.load import FlagRow, Gates, load_gates
 from migrations_app.gates.verdict import Line, LineKind, Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
 from migrations_app.models import Flag, Gateway, Plan, Service, Week
@@ -92,15 +92,17 @@ class HealthCell(NamedTuple):
 
 @dataclass(frozen=True)
 class ServiceRow:
-    """One service with its flag. `gateways` are what tells of the flag."""
+    """One service with its flag."""
 
     row: FlagRow
     week: Week
-    health: HealthCell
+    around: Around
     traffic: Traffic
-    gateways: list[Gateway]
-    now: datetime
-    step: StepNow | None = None  # of the rollout that is under way
+    step: StepNow | None  # of the rollout that is under way
+
+    @property
+    def health(self) -> HealthCell:
+        return self.around.health(self.row.service)
 
     @cached_property
     def service(self) -> Service:
@@ -124,17 +126,18 @@ class ServiceRow:
 
     @cached_property
     def gateway(self) -> FlagState:
-        return flag_state(self.flag, self.gateways, self.now)
+        return flag_state(self.flag, self.around.gateways, self.around.now)
 
     @property
     def pinned(self) -> bool:
         """A gateway holds it on the old side: to enable it would be refused."""
-        return any(row.pin_of(self.row.key) for row in self.gateways)
+        return any(row.pin_of(self.row.key) for row in self.around.gateways)
 
     @property
     def by_gateway(self) -> list[tuple[Gateway, FlagState]]:
         """What each gateway says of it."""
-        return [(gateway, flag_state(self.flag, [gateway], self.now)) for gateway in self.gateways]
+        gateways, now = self.around.gateways, self.around.now
+        return [(gateway, flag_state(self.flag, [gateway], now)) for gateway in gateways]
 
     @property
     def passed_point(self) -> str:
@@ -370,9 +373,15 @@ class Around:
     def now(self) -> datetime:
         return self.gates.now
 
-    @cached_property
+    def health(self, target: str) -> HealthCell:
+        found = self.gates.health.get(target)
+        if found is None:
+            return HealthCell(Health.UNKNOWN, "no poll yet")
+        return HealthCell(found.state, found.error, found.milliseconds)
+
+    @property
     def monolith(self) -> HealthCell:
-        return _cell(self.gates.health.get(MONOLITH_TARGET))
+        return self.health(MONOLITH_TARGET)
 
     @cached_property
     def gateway(self) -> GatewayState:
@@ -438,7 +447,7 @@ def _around(gateways: list[Gateway] | None, service: str | None = None) -> Aroun
 
 def _rows(around: Around) -> list[WeekRow]:
     """The weeks whose gates were asked for."""
-    plan, gates, gateways = around.plan, around.gates, around.gateways
+    plan, gates = around.plan, around.gates
     lately = last_minute(gates.now)
     counted, failovers = lately.requests(), lately.failovers()
     weeks = [(gates.weeks[number], gates.flags.get(number, ())) for number in gates.asked]
@@ -449,8 +458,8 @@ def _rows(around: Around) -> list[WeekRow]:
         sides = counted.get(row.service)
         over = failovers.get(row.service, 0)
         traffic = Traffic(sides[Side.MONOLITH] + over, max(0, sides[Side.SERVICE] - over), over) if sides else Traffic()
-        step = StepNow.of(row, confirmed, plan, gates.now)
-        return ServiceRow(row, week, _cell(gates.health.get(row.service)), traffic, gateways, gates.now, step)
+        step = StepNow.of(row, confirmed, plan, gates.now) if row.rollout else None
+        return ServiceRow(row, week, around, traffic, step)
 
     return [
         WeekRow(week, tuple(service(week, row) for row in flags), gates, plan.scaled(week.soak))
@@ -461,9 +470,3 @@ def _rows(around: Around) -> list[WeekRow]:
 def _current(weeks: Sequence[WeekRow]) -> int:
     """The index of the first week that is neither done nor soaked."""
     return next((index for index, row in enumerate(weeks) if not row.done and not row.soaked), len(weeks) - 1)
-
-
-def _cell(health: TargetHealth | None) -> HealthCell:
-    if health is None:
-        return HealthCell(Health.UNKNOWN, "no poll yet")
-    return HealthCell(health.state, health.error, health.milliseconds)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django import forms
+from django.db import connection
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.safestring import SafeString
@@ -20,7 +21,7 @@ from django.views.decorators.http import require_safe
 from migrations_app.choices import Health
 from migrations_app.gates.load import current_health
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
-from migrations_app.models import Flag, Gateway, Plan
+from migrations_app.models import Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET
 from migrations_app.observe.last_minute import LastMinute, last_minute
 from migrations_app.observe.maintenance import planned_until
@@ -30,11 +31,13 @@ from migrations_app.templatetags.switchyard import icon
 from .access import WebRequest, fresh, requires
 from .context import chrome
 from .gateway_state import GatewayState
-from .overview_rows import SHAPES, Row, Target, rows_of
+from .overview_html import Drawn, drawn
+from .overview_rows import SHAPES, Target, rows_of
 
 PAGE = 50  # rows
 LARGEST = 3  # of what still reaches the monolith
 SUMMED_WITHIN = timedelta(minutes=5)  # the sums are written anew each minute
+_PARTS = {None: "unknown", MONOLITH_WEIGHT: "all", SERVICE_WEIGHT: "none"}  # what of a service the monolith serves
 WORST = (Health.UNHEALTHY, Health.UNKNOWN, Health.HEALTHY)  # first
 PLAN, TROUBLE = "plan", "trouble"
 
@@ -56,7 +59,7 @@ class Group:
 
     title: str
     week: int | None
-    rows: tuple[Row, ...]
+    rows: tuple[Drawn, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +112,9 @@ def _show(request: WebRequest, part: str, *, oob: bool = False) -> HttpResponseB
     last = max(1, -(-len(found) // PAGE))
     page = min(said.pop("page", 1), last)
     shown = found[(page - 1) * PAGE : page * PAGE]
-    if oob and "shown" in request.GET:
-        has = set(request.GET["shown"].split())
-        rows = rows_of([target for target in shown if target.key in has], around.zone, around.now)
-    else:
-        rows = rows_of(shown, around.zone, around.now)
+    has = set(request.GET["shown"].split()) if oob and "shown" in request.GET else None
+    told = [target for target in shown if has is None or target.key in has]
+    rows = drawn(rows_of(told, around.zone, around.now), around.zone)
     keys = " ".join(target.key for target in shown)
     context: dict[str, Any] = {
         "board": Board(around.plan, around.gateway),
@@ -148,19 +149,7 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
     planned = planned_until(now)
     found = []
     serving: Counter[str] = Counter()
-    for flag, asked, week, week_title, key, title, area, owner, new_side_only in Flag.objects.order_by(
-        "week__number", "service__position", "key"
-    ).values_list(
-        "key",
-        "weight",
-        "week__number",
-        "week__title",
-        "service__key",
-        "service__title",
-        "service__area",
-        "service__owner",
-        "service__new_side_only",
-    ):
+    for key, title, week, week_title, area, owner, flag, new_side_only, asked in _flags():
         requests, failed = failures.get(key, (0, 0))
         runs = running.get(flag) if running is not None else None
         if not new_side_only:
@@ -193,6 +182,25 @@ def _targets(plan: Plan, gateways: list[Gateway], counted: LastMinute, now: date
     return [old, *found]
 
 
+# As expressions of the ORM it takes as long to put in words as to answer.
+_FLAGS = """
+    SELECT service.key, service.title, week.number, week.title, service.area, service.owner, flag.key,
+        service.new_side_only, flag.weight
+    FROM migrations_app_flag AS flag
+    JOIN migrations_app_week AS week ON week.id = flag.week_id
+    JOIN migrations_app_service AS service ON service.id = flag.service_id
+    ORDER BY week.number, service.position, flag.key
+"""
+
+
+def _flags() -> list[tuple[Any, ...]]:
+    """In the order of the plan: columns of _FLAGS."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FLAGS)
+        found: list[tuple[Any, ...]] = cursor.fetchall()
+        return found
+
+
 def _running(gateways: list[Gateway]) -> dict[str, int] | None:
     """Flag key -> the weight that each of these runs by its own word; None without any."""
     if not gateways:
@@ -202,9 +210,7 @@ def _running(gateways: list[Gateway]) -> dict[str, int] | None:
 
 
 def _part(runs: int | None) -> str:
-    if runs is None:
-        return "unknown"
-    return {MONOLITH_WEIGHT: "all", SERVICE_WEIGHT: "none"}.get(runs, "part")
+    return _PARTS.get(runs, "part")
 
 
 def _serving(parts: Mapping[str, int]) -> str:
@@ -234,7 +240,7 @@ def _trouble(target: Target) -> tuple[int, bool]:
     return WORST.index(target.state), not target.carries
 
 
-def _groups(rows: Sequence[Row], sort: str) -> Iterator[Group]:
+def _groups(rows: Sequence[Drawn], sort: str) -> Iterator[Group]:
     if sort == TROUBLE:
         if rows:
             yield Group("Trouble first, and of that what carries traffic", None, tuple(rows))
@@ -262,7 +268,7 @@ def _left(targets: Sequence[Target], counted: LastMinute) -> Left:
     return Left(f"{whole}" if total else None, requests, total, largest, whole)
 
 
-def _old_sums(rows: Sequence[Row], now: datetime) -> datetime | None:
+def _old_sums(rows: Sequence[Drawn], now: datetime) -> datetime | None:
     """When uptimes and lines were last summed up, when that is too long ago; else None."""
     last = max((row.summed_at for row in rows if row.summed_at), default=None)
     return last if last and now - last > SUMMED_WITHIN else None

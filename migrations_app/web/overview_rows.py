@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
@@ -70,11 +69,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A target as it is shown. Everything is in words already, but moments."""
+    """A target as it is shown. Everything is in words already, but moments. `link` leads to its page, if it has one."""
 
-    target: Target = field(repr=False)
-    link: str = field(repr=False)
-    summed_at: datetime | None = field(repr=False)
+    target: Target
+    link: str
+    summed_at: datetime | None
     icon: SafeString
     state: str
     since: datetime | None
@@ -91,11 +90,6 @@ class Row:
     failed_of: str
     last_error: str
     last_error_at: datetime | None
-
-    @property
-    def token(self) -> str:
-        """Differs when another row would be shown."""
-        return f"{zlib.crc32(repr(self).encode()):08x}"
 
 
 def rows_of(targets: Sequence[Target], zone: tzinfo, now: datetime) -> list[Row]:
@@ -130,7 +124,7 @@ def _row(
     error, error_at = _last_error(target, summary, changes)
     return Row(
         target=target,
-        link=_page_of(target.key),
+        link=_page_of(target.key) if target.week else "",
         summed_at=summary.refreshed_at if summary else None,
         icon=frame.shapes[target.state],
         state=target.state.label,

@@ -73,6 +73,23 @@ def changed(target, state, *, ago=timedelta(hours=2), was=Health.HEALTHY, reason
     return HealthChange.objects.create(target=target, at=timezone.now() - ago, was=was, state=state, reason=reason)
 
 
+def test_what_somebody_wrote_is_escaped(manager, plan):
+    hostile = "<script>alert('1')</script>"
+    escaped = "&lt;script&gt;alert(&#x27;1&#x27;)&lt;/script&gt;"
+    Service.objects.filter(key="storage").update(title=hostile)
+    HealthState.objects.filter(target="storage").update(state=Health.UNHEALTHY, error=hostile)
+    HealthChange.objects.create(
+        target="storage", at=timezone.now(), was=Health.HEALTHY, state=Health.UNHEALTHY, reason=hostile
+    )
+    summed_up("storage")
+    page = manager.get("/services/").content.decode()
+    assert hostile not in page
+    assert f'id="open-storage">{escaped}</a>' in page  # its name
+    assert f"</span> {escaped}</p>" in page  # its last error
+    assert f"Unhealthy: {escaped}</li>" in page  # why it changed
+    assert f"<title>{escaped}" not in page
+
+
 def test_it_lists_the_monolith_and_every_service_by_week_and_links_services_alone(manager):
     answer = manager.get("/services/")
     assert keys(answer) == ["monolith", *(keys_in_order())]
