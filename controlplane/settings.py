@@ -160,10 +160,6 @@ DATABASES["default"] |= {
         "options": "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=5s"
         # Questions are short and many. To start parallel workers took 25 of the 30 ms of one that found no row.
         " -c max_parallel_workers_per_gather=0 -c jit=off",
-        # The same questions are asked all the time, and to plan one takes PostgreSQL longer than to answer it:
-        # docs/decisions/0017-prepared-statements.md.
-        "server_side_binding": True,
-        "prepare_threshold": 2,  # times that a connection has asked it
     },
 }
 if env.bool("DATABASE_POOL", default=False):

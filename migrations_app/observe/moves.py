@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from django.db import connection
 
 from migrations_app.choices import Health
 from migrations_app.gateways.base import MONOLITH_WEIGHT
-from migrations_app.models import AuditEvent
 from migrations_app.models.audit import MOVES
 
 
@@ -36,6 +36,14 @@ class Change:
     reason: str
 
 
+# As expressions of the ORM it takes longer to put in words than to answer.
+_MOVES = """
+    SELECT at, kind, actor, before, after FROM migrations_app_auditevent
+    WHERE kind = ANY(%(kinds)s) AND at >= %(since)s AND (%(flags)s::text[] IS NULL OR after ?| %(flags)s::text[])
+    ORDER BY at DESC, id DESC LIMIT %(most)s
+"""
+
+
 def moves_since(
     since: datetime, flags: Collection[str] | None = None, most: int | None = None
 ) -> dict[str, list[Move]]:
@@ -44,12 +52,14 @@ def moves_since(
     With `flags`, of these alone; with `most`, by the newest so many events alone. By an index of moves, so what it
     costs does not grow with the log.
     """
-    events = AuditEvent.objects.filter(kind__in=[kind.value for kind in MOVES], at__gte=since)
-    if flags is not None:
-        events = events.filter(after__has_any_keys=list(flags))
-    rows = events.order_by("-at", "-id").values_list("at", "kind", "actor", "before", "after")[:most]
     found: dict[str, list[Move]] = defaultdict(list)
-    for at, kind, actor, before, after in reversed(list(rows)):
+    named = None if flags is None else list(flags)
+    kinds = [kind.value for kind in MOVES]
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVES, {"kinds": kinds, "since": since, "flags": named, "most": most})
+        rows = cursor.fetchall()
+    for at, kind, actor, *told in reversed(rows):
+        before, after = map(json.loads, told)
         weights = {flag: weight for flag, weight in after.items() if isinstance(weight, int)}
         for flag in weights.keys() if flags is None else weights.keys() & flags:
             found[flag].append(Move(at, before.get(flag, MONOLITH_WEIGHT), weights[flag], kind, actor))

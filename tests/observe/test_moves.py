@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import psycopg
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -12,6 +11,7 @@ from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Health
 from migrations_app.models import HealthChange
 from migrations_app.observe.moves import changes_since, moves_since
+from tests.explained import Explained
 
 NOW = timezone.now()
 DAY = timedelta(days=1)
@@ -63,28 +63,6 @@ def test_moves_are_found_by_their_own_index_in_a_long_log(log):
             moves_since(NOW - 2.5 * DAY)
         assert "audit_moves_by_time" in explained.plan
         assert "Seq Scan" not in explained.plan
-        # However often it is asked: a plan for all kinds of events alike could not use an index of the moves.
-        for _ in range(12):
-            moves_since(NOW - 2.5 * DAY)
-        cursor.execute(
-            """
-            SELECT generic_plans FROM pg_prepared_statements
-            WHERE statement LIKE '%auditevent%kind%IN%' AND generic_plans + custom_plans > 10
-            """
-        )
-        assert cursor.fetchall() == [(0,)]
-
-
-class Explained:
-    """Asks for the plan of the statement before it is run."""
-
-    plan = ""
-
-    def __call__(self, execute, sql, params, many, context):
-        with psycopg.ClientCursor(context["connection"].connection) as cursor:
-            cursor.execute(f"EXPLAIN {sql}", params)
-            self.plan = "\n".join(row[0] for row in cursor.fetchall())
-        return execute(sql, params, many, context)
 
 
 def test_changes_are_the_newest_first_and_bounded_for_each_target(db):

@@ -16,6 +16,7 @@ from migrations_app.models.windows import Window, traffic_in
 from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute
 from migrations_app.observe.rollups import TRAFFIC, roll_up
 from migrations_app.observe.traffic import MOST, SINGLE_FOR, read_once, store, store_all
+from tests.explained import Explained
 from tests.factories import memory_gateway
 
 KEY = ("auth", Side.MONOLITH)
@@ -461,3 +462,29 @@ def test_what_remains_is_the_old_side_and_what_failed_over_the_most_first(plan, 
     found = last_minute(noon + 2 * SECOND).still_on_monolith()
     assert found == [Remaining("auth", 50, 50 / 170), Remaining(None, 5, 5 / 170)]
     assert last_minute(noon + timedelta(hours=1)).still_on_monolith() == []
+
+
+def test_the_last_minute_is_found_by_its_index_in_a_long_day(plan, noon):
+    """PostgreSQL took a range that is open to one side for a third of the day, and read all of it for each page.
+
+    It does so where rows do not lie in the order of time: minutes that are put together fill the gaps of older rows.
+    """
+    store({("auth", Side.SERVICE): counted(1)}, noon - SECOND)
+    store({("auth", Side.SERVICE): counted(2)}, noon)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO migrations_app_trafficsample (service_id, side, read_at, requests, errors, latency)
+            SELECT %s, 'service', %s::timestamptz - n * interval '1 second', 1, 0, '{}'
+            FROM generate_series(61, 30000) AS n ORDER BY md5(n::text)
+            """,
+            [Service.objects.get(key="auth").pk, noon],
+        )
+        cursor.execute("ANALYZE migrations_app_trafficsample")
+        cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM migrations_app_trafficsample")
+        [(day,)] = cursor.fetchall()
+    with connection.execute_wrapper(explained := Explained()):
+        assert last_minute(noon).requests() == {"auth": {Side.MONOLITH: 0, Side.SERVICE: 1}}
+    scans = [line for line in explained.plan.splitlines() if f" on {day} " in line]
+    assert len(scans) == 2
+    assert all("Index Scan" in line for line in scans), explained.plan
