@@ -319,7 +319,7 @@ _FLAGS_AND_HEALTH = """
             extract(epoch FROM flag.changed_at)::float8 AS changed,
             service.id AS service_id, service.key AS service, service.title, service.area, service.owner, service.host,
             service.port, service.strip, service.health_path, service.new_side_only,
-            coalesce(routes.prefixes, '{}') AS prefixes, service.point_of_no_return,
+            coalesce(routes.prefixes, '{{}}') AS prefixes, service.point_of_no_return,
             CASE WHEN rollout.id IS NOT NULL THEN json_build_array(
                 rollout.state, rollout.position, rollout.steps, rollout.generation, extract(epoch FROM rollout.since),
                 rollout.paused_because
@@ -328,21 +328,28 @@ _FLAGS_AND_HEALTH = """
         FROM migrations_app_flag AS flag
         JOIN migrations_app_week AS week ON week.id = flag.week_id
         JOIN migrations_app_service AS service ON service.id = flag.service_id
-        LEFT JOIN (
-            SELECT service_id, array_agg(prefix::text ORDER BY prefix COLLATE "C") AS prefixes
-            FROM migrations_app_route GROUP BY service_id
-        ) AS routes ON routes.service_id = service.id
+        {routes}
         LEFT JOIN migrations_app_rollout AS rollout ON rollout.flag_id = flag.id AND rollout.ended_at IS NULL
-        WHERE %s OR week.number = ANY(%s) OR EXISTS (
-            SELECT FROM migrations_app_flag AS beside
-            JOIN migrations_app_service AS named ON named.id = beside.service_id
-            WHERE beside.week_id = week.id AND named.key = ANY(%s)
-        )
+        {of_weeks}
     ) AS whole
     FULL JOIN migrations_app_healthstate AS health ON health.target = whole.service
-    WHERE %s OR whole.id IS NOT NULL OR health.target = %s
+    {of_targets}
     ORDER BY whole.position, whole.flag
 """
+_PREFIXES = 'array_agg(prefix::text ORDER BY prefix COLLATE "C") AS prefixes FROM migrations_app_route'
+_WHOLE = _FLAGS_AND_HEALTH.format(
+    routes=f"LEFT JOIN (SELECT service_id, {_PREFIXES} GROUP BY 1) AS routes ON routes.service_id = service.id",
+    of_weeks="",
+    of_targets="",
+)
+_PART = _FLAGS_AND_HEALTH.format(
+    routes=f"LEFT JOIN LATERAL (SELECT {_PREFIXES} WHERE service_id = service.id) AS routes ON true",
+    of_weeks="""WHERE week.number = ANY(%s) OR week.id IN (
+            SELECT beside.week_id FROM migrations_app_flag AS beside
+            JOIN migrations_app_service AS named ON named.id = beside.service_id WHERE named.key = ANY(%s)
+        )""",
+    of_targets="WHERE whole.id IS NOT NULL OR health.target = %s",
+)
 _PREREQUISITES = """
     SELECT line.phase, week.number, line.id, line.key, line.title, line.help, line.check_name, line.parameters,
         sign_off.actor, sign_off.ticked_at, sign_off.note, sign_off.expires_at, sign_off.vouches_for,
@@ -408,8 +415,8 @@ def _flags_and_health(now: datetime, scope: _Scope | None) -> tuple[dict[int, li
     """The flags in scope, or all, by the number of their week, in the order of pages; and the state of the targets."""
     flags: dict[int, list[FlagRow]] = defaultdict(list)
     health = {}
-    whole, (weeks, services) = scope is None, scope or ((), ())
-    for row in _rows(_FLAGS_AND_HEALTH, [now, whole, list(weeks), list(services), whole, MONOLITH_TARGET]):
+    part = [] if scope is None else [list(scope.weeks), list(scope.services), MONOLITH_TARGET]
+    for row in _rows(_WHOLE if scope is None else _PART, [now, *part]):
         if row[0] is not None:
             flag = FlagRow._make(row[:_COLUMNS])
             flags[flag.week].append(flag)
@@ -420,6 +427,7 @@ def _flags_and_health(now: datetime, scope: _Scope | None) -> tuple[dict[int, li
     return dict(flags), health
 
 
+@lru_cache(maxsize=2000)  # a plan has hundreds of them, and most stay as they are from one look to the next
 def _moment(seconds: float) -> datetime:
     """Of seconds since 1970, which a float has to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC)

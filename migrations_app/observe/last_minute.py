@@ -55,17 +55,9 @@ class LastMinute:
 
     counts: Mapping[tuple[str, Side], Counts]
 
-    def requests(self) -> dict[str, dict[Side, int]]:
-        """Service key -> side -> requests."""
-        found: dict[str, dict[Side, int]] = {}
-        for (service, side), one in self.counts.items():
-            if service and one.requests:
-                found.setdefault(service, {Side.MONOLITH: 0, Side.SERVICE: 0})[side] = one.requests
-        return found
-
-    def failovers(self) -> dict[str, int]:
-        """Service key -> requests meant for the new side that the monolith answered."""
-        return {service: one.failovers for (service, side), one in self.counts.items() if side is Side.SERVICE}
+    def sides(self, service: str) -> tuple[Counts, Counts]:
+        """What was meant for the old side of it, and for the new one."""
+        return self.counts.get((service, Side.MONOLITH), NOTHING), self.counts.get((service, Side.SERVICE), NOTHING)
 
     def failures(self) -> dict[str, tuple[int, int]]:
         """Service key -> requests of both sides, and how many of them clients saw fail."""
@@ -95,7 +87,8 @@ class LastMinute:
 # because a thousand rows take longer to put together and to read than all the rest. `beside`: samples after the newest
 # sums are added; those between the beginning and the sums nearest to it are added, or taken away when these are the
 # earlier ones. Most of the time there are none of either, and the index tells: PostgreSQL takes a range that is open to
-# one side, from a moment that it does not know beforehand, for a third of the day, and reads all of it.
+# one side, from a moment that it does not know beforehand, for a third of the day, and reads all of it. What lies
+# further back than a day was never read within the minute; that spares it to plan for all days that are kept.
 _COUNTED = """
 WITH last AS (
     SELECT * FROM migrations_app_trafficreading ORDER BY read_at DESC LIMIT 1
@@ -114,6 +107,7 @@ WITH last AS (
     ) AS early
     WHERE read_at > least(%(since)s, (SELECT read_at FROM first))
         AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
+        AND read_at > %(yesterday)s AND read_at < %(soon)s
 )
 SELECT last.services, last.sides, last.requests, last.errors, last.failovers, last.failed_failovers,
     first.requests, first.errors, first.failovers, first.failed_failovers, named.ids, named.keys, (
@@ -130,7 +124,7 @@ def last_minute(now: datetime | None = None) -> LastMinute:
     """One query, whose cost does not grow with the number of readings."""
     now = now or timezone.now()
     with connection.cursor() as cursor:
-        cursor.execute(_COUNTED, {"since": now - MINUTE, "soon": now + CLOCKS_APART})
+        cursor.execute(_COUNTED, _moments(now))
         services, sides, *lists, ids, keys, beside = (value or [] for value in cursor.fetchone())
     sums, before = lists[: len(Counts._fields)], lists[len(Counts._fields) :]
     names = {None: "", **dict(zip(ids, keys, strict=True))}
@@ -140,6 +134,10 @@ def last_minute(now: datetime | None = None) -> LastMinute:
         key = names.get(service), _SIDES[side]
         found[key] = Counts._make(map(add, found.get(key, NOTHING), counts))
     return LastMinute({(name, side): one for (name, side), one in found.items() if name is not None and any(one)})
+
+
+def _moments(now: datetime) -> dict[str, datetime]:
+    return {"since": now - MINUTE, "yesterday": now - timedelta(days=1), "soon": now + CLOCKS_APART}
 
 
 def _since(sums: Iterable[int], before: Iterable[int]) -> Iterator[int]:

@@ -16,7 +16,7 @@ from migrations_app.choices import Health, Phase, WeekStatus
 from migrations_app.durations import in_words
 from migrations_app.gates.load import FlagRow, Gates, load_gates
 from migrations_app.gates.verdict import Line, LineKind, Verdict
-from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT, Side
+from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Gateway, Plan, Service, Week
 from migrations_app.models.gateways import verified_at
 from migrations_app.models.health import MONOLITH_TARGET
@@ -29,6 +29,7 @@ from .gateway_state import FlagState, GatewayState, flag_state, state_of, words_
 from .status_words import TROUBLE_SHARE
 from .steps import StepNow, generations_of
 
+_ICONS = {Health.HEALTHY: "check", Health.UNHEALTHY: "cross", Health.UNKNOWN: "unknown"}
 # Columns of a FlagRow as `from_db` wants them: as the fields stand in the models. What is missing is loaded when asked.
 SERVICE_FIELDS = [
     "id",
@@ -87,7 +88,7 @@ class HealthCell(NamedTuple):
 
     @property
     def icon(self) -> str:
-        return {Health.HEALTHY: "check", Health.UNHEALTHY: "cross"}.get(self.state, "unknown")
+        return _ICONS[self.state]
 
 
 @dataclass(frozen=True)
@@ -449,15 +450,14 @@ def _rows(around: Around) -> list[WeekRow]:
     """The weeks whose gates were asked for."""
     plan, gates = around.plan, around.gates
     lately = last_minute(gates.now)
-    counted, failovers = lately.requests(), lately.failovers()
     weeks = [(gates.weeks[number], gates.flags.get(number, ())) for number in gates.asked]
     asked = generations_of([row for _, flags in weeks for row in flags])
     confirmed = verified_at(asked) if asked else {}
 
     def service(week: Week, row: FlagRow) -> ServiceRow:
-        sides = counted.get(row.service)
-        over = failovers.get(row.service, 0)
-        traffic = Traffic(sides[Side.MONOLITH] + over, max(0, sides[Side.SERVICE] - over), over) if sides else Traffic()
+        old, new = lately.sides(row.service)
+        # A request may have failed over and not be over yet.
+        traffic = Traffic(old.requests + new.failovers, max(0, new.requests - new.failovers), new.failovers)
         step = StepNow.of(row, confirmed, plan, gates.now) if row.rollout else None
         return ServiceRow(row, week, around, traffic, step)
 

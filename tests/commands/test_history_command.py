@@ -27,6 +27,7 @@ from migrations_app.models import (
 from migrations_app.observe.history import bars, latency_series, summaries
 from migrations_app.observe.last_minute import last_minute
 from migrations_app.observe.rollups import HEALTH, TRAFFIC, roll_up
+from tests.counted import requests_in
 
 
 def generate(*options: str) -> None:
@@ -58,7 +59,7 @@ def test_every_target_has_all_of_its_days_and_the_spans_agree(plan):
     assert TrafficDay.objects.filter(service="", side="monolith").exists()
     until = TrafficReading.objects.latest("read_at").read_at
     lately = last_minute(until)
-    assert lately.requests()["auth"] == {Side.MONOLITH: 120, Side.SERVICE: 120}
+    assert requests_in(lately)["auth"] == {Side.MONOLITH: 120, Side.SERVICE: 120}
     assert {one.service: one.requests for one in lately.still_on_monolith()}[None] == 120
     TrafficReading.objects.all().delete()
     assert last_minute(until) == lately

@@ -18,6 +18,7 @@ from migrations_app.observe.traffic import read_once
 from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.adapters import adapter_for
 from migrations_app.reconcile.loop import reconcile_all
+from tests.counted import requests_in
 from tests.factories import make_healthy, on_gateways
 from tests.faults.promises import hold
 from tests.faults.system import ON_THE_MONOLITH, ON_THE_SERVICES, OPERATOR, WEEK_1, FreezableEnvoy, System, wait_for
@@ -102,7 +103,7 @@ def test_counters_are_right_when_one_of_them_starts_again_or_is_away(envoys: dic
 
     def told() -> int:
         read_once()
-        return last_minute().requests().get("rag", {}).get(Side.MONOLITH, 0)
+        return requests_in(last_minute()).get("rag", {}).get(Side.MONOLITH, 0)
 
     for key in envoys:
         ask(key, 20)

@@ -16,6 +16,7 @@ from migrations_app.models.windows import Window, traffic_in
 from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute
 from migrations_app.observe.rollups import TRAFFIC, roll_up
 from migrations_app.observe.traffic import MOST, SINGLE_FOR, read_once, store, store_all
+from tests.counted import requests_in
 from tests.explained import Explained
 from tests.factories import memory_gateway
 
@@ -143,9 +144,9 @@ def test_the_last_minute_by_side(plan, noon):
     store({KEY: SideTraffic(0, 0), service: SideTraffic(0, 0)}, noon)
     store({KEY: SideTraffic(100, 0), service: SideTraffic(0, 0)}, noon + timedelta(seconds=10))
     store({KEY: SideTraffic(130, 0), service: SideTraffic(20, 0)}, noon + timedelta(seconds=65))
-    found = last_minute(noon + timedelta(seconds=71)).requests()
+    found = requests_in(last_minute(noon + timedelta(seconds=71)))
     assert found == {"auth": {Side.MONOLITH: 30, Side.SERVICE: 20}}
-    assert last_minute(noon + timedelta(seconds=200)).requests() == {}
+    assert requests_in(last_minute(noon + timedelta(seconds=200))) == {}
 
 
 def test_read_from_the_gateway_itself(plan):
@@ -154,7 +155,7 @@ def test_read_from_the_gateway_itself(plan):
     for _ in range(3):
         adapter.serve("/api/auth/login")
     assert read_once(timezone.now()) == 1
-    assert last_minute().requests()["auth"] == {Side.MONOLITH: 3, Side.SERVICE: 0}
+    assert requests_in(last_minute())["auth"] == {Side.MONOLITH: 3, Side.SERVICE: 0}
     assert TrafficSample.objects.get().latency == list(spread(r0=3))
 
 
@@ -218,7 +219,7 @@ def test_what_no_route_matches_is_kept_without_a_service(plan, noon):
     rows = TrafficSample.objects.order_by("read_at").values_list("service", "side", *COLUMNS)
     assert list(rows) == [(None, "monolith", 40, 1, 9, 0, 0, 0), (None, "monolith", 3, 0, 0, 0, 0, 0)]
     assert TrafficCounter.objects.filter(service=None).values_list(*COLUMNS).get() == (3, 0, 0, 0, 0, 0)
-    assert last_minute(noon + 5 * SECOND).requests() == {}
+    assert requests_in(last_minute(noon + 5 * SECOND)) == {}
     assert last_minute(noon + 5 * SECOND).failures() == {}
 
 
@@ -258,7 +259,7 @@ def test_a_reading_costs_the_same_questions_for_500_services_as_for_one(plan, no
     assert TrafficSample.objects.count() == 2 + 2 * 2 * (1 + number)
     with CaptureQueriesContext(connection) as captured:
         found = last_minute(noon + 4 * SECOND)
-        assert {len(told) for told in (found.requests(), found.failures(), found.still_on_monolith())} == {1 + number}
+        assert {len(told) for told in (requests_in(found), found.failures(), found.still_on_monolith())} == {1 + number}
     assert len(captured) == 1
 
 
@@ -306,7 +307,7 @@ class Ledger:
 
 def lately(now):
     found = last_minute(now)
-    return found.requests(), found.failures(), found.still_on_monolith()
+    return requests_in(found), found.failures(), found.still_on_monolith()
 
 
 def assert_told(ledger, *seconds):
@@ -439,7 +440,7 @@ def test_a_jump_that_no_number_of_a_sample_has_room_for_is_kept_as_the_most(plan
         store({KEY: served, NEW_SIDE: counted(turn)}, noon + turn * SECOND)
     rows = TrafficSample.objects.filter(side="monolith").values_list("requests", "errors", "latency")
     assert list(rows) == [(MOST, MOST, [MOST, 7, *NO_LATENCY[2:]])] * 2
-    assert last_minute(noon + 3 * SECOND).requests()["auth"] == {Side.MONOLITH: 2 * MOST, Side.SERVICE: 2}
+    assert requests_in(last_minute(noon + 3 * SECOND))["auth"] == {Side.MONOLITH: 2 * MOST, Side.SERVICE: 2}
     assert roll_up(TRAFFIC, noon + 4 * SINGLE_FOR)
     store({KEY: served}, noon + 4 * SINGLE_FOR)
     assert TrafficSample.objects.get(side="monolith").requests == MOST
@@ -484,7 +485,7 @@ def test_the_last_minute_is_found_by_its_index_in_a_long_day(plan, noon):
         cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM migrations_app_trafficsample")
         [(day,)] = cursor.fetchall()
     with connection.execute_wrapper(explained := Explained()):
-        assert last_minute(noon).requests() == {"auth": {Side.MONOLITH: 0, Side.SERVICE: 1}}
+        assert requests_in(last_minute(noon)) == {"auth": {Side.MONOLITH: 0, Side.SERVICE: 1}}
     scans = [line for line in explained.plan.splitlines() if f" on {day} " in line]
     assert len(scans) == 2
     assert all("Index Scan" in line for line in scans), explained.plan

@@ -18,6 +18,7 @@ from migrations_app.planfile.load import load_plan
 from migrations_app.planfile.reader import read_bytes
 from migrations_app.reconcile.adapters import adapter_for, forget_adapters
 from migrations_app.reconcile.loop import reconcile_all
+from tests.counted import requests_in
 from tests.factories import make_healthy, tick_all
 from tests.gateways.estate import Envoy, upstreams, wait_until
 from tests.planfile.samples import SMALL
@@ -83,7 +84,7 @@ def test_answers_of_each_class_retries_and_what_no_route_matches_reach_the_sums(
     assert counts(TrafficSample, service__key="auth", side=Side.MONOLITH) == (4, 0, 4, 0)
     assert counts(TrafficSample, service=None) == (7, 0, 6, 0)
     now += timedelta(seconds=3)
-    assert last_minute(now).requests() == {
+    assert requests_in(last_minute(now)) == {
         "storage": {Side.MONOLITH: 0, Side.SERVICE: 11},
         "auth": {Side.MONOLITH: 4, Side.SERVICE: 0},
     }
