@@ -70,7 +70,7 @@ class RolloutPanel:
         return "rolled back" if self.rollout and self.rollout.on_failure == "rollback" else "paused"
 
 
-# As expressions of the ORM it takes three times as long to put in words as to answer.
+# As expressions of the ORM it takes longer to put in words than to answer.
 _PANEL = f"""
     SELECT service.rollout, service.triggers, service.counted, service.writes_from,
         EXISTS (SELECT FROM migrations_app_rollout WHERE flag_id = %(flag)s AND ended_at IS NULL),
