@@ -51,12 +51,18 @@ class Remaining:
 
 @dataclass(frozen=True, slots=True)
 class LastMinute:
-    """`counts` by service key ("": what no route matches) and side; what had no traffic is not in it."""
+    """`counts` by service key ("": what no route matches) and side; what had no traffic is not in it.
+
+    `alone`: the service that it is of, when it is not of all.
+    """
 
     counts: Mapping[tuple[str, Side], Counts]
+    alone: str | None = None
 
     def sides(self, service: str) -> tuple[Counts, Counts]:
         """What was meant for the old side of it, and for the new one."""
+        if self.alone not in {None, service}:
+            raise ValueError(f"the traffic of {service} was not read")
         return self.counts.get((service, Side.MONOLITH), NOTHING), self.counts.get((service, Side.SERVICE), NOTHING)
 
     def failures(self) -> dict[str, tuple[int, int]]:
@@ -89,7 +95,7 @@ class LastMinute:
 # earlier ones. Most of the time there are none of either, and the index tells: PostgreSQL takes a range that is open to
 # one side, from a moment that it does not know beforehand, for a third of the day, and reads all of it. What lies
 # further back than a day was never read within the minute; that spares it to plan for all days that are kept.
-_COUNTED = """
+_SUMS = """
 WITH last AS (
     SELECT * FROM migrations_app_trafficreading ORDER BY read_at DESC LIMIT 1
 ), first AS (
@@ -109,6 +115,8 @@ WITH last AS (
         AND read_at <= greatest((SELECT read_at FROM first), least(%(since)s, (SELECT read_at FROM last)))
         AND read_at > %(yesterday)s AND read_at < %(soon)s
 )
+"""
+_COUNTED = f"""{_SUMS}
 SELECT last.services, last.sides, last.requests, last.errors, last.failovers, last.failed_failovers,
     first.requests, first.errors, first.failovers, first.failed_failovers, named.ids, named.keys, (
         SELECT json_agg(json_build_array(service_id, side, sign * requests, sign * errors, sign * failovers,
@@ -116,7 +124,24 @@ SELECT last.services, last.sides, last.requests, last.errors, last.failovers, la
     )
 FROM (SELECT array_agg(id) AS ids, array_agg(key) AS keys FROM migrations_app_service) AS named
 LEFT JOIN last ON true LEFT JOIN first ON true
-"""
+"""  # noqa: S608  # constants
+# Not from its samples: those of the last minute are newer than what PostgreSQL knows of the table, so it takes them for
+# few, and reads those of all services.
+_COUNTED_OF_ONE = f"""{_SUMS}, service AS (SELECT id FROM migrations_app_service WHERE key = %(service)s)
+SELECT side, sum(requests)::bigint, sum(errors)::bigint, sum(failovers)::bigint, sum(failed_failovers)::bigint
+FROM (
+    SELECT place.side, last.requests[at] - coalesce(first.requests[at], 0) AS requests,
+        last.errors[at] - coalesce(first.errors[at], 0) AS errors,
+        last.failovers[at] - coalesce(first.failovers[at], 0) AS failovers,
+        coalesce(last.failed_failovers[at], 0) - coalesce(first.failed_failovers[at], 0) AS failed_failovers
+    FROM last CROSS JOIN first
+    CROSS JOIN LATERAL unnest(last.services, last.sides) WITH ORDINALITY AS place (service_id, side, at)
+    WHERE place.service_id = (SELECT id FROM service)
+    UNION ALL
+    SELECT side, sign * requests, sign * errors, sign * failovers, sign * failed_failovers
+    FROM beside WHERE service_id = (SELECT id FROM service)
+) AS parts GROUP BY side
+"""  # noqa: S608  # constants
 _SIDES = {side.value: side for side in Side}
 
 
@@ -134,6 +159,13 @@ def last_minute(now: datetime | None = None) -> LastMinute:
         key = names.get(service), _SIDES[side]
         found[key] = Counts._make(map(add, found.get(key, NOTHING), counts))
     return LastMinute({(name, side): one for (name, side), one in found.items() if name is not None and any(one)})
+
+
+def last_minute_of(service: str, now: datetime) -> LastMinute:
+    """The same of one service alone, and the same query but for what is brought here."""
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNTED_OF_ONE, {"service": service, **_moments(now)})
+        return LastMinute({(service, _SIDES[side]): Counts(*counts) for side, *counts in cursor.fetchall()}, service)
 
 
 def _moments(now: datetime) -> dict[str, datetime]:

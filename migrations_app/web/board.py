@@ -20,7 +20,7 @@ from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Gateway, Plan, Service, Week
 from migrations_app.models.gateways import verified_at
 from migrations_app.models.health import MONOLITH_TARGET
-from migrations_app.observe.last_minute import last_minute
+from migrations_app.observe.last_minute import LastMinute, last_minute, last_minute_of
 
 from .downtime import Downtime
 from .gate import anchor_of
@@ -98,8 +98,13 @@ class ServiceRow:
     row: FlagRow
     week: Week
     around: Around
-    traffic: Traffic
     step: StepNow | None  # of the rollout that is under way
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        old, new = self.around.lately.sides(self.row.service)
+        # A request may have failed over and not be over yet.
+        return Traffic(old.requests + new.failovers, max(0, new.requests - new.failovers), new.failovers)
 
     @property
     def health(self) -> HealthCell:
@@ -369,6 +374,7 @@ class Around:
     plan: Plan
     gates: Gates
     gateways: list[Gateway]
+    lately: LastMinute
 
     @property
     def now(self) -> datetime:
@@ -425,7 +431,7 @@ def load_board(gateways: list[Gateway] | None = None) -> Board | None:
     rows = _rows(around)
     current = _current(rows)
     weeks = tuple(replace(row, current=index == current) for index, row in enumerate(rows))
-    return Board(around.plan, around.gates, around.gateways, weeks)
+    return Board(around.plan, around.gates, around.gateways, around.lately, weeks)
 
 
 def load_service(key: str, gateways: list[Gateway] | None = None) -> tuple[Around, WeekRow, ServiceRow] | None:
@@ -443,23 +449,21 @@ def _around(gateways: list[Gateway] | None, service: str | None = None) -> Aroun
     plan = gateways[0].plan if gateways else Plan.objects.defer("document").first()
     if plan is None:
         return None
-    return Around(plan, load_gates(Phase.START, Phase.DONE, plan=plan, service=service), gateways)
+    gates = load_gates(Phase.START, Phase.DONE, plan=plan, service=service)
+    lately = last_minute(gates.now) if service is None else last_minute_of(service, gates.now)
+    return Around(plan, gates, gateways, lately)
 
 
 def _rows(around: Around) -> list[WeekRow]:
     """The weeks whose gates were asked for."""
     plan, gates = around.plan, around.gates
-    lately = last_minute(gates.now)
     weeks = [(gates.weeks[number], gates.flags.get(number, ())) for number in gates.asked]
     asked = generations_of([row for _, flags in weeks for row in flags])
     confirmed = verified_at(asked) if asked else {}
 
     def service(week: Week, row: FlagRow) -> ServiceRow:
-        old, new = lately.sides(row.service)
-        # A request may have failed over and not be over yet.
-        traffic = Traffic(old.requests + new.failovers, max(0, new.requests - new.failovers), new.failovers)
         step = StepNow.of(row, confirmed, plan, gates.now) if row.rollout else None
-        return ServiceRow(row, week, around, traffic, step)
+        return ServiceRow(row, week, around, step)
 
     return [
         WeekRow(week, tuple(service(week, row) for row in flags), gates, plan.scaled(week.soak))

@@ -13,7 +13,7 @@ from migrations_app.gateways.base import NO_LATENCY, Side, SideTraffic
 from migrations_app.models import Gateway, Service, TrafficCounter, TrafficDay, TrafficReading, TrafficSample
 from migrations_app.models.traffic import latency_of, requests_of
 from migrations_app.models.windows import Window, traffic_in
-from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute
+from migrations_app.observe.last_minute import MINUTE, Remaining, last_minute, last_minute_of
 from migrations_app.observe.rollups import TRAFFIC, roll_up
 from migrations_app.observe.traffic import MOST, SINGLE_FOR, read_once, store, store_all
 from tests.counted import requests_in
@@ -355,6 +355,18 @@ def test_the_last_minute_is_exact_while_there_are_no_running_sums_of_it_yet(ledg
     for second in range(60, 130, 3):
         ledger.read(second, new=1, old=second, rest=1)
         assert_told(ledger, second, second + 1)
+
+
+def test_of_one_service_the_last_minute_is_the_same_and_nothing_is_told_of_others(ledger, django_assert_num_queries):
+    for second in (*range(1, 90, 2), 400, 401):
+        ledger.read(second, new=second % 13, old=second % 7, rest=second % 3, over=second % 13 // 3)
+        for later in (0, 0.5, 30):
+            now = ledger.start + (second + later) * SECOND
+            assert last_minute_of("auth", now).sides("auth") == last_minute(now).sides("auth")
+    with django_assert_num_queries(1):
+        found = last_minute_of("auth", now)
+    with pytest.raises(ValueError, match="the traffic of rag was not read"):
+        found.sides("rag")
 
 
 def test_the_last_minute_is_exact_when_the_clock_goes_back(ledger):
