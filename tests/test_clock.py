@@ -21,7 +21,8 @@ from migrations_app.actions.soaks import watch_soaks
 from migrations_app.actions.weeks import enable_week, finish_week, roll_back_week
 from migrations_app.choices import AuditKind, WeekStatus
 from migrations_app.errors import GateClosed
-from migrations_app.gates.load import current_health, done_verdicts, verdicts
+from migrations_app.gates.load import done_verdicts, verdicts
+from migrations_app.gates.rows import current_health
 from migrations_app.models import ApprovalRequest, AuditEvent, Flag, Plan, Prerequisite, Week
 from migrations_app.models.audit import check_chain
 from migrations_app.observe.checks import run_checks

@@ -12,8 +12,8 @@ from migrations_app.actor import SYSTEM
 from migrations_app.choices import Health, RolloutState
 from migrations_app.durations import in_words
 from migrations_app.errors import ActionError, Busy, GateClosed, NotFound, Stale
-from migrations_app.gates.load import current_health
 from migrations_app.gates.percentile import percentile
+from migrations_app.gates.rows import current_health
 from migrations_app.gates.steps import SeenStep, StepVerdict, judge_step
 from migrations_app.gateways.base import Side
 from migrations_app.models import Gateway, Rollout

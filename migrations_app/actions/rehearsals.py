@@ -12,7 +12,7 @@ from migrations_app.actor import Actor
 from migrations_app.audit import record
 from migrations_app.choices import AuditKind, Health
 from migrations_app.errors import Invalid, Stale
-from migrations_app.gates.load import current_health
+from migrations_app.gates.rows import current_health
 from migrations_app.gates.target import targets
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.gateways.errors import GatewayError

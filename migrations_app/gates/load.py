@@ -6,23 +6,22 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.conf import settings
-from django.db import connection
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from migrations_app.choices import CheckState, Decision, Health, Phase, WeekStatus
 from migrations_app.gateways.base import SERVICE_WEIGHT, Address
 from migrations_app.models import Freeze, Override, Plan, Week
-from migrations_app.models.health import MONOLITH_TARGET, trusted_for
 
 from .checks import INSTANT
 from .freezes import span_at
+from .rows import FlagRow, Scope, TargetHealth, fetched, flags_and_health
 from .seen import (
     SeenApproval,
     SeenFreeze,
@@ -37,43 +36,6 @@ from .seen import (
 )
 from .target import digest_of
 from .verdict import Verdict, judge, judge_done
-
-
-class FlagRow(NamedTuple):
-    """A flag, its service and the routes of that, as columns: models take ten times as long, and plans are long."""
-
-    week: int
-    id: int
-    key: str
-    weight: int
-    generation: int
-    changed: float | None  # seconds since 1970
-    service_id: int
-    service: str  # its key
-    title: str
-    area: str
-    owner: str
-    host: str
-    port: int
-    strip: str
-    health_path: str
-    new_side_only: bool
-    prefixes: list[str]
-    point_of_no_return: str
-    rollout: str | None  # the one under way, as JSON: state, position, steps, generation, since (as above), because
-
-    @property
-    def changed_at(self) -> datetime | None:
-        return None if self.changed is None else _moment(self.changed)
-
-
-class TargetHealth(NamedTuple):
-    """The state of a target as it counts now, since when, and the milliseconds of the last answer."""
-
-    state: Health
-    error: str
-    since: datetime
-    milliseconds: float | None
 
 
 @dataclass(frozen=True)
@@ -174,7 +136,7 @@ def load_gates(
     numbers = [row.number for row in asked]
     lines = _prerequisites(phases, numbers)
     scope = None if weeks is None and service is None else _scope_of(numbers, chain.from_iterable(lines.values()))
-    flags, health = _flags_and_health(now, scope)
+    flags, health = flags_and_health(now, scope)
     return Gates(
         now=now,
         weeks={row.number: row for row in rows},
@@ -219,37 +181,6 @@ def snapshots(
     """Week number -> what its verdict rests on."""
     gates = load_gates(phase, weeks=weeks, weight=weight, now=now)
     return {number: gates.snapshot(phase, number, flags) for number in gates.asked}
-
-
-def current_health(now: datetime | None = None) -> dict[str, tuple[Health, str]]:
-    """Target -> (state, error). A state that no poll has confirmed for HealthState.trusted_for is unknown.
-
-    So is one that lies as far in the future, from before the clock was put back, until the next poll.
-    """
-    now = now or timezone.now()
-    found = {}
-    for target, age, state, error, stale_after in _rows(_AGES, [now]):
-        health = _health_at(now, age, state, error, now, None, stale_after)
-        found[target] = (health.state, health.error)
-    return found
-
-
-# Moments as numbers: to make a thousand of them readable takes longer than to read them.
-_AGES = """
-    SELECT target, extract(epoch FROM %s - polled_at)::float8, state, error, stale_after FROM migrations_app_healthstate
-"""
-
-
-def _health_at(now: datetime, age: float, *row: Any) -> TargetHealth:
-    """`age` of the last poll in seconds; `row`: state, error, since, milliseconds, stale_after."""
-    state, error, since, milliseconds, stale_after = row
-    if abs(age) > settings.HEALTH_STALE_AFTER and abs(age) > trusted_for(stale_after).total_seconds():
-        if age > 0:
-            last = now - timedelta(seconds=age)
-            return TargetHealth(Health.UNKNOWN, f"the last poll was {int(age)} s ago", last, None)
-        return TargetHealth(Health.UNKNOWN, "no poll since the clock was put back", now, None)
-    known = _HEALTH[state]
-    return TargetHealth(known, error, since, None if known is Health.UNKNOWN else milliseconds)
 
 
 # Of each week: which come before it, and whether there is of it what most do not have.
@@ -309,47 +240,6 @@ def _seldom(weeks: Sequence[Any], whole: Iterable[Week], weight: int, now: datet
     )
 
 
-# To put these together anew for each page and each click would take the ORM longer than PostgreSQL takes to answer.
-# Moments come as seconds: to read hundreds of them as text takes longer than all the rest.
-_FLAGS_AND_HEALTH = """
-    SELECT whole.*, health.target, extract(epoch FROM %s - health.polled_at)::float8,
-        extract(epoch FROM health.since)::float8, health.state, health.error, health.milliseconds, health.stale_after
-    FROM (
-        SELECT week.number, flag.id, flag.key AS flag, flag.weight, flag.generation,
-            extract(epoch FROM flag.changed_at)::float8 AS changed,
-            service.id AS service_id, service.key AS service, service.title, service.area, service.owner, service.host,
-            service.port, service.strip, service.health_path, service.new_side_only,
-            coalesce(routes.prefixes, '{{}}') AS prefixes, service.point_of_no_return,
-            CASE WHEN rollout.id IS NOT NULL THEN json_build_array(
-                rollout.state, rollout.position, rollout.steps, rollout.generation, extract(epoch FROM rollout.since),
-                rollout.paused_because
-            )::text END AS rollout,
-            service.position
-        FROM migrations_app_flag AS flag
-        JOIN migrations_app_week AS week ON week.id = flag.week_id
-        JOIN migrations_app_service AS service ON service.id = flag.service_id
-        {routes}
-        LEFT JOIN migrations_app_rollout AS rollout ON rollout.flag_id = flag.id AND rollout.ended_at IS NULL
-        {of_weeks}
-    ) AS whole
-    FULL JOIN migrations_app_healthstate AS health ON health.target = whole.service
-    {of_targets}
-    ORDER BY whole.position, whole.flag
-"""
-_PREFIXES = 'array_agg(prefix::text ORDER BY prefix COLLATE "C") AS prefixes FROM migrations_app_route'
-_WHOLE = _FLAGS_AND_HEALTH.format(
-    routes=f"LEFT JOIN (SELECT service_id, {_PREFIXES} GROUP BY 1) AS routes ON routes.service_id = service.id",
-    of_weeks="",
-    of_targets="",
-)
-_PART = _FLAGS_AND_HEALTH.format(
-    routes=f"LEFT JOIN LATERAL (SELECT {_PREFIXES} WHERE service_id = service.id) AS routes ON true",
-    of_weeks="""WHERE week.number = ANY(%s) OR week.id IN (
-            SELECT beside.week_id FROM migrations_app_flag AS beside
-            JOIN migrations_app_service AS named ON named.id = beside.service_id WHERE named.key = ANY(%s)
-        )""",
-    of_targets="WHERE whole.id IS NOT NULL OR health.target = %s",
-)
 _PREREQUISITES = """
     SELECT line.phase, week.number, line.id, line.key, line.title, line.help, line.check_name, line.parameters,
         sign_off.actor, sign_off.ticked_at, sign_off.note, sign_off.expires_at, sign_off.vouches_for,
@@ -381,18 +271,9 @@ _REQUESTS = """
         AND request.closed_at IS NULL AND request.spent_at IS NULL
     ORDER BY request.id, approval.at
 """
-_COLUMNS = len(FlagRow._fields)
-_HEALTH = {state.value: state for state in Health}
 
 
-class _Scope(NamedTuple):
-    """What gates look at: weeks by their numbers, those that services are in, and the monolith."""
-
-    weeks: Collection[int]
-    services: Collection[str]
-
-
-def _scope_of(weeks: Collection[int], lines: Iterable[SeenPrerequisite]) -> _Scope | None:
+def _scope_of(weeks: Collection[int], lines: Iterable[SeenPrerequisite]) -> Scope | None:
     """Of these weeks and of what their lines name as gates.parameters has it; None for all of the plan."""
     named: set[int] = set(weeks)
     services: set[str] = set()
@@ -404,33 +285,11 @@ def _scope_of(weeks: Collection[int], lines: Iterable[SeenPrerequisite]) -> _Sco
         # What a row that was written by hand names otherwise is not there: its check says that it makes no sense.
         named |= {number for number in _list(line.parameters.get("weeks")) if isinstance(number, int)}
         services |= {key for key in _list(line.parameters.get("services")) if isinstance(key, str)}
-    return _Scope(named, services)
+    return Scope(named, services)
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _flags_and_health(now: datetime, scope: _Scope | None) -> tuple[dict[int, list[FlagRow]], dict[str, TargetHealth]]:
-    """The flags in scope, or all, by the number of their week, in the order of pages; and the state of the targets."""
-    flags: dict[int, list[FlagRow]] = defaultdict(list)
-    health = {}
-    part = [] if scope is None else [list(scope.weeks), list(scope.services), MONOLITH_TARGET]
-    for row in _rows(_WHOLE if scope is None else _PART, [now, *part]):
-        if row[0] is not None:
-            flag = FlagRow._make(row[:_COLUMNS])
-            flags[flag.week].append(flag)
-        _, target, age, since, state, *others = row[_COLUMNS:]
-        if target is not None:
-            error, milliseconds, stale_after = others
-            health[target] = _health_at(now, age, state, error, _moment(since), milliseconds, stale_after)
-    return dict(flags), health
-
-
-@lru_cache(maxsize=2000)  # a plan has hundreds of them, and most stay as they are from one look to the next
-def _moment(seconds: float) -> datetime:
-    """Of seconds since 1970, which a float has to the microsecond."""
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _part(flag: FlagRow) -> tuple[Any, ...]:
@@ -443,17 +302,10 @@ def _digest(parts: tuple[tuple[Any, ...], ...]) -> str:
     return digest_of([[flag, service, str(Address(host, port)), *more] for flag, service, host, port, *more in parts])
 
 
-def _rows(sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
-        found: list[tuple[Any, ...]] = cursor.fetchall()
-        return found
-
-
 def _prerequisites(phases: Sequence[Phase], weeks: Sequence[int]) -> dict[tuple[str, int], list[SeenPrerequisite]]:
     """By phase and number of the week."""
     found: dict[tuple[str, int], list[SeenPrerequisite]] = defaultdict(list)
-    for phase, number, *row in _rows(_PREREQUISITES, [[phase.value for phase in phases], weeks]):
+    for phase, number, *row in fetched(_PREREQUISITES, [[phase.value for phase in phases], weeks]):
         found[phase, number].append(_seen(row))
     return found
 
@@ -495,7 +347,7 @@ def _requests(weeks: list[int], weight: int) -> dict[tuple[int, tuple[str, ...]]
     """By primary key of the week, and flags. `weeks` are primary keys."""
     found: dict[int, tuple[int, tuple[str, ...], SeenRequest]] = {}
     answers: dict[int, list[SeenApproval]] = defaultdict(list)
-    for row in _rows(_REQUESTS, [weeks, weight]):
+    for row in fetched(_REQUESTS, [weeks, weight]):
         week, pk, flags, asked_by, asked_at, expires_at, revision, vouches_for, used, actor, decision, at, counts = row
         request = SeenRequest(pk, asked_by, asked_at, expires_at, revision, vouches_for, used=used)
         found[pk] = week, tuple(json.loads(flags)), request

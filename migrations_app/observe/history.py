@@ -74,7 +74,7 @@ class Bar:
 class Summary:
     """One target on the overview. The fields after `milliseconds` are models.HealthSummary's; empty before its first.
 
-    A state that no poll has confirmed for HealthState.trusted_for is unknown, as gates.load.current_health has it.
+    A state that no poll has confirmed for HealthState.trusted_for is unknown, as gates.rows.current_health has it.
     """
 
     target: str

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from migrations_app.choices import Health, Phase, WeekStatus
 from migrations_app.durations import in_words
-from migrations_app.gates.load import FlagRow, Gates, load_gates
+from migrations_app.gates.load import Gates, load_gates
+from migrations_app.gates.rows import FlagRow
 from migrations_app.gates.verdict import Line, LineKind, Verdict
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Flag, Gateway, Plan, Service, Week

@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from migrations_app.choices import Health
-from migrations_app.gates.load import current_health
+from migrations_app.gates.rows import current_health
 from migrations_app.gateways.base import MONOLITH_WEIGHT, SERVICE_WEIGHT
 from migrations_app.models import Gateway, Plan
 from migrations_app.models.health import MONOLITH_TARGET

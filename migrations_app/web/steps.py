@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from migrations_app.choices import RolloutState
 from migrations_app.durations import in_words
-from migrations_app.gates.load import FlagRow
+from migrations_app.gates.rows import FlagRow
 from migrations_app.models import Plan
 
 

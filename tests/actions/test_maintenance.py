@@ -15,7 +15,8 @@ from migrations_app.actions.weeks import enable_week, roll_back_week
 from migrations_app.actor import Actor
 from migrations_app.choices import AuditKind
 from migrations_app.errors import Invalid, NotFound, NotPermitted, Stale
-from migrations_app.gates.load import current_health, verdicts
+from migrations_app.gates.load import verdicts
+from migrations_app.gates.rows import current_health
 from migrations_app.models import AuditEvent, MaintenanceWindow, RollupMark, Week
 from migrations_app.models.audit import check_chain
 from migrations_app.roles import Role

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from migrations_app.actor import SYSTEM
 from migrations_app.choices import Health
-from migrations_app.gates.load import current_health
+from migrations_app.gates.rows import current_health
 from migrations_app.models import HealthChange, HealthSample, HealthState, Plan, Service
 from migrations_app.observe.health import advance, current_targets, cut_off, store, store_of_plan
 from migrations_app.observe.polls import PollResult, Target

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from migrations_app.choices import Health
-from migrations_app.gates.load import current_health
+from migrations_app.gates.rows import current_health
 from migrations_app.gateways.errors import Unplaced
 from migrations_app.management.base import database_told
 from migrations_app.models import Gateway, Plan, Service

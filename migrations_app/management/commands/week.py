@@ -17,7 +17,8 @@ from migrations_app.actions.weeks import enable_week, find_week, finish_week, ro
 from migrations_app.choices import AuditKind, Phase, WeekStatus
 from migrations_app.durations import in_words
 from migrations_app.errors import Invalid
-from migrations_app.gates.load import current_health, done_verdicts, verdicts
+from migrations_app.gates.load import done_verdicts, verdicts
+from migrations_app.gates.rows import current_health
 from migrations_app.gates.verdict import Verdict
 from migrations_app.management.base import ActionCommand, Options, past_no_return
 from migrations_app.management.gates import lines_of, moment
