@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import connection
-from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -18,80 +16,25 @@ from migrations_app.actions.rollouts import pause_rollout, resume_rollout, start
 from migrations_app.actions.triggers import watch_triggers
 from migrations_app.choices import ActorKind, AuditKind, Breach, RolloutState
 from migrations_app.errors import Busy, Stale
-from migrations_app.gateways.base import LATENCY_BOUNDS, NO_LATENCY, Side
+from migrations_app.gateways.base import Side
 from migrations_app.models import (
     AuditEvent,
     Flag,
     Gateway,
-    HealthSample,
-    Plan,
     QueryAnswer,
     Rollout,
-    RouteSample,
     Service,
     TrafficSample,
     TriggerState,
     Week,
 )
-from migrations_app.observe import route_traffic
-from migrations_app.observe.queries import ask_queries, asked_of
+from migrations_app.observe.queries import asked_of
 from migrations_app.observe.traffic import read_once
 from migrations_app.observe.watched import watched
 from migrations_app.planfile.load import load_plan
 from migrations_app.reconcile.loop import reconcile_all
-from tests.factories import make_healthy, memory_gateway, on_gateways, put_behind, tick_all, tracseq
-from tests.observe.web import head, serving
-
-KEY = "USE_STORAGE_SERVICE"
-ERRORS = {"key": "errors", "when": "errors", "above": 5.0, "window": "30s"}
-
-
-@pytest.fixture
-def on(plan, shell):
-    """The flag at 25 %, confirmed by the gateway. What watches it is for the test to say, with `watched_by`."""
-    tick_all(1, shell)
-    set_weight(key=KEY, weight=25, actor=shell)
-    reconcile_all()
-
-
-def watched_by(*rows: dict[str, object], key: str = "storage") -> None:
-    Service.objects.filter(key=key).update(triggers=list(rows))
-
-
-def serve(
-    requests: int,
-    *,
-    errors: int = 0,
-    side: Side = Side.SERVICE,
-    milliseconds: int = 10,
-    at: datetime | None = None,
-    service: str = "storage",
-) -> None:
-    latency = list(NO_LATENCY)
-    latency[LATENCY_BOUNDS.index(milliseconds)] = requests
-    TrafficSample.objects.create(
-        service=Service.objects.get(key=service),
-        side=side.value,
-        read_at=at or timezone.now(),
-        requests=requests,
-        errors=errors,
-        latency=latency,
-    )
-
-
-def poll(*healthy: bool | None, target: str = "storage") -> None:
-    for one in healthy:
-        HealthSample.objects.create(
-            target=target, polled_at=timezone.now(), healthy=one, error="" if one else "answered 503"
-        )
-
-
-def weight() -> int:
-    return Flag.objects.get(key=KEY).weight
-
-
-def last_event() -> AuditEvent:
-    return AuditEvent.objects.order_by("-id").first()
+from tests.actions.trigger_scene import ERRORS, KEY, LOGIN, asks, last_event, poll, serve, watched_by, weight
+from tests.factories import memory_gateway, on_gateways, put_behind, tick_all, tracseq
 
 
 def test_errors_roll_back_with_value_and_limit_in_the_event(on):
@@ -409,17 +352,6 @@ def test_a_trigger_that_the_plan_has_otherwise_since_fires_by_what_it_says_now(o
     assert weight() == 0
 
 
-def test_a_baseline_of_other_statuses_does_not_count(on):
-    counted(TIMES)
-    watch_triggers()
-    TriggerState.objects.update(baseline=[1000, 5])
-    watch_triggers()
-    assert TriggerState.objects.get().baseline == [1000, 5]
-    watched_by(TIMES | {"codes": ["5xx"]})
-    watch_triggers()
-    assert TriggerState.objects.get().baseline == [0, 0]
-
-
 def test_what_another_process_told_meanwhile_is_not_told_again(on, monkeypatch):
     watched_by(ERRORS | {"do": "tell"})
     serve(100, errors=10)
@@ -531,363 +463,6 @@ def test_a_clock_that_was_put_back_keeps_nothing_from_being_judged(on, time_mach
     serve(100, errors=10)
     poll(False, False, False)
     assert watch_triggers() == [f"{KEY}/errors", f"{KEY}/health", f"{KEY}/n"]
-
-
-# -- Answers of one route ---------------------------------------------------------------------------------------------
-
-LOGIN = {"key": "login", "when": "answers", "route": "/api/storage/login", "method": "POST", "above": 20.0}
-
-
-def counted(*rows: dict[str, object]) -> None:
-    """Watched by triggers whose route the gateway counts."""
-    watched_by(*rows)
-    Service.objects.filter(key="storage").update(counted=[{"path": "/api/storage/login", "method": "POST"}])
-    # As the load of such a plan does.
-    Plan.objects.update(generation=F("generation") + 1)
-    reconcile_all()
-    route_traffic.read_once()
-
-
-def sign_in(*statuses: int, method: str = "POST") -> None:
-    for status in statuses:
-        memory_gateway().serve("/api/storage/login", method=method, status=status, failed=status >= 500)
-    route_traffic.read_once()
-
-
-@pytest.fixture
-def all_on(on, shell):
-    set_weight(key=KEY, weight=100, actor=shell)
-    reconcile_all()
-
-
-def test_refused_sign_ins_roll_back_while_all_else_is_well(all_on):
-    counted(LOGIN)
-    sign_in(*[200] * 80, *[401] * 20)
-    assert watch_triggers() == []
-    sign_in(401, 503)
-    assert watch_triggers() == [f"{KEY}/login"]
-    said = "21.57 % of 102 requests (limit: 401 or 5xx of POST /api/storage/login at most 20 % in 1 min)"
-    assert last_event().reason == f"Trigger login: {said}."
-    assert weight() == 0
-
-
-def test_other_statuses_methods_paths_and_the_old_side_do_not_count(all_on, shell):
-    counted(LOGIN)
-    sign_in(*[200] * 20, *[403] * 20, *[404] * 20)
-    sign_in(*[401] * 50, method="GET")
-    for _ in range(50):
-        memory_gateway().serve("/api/storage/else", method="POST", status=401)
-    route_traffic.read_once()
-    assert watch_triggers() == []
-    assert TriggerState.objects.get().value == "0.00 % of 60 requests"
-    set_weight(key=KEY, weight=1, actor=shell)
-    reconcile_all()
-    sign_in(*[401] * 30)
-    assert watch_triggers() == []
-    assert TriggerState.objects.get().state == Breach.NO_DATA
-
-
-def test_what_was_read_before_and_after_a_change_of_weight_is_held_against_neither(all_on, shell):
-    """Workers were down: the first reading has what failed before the change, which nobody can tell from the rest."""
-    counted(ERRORS, LOGIN)
-    read_once()
-    for _ in range(30):
-        memory_gateway().serve("/api/storage/login", method="POST", failed=True)
-    set_weight(key=KEY, weight=50, actor=shell)
-    reconcile_all()
-    read_once()
-    sign_in()
-    assert watch_triggers() == []
-    assert set(TriggerState.objects.values_list("state", flat=True)) == {Breach.NO_DATA}
-    sign_in(*[503] * 60)
-    read_once()
-    assert watch_triggers() == [f"{KEY}/errors", f"{KEY}/login"]
-    measured = dict(TriggerState.objects.values_list("key", "value"))
-    assert measured == {"errors": "100.00 % errors of 31 requests", "login": "100.00 % of 31 requests"}
-
-
-TIMES = {name: value for name, value in LOGIN.items() if name != "above"} | {"times": 3.0}
-
-
-def login(side: Side, requests: int, refused: int) -> None:
-    RouteSample.objects.create(
-        service=Service.objects.get(key="storage"),
-        path="/api/storage/login",
-        method="POST",
-        side=side.value,
-        read_at=timezone.now(),
-        requests=requests,
-        codes={"401": refused},
-        retries=0,
-        latency=list(NO_LATENCY),
-    )
-
-
-def test_against_the_old_sides_share_before_the_last_change_of_weight(on, shell, time_machine):
-    counted(TIMES)
-    login(Side.MONOLITH, 200, 10)
-    login(Side.SERVICE, 200, 200)  # which is nothing to compare with
-    time_machine.move_to(timezone.now() + timedelta(seconds=10))
-    set_weight(key=KEY, weight=100, actor=shell)
-    reconcile_all()
-    time_machine.move_to(timezone.now() + timedelta(seconds=1))
-    sign_in()
-    sign_in(*[200] * 86, *[401] * 14)
-    assert watch_triggers() == []
-    state = TriggerState.objects.get()
-    assert (state.value, state.baseline) == ("14.00 % of 100 requests, before 5.00 % of 200", [200, 10])
-    # The baseline is kept: hours later it is still the share before the change.
-    RouteSample.objects.filter(read_at__lt=timezone.now() - timedelta(seconds=5)).delete()
-    sign_in(*[401] * 3)
-    assert watch_triggers() == [f"{KEY}/login"]
-    assert "before 5.00 % of 200" in last_event().reason
-
-
-def test_along_a_rollout_the_baseline_does_not_follow_the_new_side(on, shell, time_machine):
-    """What it serves badly is no reason to let it serve so. Near 100 %, where the old side serves few, it stays."""
-    counted(TIMES)
-    found = []
-    for weight, of_old in ((50, 200), (99, 100), (100, 19)):
-        watch_triggers()
-        login(Side.MONOLITH, of_old, of_old // 20)
-        login(Side.SERVICE, 200, 28)  # 14 %, at each step
-        time_machine.move_to(timezone.now() + timedelta(seconds=30))
-        make_healthy()
-        set_weight(key=KEY, weight=weight, actor=shell)
-        reconcile_all()
-        time_machine.move_to(timezone.now() + timedelta(seconds=1))
-        watch_triggers()
-        found.append(TriggerState.objects.get().baseline)
-        time_machine.move_to(timezone.now() + timedelta(minutes=1))
-    assert found == [[200, 10], [100, 5], [100, 5]]
-
-
-# -- Numbers of others ------------------------------------------------------------------------------------------------
-
-
-def asks(port: int, **more: object) -> dict[str, object]:
-    url = f"http://127.0.0.1:{port}/"
-    return {"key": "n", "when": "query", "url": url, "path": "failed", "above": 5.0, "for": "10s"} | more
-
-
-def answers(value: object) -> tuple[bytes, bytes]:
-    body = f'{{"failed": {value}}}'.encode()
-    return head("200 OK", len(body)), body
-
-
-def test_a_number_of_others_that_stays_past_its_limit_rolls_back(on, time_machine):
-    with serving(*answers(7)) as port:
-        watched_by(asks(port))
-        begun = timezone.now()
-        seen = []
-        for seconds in (1, 6, 11):
-            time_machine.move_to(begun + timedelta(seconds=seconds), tick=False)
-            ask_queries()
-            seen.append((watch_triggers(), TriggerState.objects.get().value))
-    assert seen == [
-        ([], "7, past it for 0 s"),
-        ([], "7, past it for 5 s"),
-        ([f"{KEY}/n"], "7, past it for 10 s"),
-    ]
-    assert last_event().reason == "Trigger n: 7, past it for 10 s (limit: at most 5 for 10 s)."
-    assert weight() == 0
-
-
-def test_what_was_past_its_limit_before_the_change_counts_from_the_change_on(on, shell, time_machine):
-    with serving(*answers(7)) as port:
-        watched_by(asks(port))
-        begun = timezone.now()
-        time_machine.move_to(begun + timedelta(seconds=1))
-        ask_queries()
-        time_machine.move_to(begun + timedelta(seconds=9))
-        set_weight(key=KEY, weight=50, actor=shell)
-        reconcile_all()
-        assert watch_triggers() == []
-        assert TriggerState.objects.get().value == "not asked since the weight was changed"
-        time_machine.move_to(begun + timedelta(seconds=12))
-        ask_queries()
-        assert watch_triggers() == []
-        time_machine.move_to(begun + timedelta(seconds=20))
-        ask_queries()
-        assert watch_triggers() == [f"{KEY}/n"]
-
-
-@pytest.mark.parametrize("value", ['"NaN"', "null"])
-def test_no_number_is_no_data_and_old_answers_are_none(on, time_machine, value):
-    with serving(*answers(value)) as port:
-        watched_by(asks(port, on_no_data="tell"))
-        begun = timezone.now()
-        time_machine.move_to(begun + timedelta(seconds=1))
-        ask_queries()
-        for seconds in (1, 6):
-            time_machine.move_to(begun + timedelta(seconds=seconds))
-            assert watch_triggers() == []
-            assert TriggerState.objects.get().state == Breach.NO_DATA
-        time_machine.move_to(begun + timedelta(seconds=12))
-        assert watch_triggers() == [f"{KEY}/n"]
-    assert (last_event().kind, weight()) == (AuditKind.TRIGGER_FIRED, 25)
-    QueryAnswer.objects.update(value=7, error="", past_since=begun)
-    time_machine.move_to(begun + timedelta(seconds=20))
-    watch_triggers()
-    assert TriggerState.objects.get().value == "not asked for 19 s"
-
-
-def test_one_answer_without_a_number_and_a_worker_that_was_away_are_no_silent_window(on, time_machine):
-    """Of a flag that has been on for hours."""
-    watched_by(asks(1, on_no_data="act"))
-    (trigger,), begun = watched()[0].triggers, timezone.now() + timedelta(hours=2)
-    row = QueryAnswer(flag=Flag.objects.get(key=KEY), key="n", asked=asked_of(trigger))
-    found = []
-    # Second, and what was answered then.
-    for second, value in ((0, 3), (5, None), (10, 3), (40, None), (45, None), (50, None)):
-        time_machine.move_to(begun + timedelta(seconds=second), tick=False)
-        if second == 40:
-            assert watch_triggers() == []  # nobody has asked for half a minute, or looked
-        row.at, row.value, row.error = timezone.now(), value, "" if value else "answered 503"
-        row.save()
-        found.append(watch_triggers())
-    assert found == [[], [], [], [], [], [f"{KEY}/n"]]
-    assert weight() == 0
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_question_that_hangs_holds_up_no_other_trigger(on, settings):
-    """By order: the rollback is there while the question is still out."""
-    settings.QUERY_WITHIN = 60.0
-    asked, done = threading.Event(), threading.Event()
-
-    def ask() -> None:
-        try:
-            ask_queries()
-        finally:
-            connection.close()
-            done.set()
-
-    with serving(hold=True, asked=lambda _: asked.set()) as port:
-        watched_by(ERRORS, asks(port))
-        thread = threading.Thread(target=ask)
-        thread.start()
-        assert asked.wait(30)
-        serve(100, errors=100)
-        assert watch_triggers() == [f"{KEY}/errors"]
-        assert (weight(), done.is_set()) == (0, False)
-    thread.join(30)
-    assert done.is_set()
-    assert QueryAnswer.objects.get().value is None
-
-
-# -- Triggers of a week -----------------------------------------------------------------------------------------------
-
-RAG, NOTIFICATION = "USE_RAG_SERVICE", "USE_NOTIFICATION_SERVICE"
-
-
-@pytest.fixture
-def week_on(on, shell):
-    """Two services of week 1 are on; no service has a trigger of its own."""
-    Service.objects.update(triggers=[])
-    set_weight(key=RAG, weight=50, actor=shell)
-    reconcile_all()
-
-
-def week_watched_by(*rows: dict[str, object]) -> None:
-    Week.objects.filter(number=1).update(triggers=list(rows))
-
-
-def weights() -> dict[str, int]:
-    return dict(Flag.objects.filter(week__number=1).values_list("key", "weight"))
-
-
-def test_a_week_is_judged_by_its_services_together_and_rolled_back_as_a_whole(week_on):
-    week_watched_by(ERRORS)
-    serve(90, errors=4)
-    serve(10, errors=1, service="rag")
-    serve(100, errors=100, service="notification")  # which is off
-    assert watch_triggers() == []
-    assert TriggerState.objects.get().value == "5.00 % errors of 100 requests"
-    serve(10, errors=1, service="rag")
-    assert watch_triggers() == ["week 1/errors"]
-    assert weights() == {KEY: 0, RAG: 0, NOTIFICATION: 0}
-    event = last_event()
-    assert (event.kind, event.subject, event.actor_kind) == (AuditKind.WEEK_ROLLED_BACK, "week 1", ActorKind.SYSTEM)
-    assert event.after["trigger"]["value"] == "5.45 % errors of 110 requests"
-    assert watch_triggers() == []
-
-
-def test_response_times_of_a_week_are_those_of_all_its_services(week_on):
-    week_watched_by({"key": "slow", "when": "latency", "above": 100})
-    serve(94, milliseconds=10)
-    serve(6, milliseconds=500, service="rag")
-    assert watch_triggers() == ["week 1/slow"]
-    assert set(weights().values()) == {0}
-
-
-def test_one_unhealthy_service_is_enough_for_a_week(week_on):
-    week_watched_by({"key": "health", "when": "health", "failures": 2})
-    poll(True, True, True)
-    poll(True, False, target="rag")
-    poll(False, False, False, target="notification")  # which is off
-    assert watch_triggers() == []
-    poll(False, target="rag")
-    assert watch_triggers() == ["week 1/health"]
-    assert "RAG service: 2 failed polls in a row, the last one: answered 503" in last_event().reason
-
-
-def test_one_service_that_fails_over_is_enough_for_a_week(week_on):
-    week_watched_by({"key": "away", "when": "failover"})
-    memory_gateway().down = {"rag"}
-    read_once()
-    assert watch_triggers() == ["week 1/away"]
-    assert "RAG service: it takes no connections" in last_event().reason
-
-
-def test_a_week_of_which_a_flag_was_moved_since_is_not_rolled_back(week_on, shell, monkeypatch):
-    week_watched_by(ERRORS)
-    serve(100, errors=100)
-    fire = triggers._fire
-
-    def after_somebody(look):
-        set_weight(key=RAG, weight=60, actor=shell)
-        return fire(look)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(triggers, "_fire", after_somebody)
-        assert watch_triggers() == []
-    assert weights() == {KEY: 25, RAG: 60, NOTIFICATION: 0}
-
-
-def test_a_pause_of_a_week_pauses_every_rollout_of_it(plan, shell):
-    Service.objects.update(triggers=[])
-    tick_all(1, shell)
-    for key in (KEY, RAG):
-        start_rollout(key=key, actor=shell)
-    reconcile_all()
-    week_watched_by(ERRORS | {"do": "pause"})
-    serve(100, errors=10)
-    assert watch_triggers() == ["week 1/errors"]
-    assert [under_way(key).state for key in (KEY, RAG)] == [RolloutState.PAUSED] * 2
-    assert weights() == {KEY: 1, RAG: 1, NOTIFICATION: 0}
-
-
-def test_a_week_without_a_rollout_is_told_of_instead_of_paused(week_on):
-    week_watched_by(ERRORS | {"do": "pause"})
-    serve(100, errors=10)
-    assert watch_triggers() == ["week 1/errors"]
-    event = last_event()
-    assert (event.kind, event.subject) == (AuditKind.TRIGGER_FIRED, "week 1")
-    assert event.after[KEY] == 25
-
-
-def test_what_no_gateway_has_taken_yet_keeps_the_others_of_its_week_from_nothing(week_on, shell):
-    week_watched_by(ERRORS)
-    set_weight(key=NOTIFICATION, weight=10, actor=shell)
-    serve(100, errors=100, service="notification")  # nobody knows whose errors these are
-    serve(90)
-    serve(10, errors=3, service="rag")
-    assert watch_triggers() == []
-    assert TriggerState.objects.get().value == "3.00 % errors of 100 requests"
-    serve(10, errors=10, service="rag")
-    assert watch_triggers() == ["week 1/errors"]
-    assert weights() == {KEY: 0, RAG: 0, NOTIFICATION: 0}
 
 
 # -- What it costs ----------------------------------------------------------------------------------------------------
